@@ -1,0 +1,103 @@
+"""What both daemons do alike: one instance a home, a log file, an end on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TypedDict
+
+from potluck_proto import __version__
+from potluck_proto.errors import HomeError
+from potluck_proto.home import Home
+
+
+class InstanceInfo(TypedDict):
+    """What a running daemon writes into its lock file."""
+
+    process_id: int
+    version: str
+    started_unix_seconds: float
+
+
+def lock_file(home: Home, name: str) -> Path:
+    """Return the lock file of the daemon `name` (`worker` or `scheduler`)."""
+    return home.scheduler_socket.parent / f"{name}.lock"
+
+
+@contextmanager
+def single_instance(home: Home, name: str) -> Iterator[None]:
+    """Hold the daemon's lock; the kernel frees it however the process ends.
+
+    Raises `HomeError` where another process holds it.
+    """
+    path = lock_file(home, name)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            running = running_instance(home, name)
+            number = running["process_id"] if running else "?"
+            raise HomeError(
+                f"A {name} runs already for {home.root} (process {number}). "
+                "Stop it with `potluck down`, or set POTLUCK_HOME for a second pool."
+            ) from error
+        info: InstanceInfo = {
+            "process_id": os.getpid(),
+            "version": __version__,
+            "started_unix_seconds": time.time(),
+        }
+        file.truncate(0)
+        file.write(json.dumps(info))
+        file.flush()
+        yield
+
+
+def running_instance(home: Home, name: str) -> InstanceInfo | None:
+    """Return what the running daemon wrote, or `None` where none runs."""
+    try:
+        with lock_file(home, name).open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                info: InstanceInfo = json.loads(file.read() or "null")
+                return info
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def configure_logging(home: Home, name: str) -> None:
+    """Log to `logs/<name>.log` (2 files of 4 MiB), and to a terminal where there is one.
+
+    Prompts and answers are never logged.
+    """
+    handlers: list[logging.Handler] = [
+        RotatingFileHandler(home.logs / f"{name}.log", maxBytes=4 * 2**20, backupCount=1)
+    ]
+    if sys.stderr.isatty():
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=handlers,
+        force=True,
+    )
+
+
+def stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets. Call inside the running loop."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, event.set)
+    return event

@@ -1,0 +1,119 @@
+"""The one folder that holds all state of a pool on this machine.
+
+`POTLUCK_HOME` names it, so that several pools can live side by side; without it, it is `potluck`
+in the user's data folder. Everything in it is private: the folder has mode 0700.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from potluck_proto.errors import HomeError
+from potluck_proto.ids import NodeId, new_id
+
+SOCKET_PATH_LIMIT_BYTES = 103
+"""The shortest limit of a unix socket's path among our platforms (macOS; Linux allows 107)."""
+
+
+def default_root() -> Path:
+    """Return the folder that `POTLUCK_HOME` names, else the user's data folder for Potluck."""
+    if named := os.environ.get("POTLUCK_HOME"):
+        return Path(named).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "potluck"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where things are in a home. Nothing is created before `prepare`."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """Return the home that the environment names."""
+        return cls(default_root())
+
+    @property
+    def settings_file(self) -> Path:
+        """`settings.toml`, with a table for each daemon."""
+        return self.root / "settings.toml"
+
+    @property
+    def models(self) -> Path:
+        """Model files that the user puts here are found."""
+        return self.root / "models"
+
+    @property
+    def logs(self) -> Path:
+        """A log file for each daemon, and one for each engine child."""
+        return self.root / "logs"
+
+    @property
+    def chat_store(self) -> Path:
+        """The SQLite database of chats."""
+        return self.root / "chats.sqlite3"
+
+    @property
+    def drafts_file(self) -> Path:
+        """What was typed and not sent, by chat."""
+        return self.root / "drafts.json"
+
+    @property
+    def scheduler_socket(self) -> Path:
+        """Where the local scheduler listens."""
+        return self.root / "run" / "scheduler.sock"
+
+    @property
+    def worker_socket(self) -> Path:
+        """Where the local worker listens for the local scheduler."""
+        return self.root / "run" / "worker.sock"
+
+    def prepare(self) -> None:
+        """Create the folders. Raises `HomeError` where that cannot be."""
+        limit = SOCKET_PATH_LIMIT_BYTES
+        length = len(os.fsencode(self.scheduler_socket))
+        if length > limit:
+            raise HomeError(
+                f"The path of the local socket, {self.scheduler_socket}, is {length} bytes long; "
+                f"the system allows {limit}. Set POTLUCK_HOME to a shorter folder.",
+                path=self.scheduler_socket,
+                limit=limit,
+            )
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.models, self.logs, self.scheduler_socket.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            probe = self.root / f".write-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise HomeError(
+                f"Potluck keeps its state in {self.root}, which cannot be written "
+                f"({error.strerror}). Make it writable, or set POTLUCK_HOME to another folder.",
+                path=self.root,
+            ) from error
+
+    def node_id(self) -> NodeId:
+        """Return this installation's id, made at first use."""
+        return NodeId(self._identifier("node-id"))
+
+    def cluster_id(self) -> str:
+        """Return the id of the pool that starts on this machine, made at first use.
+
+        Only daemons of one cluster look for each other, so pools with different homes on one
+        network stay apart.
+        """
+        return self._identifier("cluster-id")
+
+    def _identifier(self, name: str) -> str:
+        path = self.root / name
+        try:
+            with path.open("x") as file:
+                file.write(new_id())
+        except FileExistsError:
+            pass
+        return path.read_text().strip()

@@ -1,0 +1,20 @@
+"""Ids, as distinct types so that the type checker catches one given for another."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+"""One worker installation: 16 hex digits, kept in its home."""
+ChatId = NewType("ChatId", str)
+MessageId = NewType("MessageId", str)
+GenerationId = NewType("GenerationId", str)
+"""One answer, over all the nodes that it visits."""
+ModelName = NewType("ModelName", str)
+"""A model's name without its quantization."""
+
+
+def new_id() -> str:
+    """Return 16 random hex digits: 64 bits, enough that a house never sees two alike."""
+    return secrets.token_hex(8)

@@ -1,0 +1,82 @@
+"""What the daemons' settings modules share: where values come from, and how mistakes are said.
+
+Values come from the command line, then `POTLUCK_<DAEMON>_<OPTION>` in the environment, then the
+daemon's table in `settings.toml`, then the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from potluck_proto.errors import SettingsError
+from potluck_proto.home import Home
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S], home: Home, table: str, given: Mapping[str, object]) -> S:
+    """Return the settings of one daemon.
+
+    Args:
+        settings: The daemon's settings class.
+        home: The home whose `settings.toml` is read.
+        table: The daemon's table in it.
+        given: Values from the command line; `None` means not given.
+
+    Raises:
+        SettingsError: The file is not TOML, an option is unknown, or a value is impossible.
+    """
+    values = _read_table(home, table)
+    for name in values:
+        if name not in settings.model_fields:
+            near = difflib.get_close_matches(name, settings.model_fields, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"known: {_names(settings)}."
+            raise SettingsError(f"{home.settings_file} has no option {table}.{name}; {advice}")
+    environment_prefix = settings.model_config.get("env_prefix", "")
+    from_environment = settings.__pydantic_fields__.keys() & _environment_names(environment_prefix)
+    merged: dict[str, Any] = {k: v for k, v in values.items() if k not in from_environment}
+    merged |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return settings(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"The setting {table}.{option} cannot be {first['input']!r}: {first['msg']}."
+        ) from error
+
+
+def _environment_names(prefix: str) -> set[str]:
+    return {
+        name.removeprefix(prefix.upper()).lower()
+        for name in os.environ
+        if name.startswith(prefix.upper())
+    }
+
+
+def _names(settings: type[BaseSettings]) -> str:
+    return ", ".join(sorted(settings.model_fields))
+
+
+def _read_table(home: Home, table: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(home.settings_file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{home.settings_file} cannot be read: {error}.") from error
+    unknown = content.keys() - {"worker", "scheduler", "tui"}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise SettingsError(
+            f"{home.settings_file} has no table [{name}]; known: [scheduler], [tui], [worker]."
+        )
+    found = content.get(table, {})
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,252 @@
+"""The seam between the worker daemon and an engine: what crosses the pipe, and who is behind it.
+
+The daemon never loads a model. Each loaded model lives in a child process,
+`python -m potluck_worker.engine_host`, which holds one `Engine` and speaks the frames below over a
+socketpair. Frames are plain data; `frames.py` puts them on the wire.
+
+Order: the daemon sends `Load` once and first. The child answers `Loading`*, then `Loaded` or
+`LoadFailed`. After that the daemon may send `Generate`, `Embed` and `Cancel` at any time. For each
+`Generate` the child sends `Started`?, `Produced`*, `Finished` in that order, and `Finished` exactly
+once, whatever happens; deltas of one request are contiguous in tokens and in text. `Close`, or the
+end of the pipe, ends the child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+RequestId = str
+"""The generation id that the daemon was given."""
+
+
+# --- daemon to child ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a model."""
+
+    path: str
+    context_length: int
+    """Tokens for each sequence."""
+    slots: int
+    """Sequences at once."""
+    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    gpu_layers: int | None = None
+    """Layers on the accelerator; `None` means all that there are."""
+    flash_attention: bool | None = None
+    """`None` leaves it to the engine."""
+    threads: int | None = None
+    """`None` takes the physical cores."""
+    kind: Literal["load"] = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn as the chat template sees it."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. `None` means: the file's recommendation, else the engine's default."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    """Position `i` is drawn with a generator seeded by (seed, i)."""
+    max_tokens: int | None = None
+    stop: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Answer a conversation, or go on with an answer begun elsewhere."""
+
+    request_id: RequestId
+    messages: Sequence[ChatMessage]
+    sampling: Sampling = field(default_factory=Sampling)
+    continue_token_ids: Sequence[int] = ()
+    """The answer so far, for an answer that moved here; its indices go on from there."""
+    continue_text: str = ""
+    """The same as text."""
+    kind: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Embed texts."""
+
+    request_id: RequestId
+    inputs: Sequence[str]
+    kind: Literal["embed"] = "embed"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End a request within one step. Unknown ids are ignored: it may just have ended."""
+
+    request_id: RequestId
+    kind: Literal["cancel"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the child."""
+
+    kind: Literal["close"] = "close"
+
+
+# --- child to daemon ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error of `potluck_proto.errors` as plain data."""
+
+    code: int
+    """A value of `potluck.v1.ErrorCode`."""
+    message: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How far the load is, 0 to 1."""
+
+    fraction: float
+    kind: Literal["loading"] = "loading"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is in memory and takes requests. Sizes as the engine reports them."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+    context_length: int
+    slots: int
+    kind: Literal["loaded"] = "loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be loaded; the child ends."""
+
+    failure: Failure
+    kind: Literal["load_failed"] = "load_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request left the engine's queue; its prefill begins."""
+
+    request_id: RequestId
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    kind: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """A piece of an answer."""
+
+    request_id: RequestId
+    first_token_index: int
+    token_ids: Sequence[int]
+    text_offset: int
+    """Where `text` starts in the answer, in code points."""
+    text: str
+    kind: Literal["produced"] = "produced"
+
+
+EndReason = Literal["end_of_turn", "stop_string", "max_tokens", "context_full", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a request."""
+
+    request_id: RequestId
+    reason: EndReason
+    stop_string: str = ""
+    failure: Failure | None = None
+    """Set exactly for the reason `failed`."""
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    kind: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The result of `Embed`."""
+
+    request_id: RequestId
+    embeddings: Sequence[Sequence[float]]
+    prompt_tokens: int
+    kind: Literal["embedded"] = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The engine's load; sent at least twice a second while it works, and when it comes to rest."""
+
+    slots_busy: int
+    queue_length: int
+    tokens_per_second: float
+    """Decoded over the last second, all sequences together."""
+    steps: int
+    """Counts up with each step: an engine that works and does not step is stalled."""
+    kind: Literal["stats"] = "stats"
+
+
+ToChild = Load | Generate | Embed | Cancel | Close
+FromChild = Loading | Loaded | LoadFailed | Started | Produced | Finished | Embedded | Stats
+
+
+# --- the engine --------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """One loaded model, driven step by step from one thread.
+
+    An engine is free of threads, pipes and clocks of its own, so that a test drives it directly.
+    It raises `potluck_proto.errors.PotluckError` from `load` alone; a request that fails is a
+    `Finished` with the reason `failed` and leaves the others alone.
+    """
+
+    def load(self, load: Load) -> Loaded:
+        """Load the model."""
+        ...
+
+    def submit(self, request: Generate | Embed) -> None:
+        """Take a request; it starts in a later step."""
+        ...
+
+    def cancel(self, request_id: RequestId) -> None:
+        """End a request; its `Finished` comes out of the next step."""
+        ...
+
+    def step(self) -> list[FromChild]:
+        """Do one batch of work for all sequences; return what came of it."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to step."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
