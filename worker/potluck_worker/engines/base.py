@@ -215,6 +215,41 @@ ToChild = Load | Generate | Embed | Cancel | Close
 FromChild = Loading | Loaded | LoadFailed | Started | Produced | Finished | Embedded | Stats
 
 
+# --- inspection --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a model file says of itself, and the memory that the engine says it would take.
+
+    Made by `python -m potluck_worker.inspect_host` in a child of its own, since the file is
+    untrusted and an engine may abort on it.
+    """
+
+    architecture: str
+    parameter_count: int
+    quantization: str
+    """The file's own scheme, for example `Q4_K_M`."""
+    bits_per_weight: float
+    training_context_length: int
+    vocabulary_size: int
+    has_chat_template: bool
+    title: str
+    license: str
+    base_model: str
+    tokenizer_sha256: str
+    """Over the vocabulary: equal for two files whose token ids mean the same."""
+    template_sha256: str
+    context_length: int
+    """Tokens for each sequence, as the sizes below assume."""
+    slots: int
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+    process_bytes: int
+    """What the child takes beside the model: the interpreter and the libraries."""
+
+
 # --- the engine --------------------------------------------------------------------------------
 
 
