@@ -1,0 +1,138 @@
+"""The viewer's side of the scheduler: calls that fail in words, streams that heal by themselves.
+
+Consistency: `attach` yields every code point of an answer exactly once and in order, however often
+the connection breaks, because the scheduler keeps the answer and the client counts what it has.
+`watch_pool` may skip states but always ends up at the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from potluck_proto import PROTOCOL_VERSION, network
+from potluck_proto.errors import ProtocolMismatch, Unreachable, from_rpc
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 2.0
+
+
+class PoolClient:
+    """A connection to one scheduler.
+
+    Args:
+        address: `unix:/path` or `host:port`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = network.dial(address)
+        self.stub: SchedulerServiceAsyncStub = pb_grpc.SchedulerServiceStub(self._channel)
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout_seconds: float = 10.0,
+    ) -> Response:
+        """Make one call, for example `await client.call(client.stub.ListChats, request)`.
+
+        Raises:
+            PotluckError: What the scheduler said, or `Unreachable`.
+        """
+        try:
+            return await method(request, timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._who) from error
+
+    async def check_version(self) -> pb.GetStatusResponse:
+        """Return the scheduler's status; raise `ProtocolMismatch` if it speaks another version."""
+        status = await self.call(self.stub.GetStatus, pb.GetStatusRequest())
+        if status.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolMismatch(
+                f"{self._who} speaks protocol version {status.protocol_version}, this program "
+                f"{PROTOCOL_VERSION}. Stop it with `potluck down`, so that this version starts.",
+            )
+        return status
+
+    async def attach(
+        self, generation_id: str, from_offset: int = 0
+    ) -> AsyncIterator[pb.AttachResponse | None]:
+        """Follow an answer to its end.
+
+        Args:
+            generation_id: Which answer.
+            from_offset: Code points of it that the viewer has already.
+
+        Yields:
+            What the scheduler sends; `None` when the connection is lost and being tried again.
+            After a reconnection a new `head` comes first.
+
+        Raises:
+            PotluckError: The scheduler does not know the answer.
+        """
+        offset = from_offset
+        delay_seconds = FIRST_RETRY_SECONDS
+        while True:
+            call = self.stub.Attach(
+                pb.AttachRequest(generation_id=generation_id, from_offset=offset)
+            )
+            try:
+                async for response in call:
+                    delay_seconds = FIRST_RETRY_SECONDS
+                    if response.HasField("delta"):
+                        offset = response.delta.text_offset + len(response.delta.text)
+                    yield response
+                    if response.HasField("end"):
+                        return
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc(error, self._who)
+                if not isinstance(failure, Unreachable):
+                    raise failure from error
+            finally:
+                call.cancel()
+            yield None
+            delay_seconds = await _wait(delay_seconds)
+
+    async def watch_pool(self) -> AsyncIterator[pb.WatchPoolResponse | None]:
+        """Follow the pool for ever; `None` when the connection is lost and being tried again."""
+        delay_seconds = FIRST_RETRY_SECONDS
+        while True:
+            call = self.stub.WatchPool(pb.WatchPoolRequest())
+            try:
+                async for response in call:
+                    delay_seconds = FIRST_RETRY_SECONDS
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc(error, self._who)
+                if not isinstance(failure, Unreachable):
+                    raise failure from error
+            finally:
+                call.cancel()
+            yield None
+            delay_seconds = await _wait(delay_seconds)
+
+    async def close(self) -> None:
+        """Close the connection; open streams end."""
+        await self._channel.close()
+
+    @property
+    def _who(self) -> str:
+        return f"The scheduler at {self.address}"
+
+
+async def _wait(delay_seconds: float) -> float:
+    """Wait before a retry; return the delay of the next one."""
+    await asyncio.sleep(delay_seconds)
+    return min(delay_seconds * 2, LONGEST_RETRY_SECONDS)
