@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -37,8 +38,13 @@ class PoolClient:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = network.dial(address)
-        self.stub: SchedulerServiceAsyncStub = pb_grpc.SchedulerServiceStub(self._channel)
+        self._channel: grpc.aio.Channel | None = None
+
+    @cached_property
+    def stub(self) -> SchedulerServiceAsyncStub:
+        """The typed stub; made at first use, since a channel belongs to the running event loop."""
+        self._channel = network.dial(self.address)
+        return pb_grpc.SchedulerServiceStub(self._channel)
 
     async def call(
         self,
@@ -125,7 +131,8 @@ class PoolClient:
 
     async def close(self) -> None:
         """Close the connection; open streams end."""
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
 
     @property
     def _who(self) -> str:

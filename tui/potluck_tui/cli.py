@@ -1,0 +1,80 @@
+"""The `potluck` command.
+
+Only what parsing needs is imported here: `potluck --help` is quick because gRPC and Textual are
+imported by the command that uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+DESCRIPTION = """\
+Pool the machines of your house to run language models, and chat with them from a terminal.
+
+Without a command: opens the chat, and starts a scheduler and a worker on this machine in the
+background where none run. Answers go on when you close it.\
+"""
+
+EPILOG = """\
+All state lives in one folder, which POTLUCK_HOME names (default: ~/.local/share/potluck).
+Put GGUF files into its folder `models` to use them.\
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="potluck",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    ask = commands.add_parser("ask", help="ask one question, stream the answer to stdout")
+    ask.add_argument("prompt", nargs="*", help="the question; standard input is added when piped")
+    ask.add_argument("-m", "--model", default="", help="NAME or NAME:QUANTIZATION")
+    ask.add_argument("-s", "--system", default="", help="the system prompt")
+    ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
+    ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
+    ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
+
+    nodes = commands.add_parser("nodes", help="list the machines of the pool")
+    models = commands.add_parser("models", help="list the models of the pool")
+    status = commands.add_parser("status", help="say what runs on this machine")
+
+    up = commands.add_parser("up", help="start the scheduler and a worker on this machine")
+    up.add_argument("--only", choices=["worker", "scheduler"], help="start just one of them")
+    up.add_argument(
+        "--listen", metavar="HOST:PORT", help="where the worker listens for schedulers elsewhere"
+    )
+    up.add_argument(
+        "--insecure-lan",
+        action="store_true",
+        help="talk to other machines without encryption or a password: anyone on the network can",
+    )
+    down = commands.add_parser("down", help="stop what runs on this machine")
+
+    for command in (ask, nodes, models, status, up, down):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 1 for a failure, 2 for wrong usage, 130 for ^C."""
+    options = build_parser().parse_args(arguments)
+    if options.version:
+        from potluck_proto import __version__
+
+        print(f"potluck {__version__}")
+        return 0
+    from potluck_tui.commands import run
+
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""`potluck` in a terminal: start what is missing, then the Textual app."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from potluck_proto.errors import SetupError
+from potluck_proto.home import Home
+from potluck_proto.network import unix_address
+
+
+def chat(home: Home) -> int:
+    """Open the terminal UI; return its exit code."""
+    from potluck_tui import terminal_profile
+
+    terminal_profile.apply(terminal_profile.detect(os.environ))
+    if problem := terminal_profile.detect(os.environ).refusal:
+        raise SetupError(problem)
+    asyncio.run(_start(home))
+    # Textual reads its environment when it is imported, so it is imported after the profile is set.
+    from potluck_tui.app import PotluckApp
+    from potluck_tui.client import PoolClient
+
+    PotluckApp(PoolClient(unix_address(home.scheduler_socket)), home).run()
+    return 0
+
+
+async def _start(home: Home) -> None:
+    from potluck_tui.launch import ensure_running
+
+    client = await ensure_running(home)
+    await client.close()

@@ -1,0 +1,118 @@
+"""`potluck up`, `potluck down` and `potluck status`: the daemons of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from potluck_proto import network
+from potluck_proto.daemon import running_instance
+from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui import launch
+from potluck_tui.client import PoolClient
+
+DAEMONS = ("scheduler", "worker")
+
+
+async def up(options: argparse.Namespace, home: Home) -> int:
+    """Start what does not run; it stays until `potluck down`."""
+    chosen = [name for name in DAEMONS if options.only in (None, name)]
+    if options.listen and "worker" not in chosen:
+        raise BadRequest("--listen is for the worker; a scheduler listens on this machine only.")
+    if options.listen:
+        network.check_listener(network.split_host_port(options.listen)[0], options.insecure_lan)
+    open_lan = ["--insecure-lan"] if options.insecure_lan else []
+    arguments = {
+        "scheduler": open_lan,
+        "worker": [*open_lan, *(["--listen", options.listen] if options.listen else [])],
+    }
+    if options.insecure_lan:
+        what = f"The worker at {options.listen}" if options.listen else "Traffic to other machines"
+        print(network.INSECURE_LAN_WARNING.format(what=what), file=sys.stderr)
+    home.prepare()
+    report: dict[str, object] = {}
+    for name in chosen:
+        running = running_instance(home, name)
+        if running is None:
+            await launch.start(launch.Daemon(name, ("--idle-exit", "0", *arguments[name])), home)
+            running = running_instance(home, name)
+            report[name] = "started"
+        elif arguments[name]:
+            raise BadRequest(
+                f"The {name} runs already (process {running['process_id']}), with other options. "
+                "Stop it first with `potluck down`."
+            )
+        else:
+            report[name] = "runs already"
+    if options.json:
+        print(json.dumps(report))
+    else:
+        for name, state in report.items():
+            print(f"{name}: {state}")
+    return 0
+
+
+async def down(options: argparse.Namespace, home: Home) -> int:
+    """Stop what runs. Chats are kept; answers under way end."""
+    report = {name: await launch.stop(home, name) or "did not run" for name in DAEMONS}
+    if options.json:
+        print(json.dumps(report))
+    else:
+        for name, state in report.items():
+            print(f"{name}: {state}")
+    return 0
+
+
+async def status(options: argparse.Namespace, home: Home) -> int:
+    """Say what runs for this home."""
+    report: dict[str, object] = {"home": str(home.root)}
+    for name in DAEMONS:
+        instance = running_instance(home, name)
+        report[name] = instance and {
+            "process_id": instance["process_id"],
+            "version": instance["version"],
+            "uptime_seconds": round(time.time() - instance["started_unix_seconds"], 1),
+        }
+    if report["scheduler"]:
+        report["pool"] = await _pool(home)
+    if options.json:
+        print(json.dumps(report))
+        return 0
+    print(f"home: {home.root}")
+    for name in DAEMONS:
+        found = report[name]
+        print(f"{name}: " + (_in_words(found) if isinstance(found, dict) else "does not run"))
+    pool = report.get("pool")
+    if isinstance(pool, dict):
+        print(
+            "pool: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in pool.items())
+        )
+    return 0
+
+
+def _in_words(instance: dict[str, object]) -> str:
+    return (
+        f"runs as process {instance['process_id']} since {instance['uptime_seconds']} seconds, "
+        f"version {instance['version']}"
+    )
+
+
+async def _pool(home: Home) -> dict[str, object]:
+    """Return the scheduler's own view, or why it has none."""
+    client = PoolClient(network.unix_address(home.scheduler_socket))
+    try:
+        answer = await client.call(client.stub.GetStatus, pb.GetStatusRequest())
+    except PotluckError as error:
+        return {"problem": error.message}
+    finally:
+        await client.close()
+    return {
+        "nodes_ready": answer.nodes_ready,
+        "chats": answer.chats,
+        "answers_under_way": answer.active_generations,
+        "viewers": answer.viewers,
+    }

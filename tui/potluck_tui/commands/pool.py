@@ -1,0 +1,120 @@
+"""`potluck nodes` and `potluck models`: the pool as tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from google.protobuf.json_format import MessageToDict
+
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui.clean import clean
+from potluck_tui.launch import ensure_running, until_a_node_is_ready
+
+GIB = 2**30
+
+
+async def nodes(options: argparse.Namespace, home: Home) -> int:
+    """List the machines of the pool."""
+    client = await ensure_running(home)
+    try:
+        await until_a_node_is_ready(client)
+        response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
+    finally:
+        await client.close()
+    if options.json:
+        _print_json(response)
+        return 0
+    rows = [_node_row(node) for node in response.nodes]
+    _print_table(
+        ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows
+    )
+    for node in response.nodes:
+        _print_problems(node)
+    return 0
+
+
+async def models(options: argparse.Namespace, home: Home) -> int:
+    """List the models of the pool."""
+    client = await ensure_running(home)
+    try:
+        await until_a_node_is_ready(client)
+        response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
+    finally:
+        await client.close()
+    if options.json:
+        _print_json(response)
+        return 0
+    rows = [_model_row(model) for model in response.models]
+    _print_table(
+        ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
+    )
+    for model in response.models:
+        if not model.usable:
+            print(f"{model.description.name}: {clean(model.description.problem.message)}")
+    print(f"\nPut GGUF files into {home.models} to add models.")
+    return 0
+
+
+def _node_row(node: pb.Node) -> list[str]:
+    state = node.state
+    free = sum(device.memory_free_bytes for device in state.devices) / GIB
+    total = sum(device.memory_total_bytes for device in state.devices) / GIB
+    return [
+        state.name or "?",
+        pb.NodeHealth.Name(node.health).removeprefix("NODE_HEALTH_").lower(),
+        f"{free:.1f} of {total:.1f} GiB",
+        ", ".join(loaded.name for loaded in state.loaded) or "-",
+        f"{state.tokens_per_second:.0f}",
+        ", ".join(node.found_by),
+        node.address,
+    ]
+
+
+def _print_problems(node: pb.Node) -> None:
+    """Say what a node lacks, with what to do about it."""
+    if node.HasField("problem"):
+        print(f"{node.state.name or node.address}: {clean(node.problem.message)}")
+    for engine in node.state.engines:
+        if not engine.available and engine.advice:
+            print(f"{node.state.name}: no {engine.name}: {clean(engine.advice)}")
+
+
+def _model_row(model: pb.ModelSummary) -> list[str]:
+    description = model.description
+    state = "loaded" if model.loaded_on else "ready" if model.usable else "unusable"
+    return [
+        ":".join(filter(None, (description.name, description.quantization)))
+        + (" *" if model.is_default else ""),
+        _size(description.file_bytes),
+        _count(description.parameter_count),
+        str(description.context_length or "-"),
+        _size(description.memory_needed_bytes),
+        clean(description.license) or "?",
+        ", ".join(model.node_names),
+        state,
+    ]
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
+
+
+def _count(number: int) -> str:
+    if not number:
+        return "?"
+    return f"{number / 1e9:.1f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        cells = (clean(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _print_json(response: pb.ListNodesResponse | pb.ListModelsResponse) -> None:
+    print(json.dumps(MessageToDict(response, preserving_proto_field_name=True), indent=2))

@@ -1,0 +1,174 @@
+"""Start the daemons of this machine where they do not run, and wait until they answer.
+
+The command starts daemons as processes and never by import. Started this way they are background
+processes of their own session, which outlive the terminal and end by themselves after
+`IDLE_EXIT_SECONDS` without use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from potluck_proto import network
+from potluck_proto.daemon import running_instance
+from potluck_proto.errors import NoNodes, PotluckError, Unreachable
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui.client import PoolClient
+
+IDLE_EXIT_SECONDS = 1800
+"""Background daemons that nobody installed as a service go away after this long without use."""
+
+START_LIMIT_SECONDS = 30.0
+"""A daemon that neither answers nor ends within this time is given up."""
+
+STOP_LIMIT_SECONDS = 10.0
+"""A daemon that does not end within this time after SIGTERM is killed."""
+
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """One of the two daemons, as a process to start."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+
+    def start(self, home: Home) -> subprocess.Popen[bytes]:
+        """Start the process in a session of its own, with its first words kept in a file."""
+        with self.words(home).open("wb") as words:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"potluck_{self.name}", *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                start_new_session=True,
+                cwd=home.root,
+                env=os.environ | {"POTLUCK_HOME": str(home.root)},
+            )
+
+    def words(self, home: Home) -> Path:
+        """Return the file that holds what the process said before its log was open."""
+        return home.logs / f"{self.name}.start.log"
+
+
+async def ensure_running(
+    home: Home,
+    *,
+    worker: Sequence[str] | None = (),
+    scheduler: Sequence[str] | None = (),
+    idle_exit_seconds: int = IDLE_EXIT_SECONDS,
+) -> PoolClient:
+    """Return a client of the local scheduler, starting what does not run.
+
+    Args:
+        home: The home whose daemons are meant.
+        worker: Arguments for a worker that must be started; `None` starts none.
+        scheduler: Likewise for a scheduler; `None` expects a running one.
+        idle_exit_seconds: For the daemons that are started; 0 means never.
+
+    Raises:
+        PotluckError: A daemon did not start; the message is what it said.
+    """
+    home.prepare()
+    idle = ("--idle-exit", str(idle_exit_seconds))
+    if worker is not None and running_instance(home, "worker") is None:
+        await start(Daemon("worker", (*idle, *worker)), home)
+    client = PoolClient(network.unix_address(home.scheduler_socket))
+    try:
+        if scheduler is not None and running_instance(home, "scheduler") is None:
+            await start(Daemon("scheduler", (*idle, *scheduler)), home)
+        await _until_it_answers(client)
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+async def start(daemon: Daemon, home: Home) -> None:
+    """Start one daemon and wait until it holds its lock. Raises `PotluckError` with its words.
+
+    Another process may start the same daemon at the same moment; then one of the two ends at once,
+    and the other is as good.
+    """
+    process = daemon.start(home)
+    deadline = time.monotonic() + START_LIMIT_SECONDS
+    while running_instance(home, daemon.name) is None:
+        if process.poll() is not None:
+            await asyncio.sleep(_POLL_SECONDS)
+            if running_instance(home, daemon.name) is None:
+                raise PotluckError(_last_words(daemon, home))
+        if time.monotonic() > deadline:
+            process.kill()
+            raise PotluckError(
+                f"The {daemon.name} did not start within {START_LIMIT_SECONDS:.0f} seconds. "
+                f"Its log is {home.logs / daemon.name}.log."
+            )
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _until_it_answers(client: PoolClient) -> None:
+    """Wait until the scheduler, which holds its lock, has opened its socket."""
+    deadline = time.monotonic() + START_LIMIT_SECONDS
+    while True:
+        try:
+            await client.check_version()
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+async def until_a_node_is_ready(client: PoolClient) -> None:
+    """Wait until some worker has told the scheduler its models.
+
+    Raises:
+        NoNodes: None did within `START_LIMIT_SECONDS`.
+    """
+    try:
+        async with asyncio.timeout(START_LIMIT_SECONDS):
+            async for pool in client.watch_pool():
+                if pool is not None and any(
+                    node.health == pb.NODE_HEALTH_READY and node.state.models for node in pool.nodes
+                ):
+                    return
+    except TimeoutError:
+        raise NoNodes(
+            f"No worker was ready within {START_LIMIT_SECONDS:.0f} seconds. `potluck nodes` shows "
+            "what the scheduler sees; `potluck up` starts a worker on this machine."
+        ) from None
+
+
+async def stop(home: Home, name: str) -> str | None:
+    """Stop one daemon; return how it ended in words, or `None` where it did not run."""
+    instance = running_instance(home, name)
+    if instance is None:
+        return None
+    process_id = instance["process_id"]
+    os.kill(process_id, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_LIMIT_SECONDS
+    while running_instance(home, name) is not None:
+        if time.monotonic() > deadline:
+            os.kill(process_id, signal.SIGKILL)
+            return f"killed, as it did not stop within {STOP_LIMIT_SECONDS:.0f} seconds"
+        await asyncio.sleep(_POLL_SECONDS)
+    return "stopped"
+
+
+def _last_words(daemon: Daemon, home: Home) -> str:
+    """Return what a daemon that ended at once said, which is a sentence of its own."""
+    said = daemon.words(home).read_text(errors="replace").strip()
+    if not said:
+        return f"The {daemon.name} ended at once without a word; see {home.logs}/{daemon.name}.log."
+    return said.splitlines()[-1].removeprefix(f"potluck-{daemon.name}: ")
