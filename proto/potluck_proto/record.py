@@ -82,8 +82,8 @@ class WorkerRecord:
                 cluster=(properties.get(b"c") or b"").decode(),
                 engines=tuple(_text(engine) for engine in blob["e"]),
                 accelerator=_text(blob["a"]),
-                memory_total_mib=int(blob["mt"]),
-                memory_free_mib=int(blob["mf"]),
+                memory_total_mib=_count(blob["mt"]),
+                memory_free_mib=_count(blob["mf"]),
             )
         except (KeyError, TypeError, msgpack.UnpackException, UnicodeDecodeError) as error:
             raise ValueError(f"malformed record: {error!r}") from error
@@ -92,4 +92,10 @@ class WorkerRecord:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError(f"not plain text: {value!r:.40}")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"not a count: {value!r:.40}")
     return value

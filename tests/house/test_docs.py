@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from potluck_tui.cli import build_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI_PAGE = ROOT / "docs" / "cli.md"
+
+
+def render_options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield a line for each option of a parser."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
+            continue
+        name = ", ".join(action.option_strings) or (action.metavar or action.dest.upper())
+        choices = f" ({' or '.join(action.choices)})" if action.choices else ""
+        yield f"- `{name}`: {action.help}{choices}"
+
+
+def render_cli_page() -> str:
+    """Return docs/cli.md as the parser would have it, whatever the Python version."""
+    parser = build_parser()
+    subparsers = next(
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    helps = {choice.dest: choice.help for choice in subparsers._choices_actions}
+    lines = ["# The command line", "", "Made from the program itself.", "", "## potluck", ""]
+    lines += [str(parser.description), "", *render_options(parser), ""]
+    for name, subparser in subparsers.choices.items():
+        lines += [f"## potluck {name}", "", f"{helps[name]}.".capitalize(), ""]
+        lines += [*render_options(subparser), ""]
+    return "\n".join([*lines, str(parser.epilog), ""])
+
+
+def test_the_page_of_the_command_line_is_what_the_program_says() -> None:
+    renew = "renew it with: python tests/house/test_docs.py"
+    assert CLI_PAGE.read_text() == render_cli_page(), renew
+
+
+if __name__ == "__main__":
+    CLI_PAGE.write_text(render_cli_page())

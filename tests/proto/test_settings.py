@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from potluck_proto import settings
+from potluck_proto.errors import SettingsError
+from potluck_proto.home import Home
+
+
+class Sample(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="POTLUCK_SAMPLE_")
+
+    slots: int = 4
+    name: str = "x"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.load(Sample, home, "worker", {}).slots == 4
+    home.settings_file.write_text("[worker]\nslots = 5\nname = 'file'\n")
+    assert settings.load(Sample, home, "worker", {"slots": None}).slots == 5
+    monkeypatch.setenv("POTLUCK_SAMPLE_SLOTS", "6")
+    assert settings.load(Sample, home, "worker", {}).slots == 6
+    loaded = settings.load(Sample, home, "worker", {"slots": 7})
+    assert (loaded.slots, loaded.name) == (7, "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[worker]\nslot = 5\n", "no option worker.slot; did you mean 'slots'"),
+        ("[worker]\nslots = 'many'\n", "worker.slots cannot be 'many'"),
+        ("[wroker]\n", r"no table \[wroker\]"),
+        ("slots = = 5", "cannot be read: .*line 1"),
+    ],
+)
+def test_a_mistake_in_the_file_is_said_with_its_place(home: Home, text: str, message: str) -> None:
+    home.settings_file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        settings.load(Sample, home, "worker", {})
