@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from potluck_proto.errors import PotluckError
+
 RequestId = str
 """The generation id that the daemon was given."""
 
@@ -116,6 +118,11 @@ class Failure:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
+def failure_of(error: PotluckError) -> Failure:
+    """Return an error as plain data."""
+    return Failure(int(error.code), error.message, error.fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Loading:
     """How far the load is, 0 to 1."""
@@ -165,6 +172,11 @@ class Produced:
     """Where `text` starts in the answer, in code points."""
     text: str
     kind: Literal["produced"] = "produced"
+
+
+def failed(request_id: RequestId, error: PotluckError) -> Finished:
+    """Return the end of a request that failed."""
+    return Finished(request_id, "failed", failure=failure_of(error))
 
 
 EndReason = Literal["end_of_turn", "stop_string", "max_tokens", "context_full", "stopped", "failed"]
@@ -280,6 +292,16 @@ class Engine(Protocol):
     @property
     def busy(self) -> bool:
         """Whether there is anything to step."""
+        ...
+
+    @property
+    def slots_busy(self) -> int:
+        """Sequences under way."""
+        ...
+
+    @property
+    def queue_length(self) -> int:
+        """Requests that wait for a slot."""
         ...
 
     def close(self) -> None:

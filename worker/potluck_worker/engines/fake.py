@@ -1,0 +1,230 @@
+"""A fake engine: deterministic, programmable, and public, since users of the library test with it.
+
+Its model is a small TOML file, `NAME.fake.toml`, in the models folder; see `FakeModel` for what may
+stand in it. A token is a word with the space after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+import tomllib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError
+from potluck_worker.engines.base import (
+    Embed,
+    Finished,
+    FromChild,
+    Generate,
+    Load,
+    Loaded,
+    Produced,
+    RequestId,
+    Started,
+    failed,
+)
+from potluck_worker.engines.text import AnswerText
+
+STEP_SECONDS = 0.02
+"""A step waits no longer than this, so that commands are heard."""
+
+FAKE_SUFFIX = ".fake.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class FakeModel:
+    """What a fake model file may say."""
+
+    text: str = ""
+    """The answer; empty says back the last message."""
+    tokens_per_second: float = 0.0
+    """For each sequence; 0 is as fast as it goes."""
+    load_seconds: float = 0.0
+    memory_bytes: int = 2**20
+    context_length: int = 4096
+    crash_on_load: bool = False
+    crash_after_tokens: int = -1
+    """Abort the process after so many tokens of an answer; -1 never."""
+    stall_after_tokens: int = -1
+    """Stop making progress after so many tokens of an answer; -1 never."""
+
+    @classmethod
+    def read(cls, path: Path) -> FakeModel:
+        """Return what a file says. Raises `ModelFileError`."""
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ModelFileError(f"{path.name} cannot be read: {error}.") from error
+        if unknown := values.keys() - {field.name for field in fields(cls)}:
+            raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
+        return cls(**values)
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """An answer under way."""
+
+    request: Generate
+    words: list[str]
+    prompt_tokens: int
+    next_index: int
+    first_index: int
+    started: float
+    text: AnswerText
+
+
+class FakeEngine:
+    """An engine that says what its file says.
+
+    Args:
+        progress: Called with 0 to 1 while it pretends to load.
+    """
+
+    def __init__(self, progress: Callable[[float], None] = lambda _: None) -> None:
+        self._progress = progress
+        self._waiting: deque[Generate] = deque()
+        self._running: list[_Sequence] = []
+        self._ended: list[FromChild] = []
+
+    def load(self, load: Load) -> Loaded:
+        """Pretend to load."""
+        self._model = FakeModel.read(Path(load.path))
+        self._slots = load.slots
+        self._context_length = load.context_length
+        started = time.monotonic()
+        while (passed := time.monotonic() - started) < self._model.load_seconds:
+            self._progress(passed / self._model.load_seconds)
+            time.sleep(STEP_SECONDS)
+        if self._model.crash_on_load:
+            os.abort()
+        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, load.slots)
+
+    def submit(self, request: Generate | Embed) -> None:
+        """Queue a request."""
+        if isinstance(request, Embed):
+            error = BadRequest("The fake engine embeds nothing.")
+            self._ended.append(failed(request.request_id, error))
+        else:
+            self._waiting.append(request)
+
+    def cancel(self, request_id: RequestId) -> None:
+        """End a request."""
+        for request in list(self._waiting):
+            if request.request_id == request_id:
+                self._waiting.remove(request)
+                self._ended.append(Finished(request_id, "stopped"))
+        for sequence in list(self._running):
+            if sequence.request.request_id == request_id:
+                self._end(sequence, Finished(request_id, "stopped"), self._ended)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._waiting or self._running or self._ended)
+
+    @property
+    def slots_busy(self) -> int:
+        """Sequences under way."""
+        return len(self._running)
+
+    @property
+    def queue_length(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiting)
+
+    def step(self) -> list[FromChild]:
+        """Say the words whose time has come."""
+        events, self._ended = self._ended, []
+        while self._waiting and len(self._running) < self._slots:
+            self._begin(self._waiting.popleft(), events)
+        for sequence in list(self._running):
+            self._speak(sequence, events)
+        if not events and self._running:
+            time.sleep(self._next_word_seconds())
+        return events
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _begin(self, request: Generate, events: list[FromChild]) -> None:
+        prompt = request.messages[-1].content if request.messages else ""
+        prompt_tokens = len(prompt.split())
+        if prompt_tokens >= self._context_length:
+            error = ContextOverflow(
+                f"The prompt is {prompt_tokens:,} tokens long; the context is "
+                f"{self._context_length:,}. Shorten it."
+            )
+            events.append(failed(request.request_id, error))
+            return
+        words = split_words(self._model.text or f"You said: {prompt}")
+        done = len(request.continue_token_ids) or len(split_words(request.continue_text))
+        text = AnswerText(request.sampling.stop, len("".join(words[:done])))
+        events.append(Started(request.request_id, prompt_tokens, 0))
+        self._running.append(
+            _Sequence(request, words, prompt_tokens, done, done, time.monotonic(), text)
+        )
+
+    def _due(self, sequence: _Sequence) -> float:
+        """Return when the next word of a sequence is due."""
+        if not self._model.tokens_per_second:
+            return sequence.started
+        said = sequence.next_index - sequence.first_index + 1
+        return sequence.started + said / self._model.tokens_per_second
+
+    def _next_word_seconds(self) -> float:
+        due = min(self._due(sequence) for sequence in self._running)
+        return min(STEP_SECONDS, max(0.0, due - time.monotonic()))
+
+    def _speak(self, sequence: _Sequence, events: list[FromChild]) -> None:
+        """Say one word if it is due, and end the answer after the last."""
+        request, index = sequence.request, sequence.next_index
+        if index == self._model.crash_after_tokens:
+            os.abort()
+        if index == self._model.stall_after_tokens or time.monotonic() < self._due(sequence):
+            return
+        limit = request.sampling.max_tokens
+        if index >= len(sequence.words):
+            self._end(sequence, Finished(request.request_id, "end_of_turn"), events)
+            return
+        word = sequence.words[index]
+        offset = sequence.text.length
+        text = sequence.text.push(word.encode())
+        events.append(Produced(request.request_id, index, [token_id(word)], offset, text))
+        sequence.next_index += 1
+        if sequence.text.stop_string:
+            stop = sequence.text.stop_string
+            self._end(sequence, Finished(request.request_id, "stop_string", stop), events)
+        elif limit is not None and sequence.next_index >= limit:
+            self._end(sequence, Finished(request.request_id, "max_tokens"), events)
+
+    def _end(self, sequence: _Sequence, end: Finished, events: list[FromChild]) -> None:
+        self._running.remove(sequence)
+        offset = sequence.text.length
+        if rest := "" if sequence.text.stop_string else sequence.text.finish():
+            events.append(Produced(end.request_id, sequence.next_index, [], offset, rest))
+        events.append(
+            Finished(
+                end.request_id,
+                end.reason,
+                end.stop_string,
+                prompt_tokens=sequence.prompt_tokens,
+                completion_tokens=sequence.next_index,
+                decode_seconds=time.monotonic() - sequence.started,
+            )
+        )
+
+
+def split_words(text: str) -> list[str]:
+    """Return the tokens of a text; joined, they are the text."""
+    return re.findall(r"\s*\S+\s?|\s+$", text)
+
+
+def token_id(word: str) -> int:
+    """Return the id of a token: the same word has the same id everywhere."""
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:3])

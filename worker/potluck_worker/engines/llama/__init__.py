@@ -1,0 +1,3 @@
+"""llama.cpp with continuous batching, on llama-cpp-python's low-level API."""
+
+from __future__ import annotations

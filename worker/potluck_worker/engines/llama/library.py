@@ -1,0 +1,236 @@
+"""llama.cpp as a library: start it, listen to its log, open files and contexts.
+
+llama.cpp reports buffer sizes and the reasons of failures only in its log, so the log is read as it
+is written. It aborts the process on some broken files: everything here runs in a child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from llama_cpp import llama_cpp as api
+
+from potluck_proto.errors import ModelFileError, UnsupportedModel
+
+GGUF_MAGIC = b"GGUF"
+LEVEL_DEBUG = 1
+LEVEL_WARNING = 3
+LEVEL_ERROR = 4
+LEVEL_CONTINUED = 5
+KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+"""Values of `ggml_type`."""
+
+_SIZE = re.compile(r"(model|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
+_TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB")
+
+
+class Log:
+    """Listens to llama.cpp; writes what matters to stderr, which the daemon keeps in a file.
+
+    Attributes:
+        errors: The last lines that said what went wrong.
+    """
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=8)
+        self._bytes: dict[str, float] = {}
+        self._level = LEVEL_DEBUG
+        # llama.cpp keeps the pointer: the callback must live as long as the process.
+        self._callback = api.llama_log_callback(self._receive)
+        api.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _receive(self, level: int, text: bytes, _data: object) -> None:
+        if level != LEVEL_CONTINUED:
+            self._level = level
+        if self._level <= LEVEL_DEBUG:
+            return
+        line = text.decode(errors="replace")
+        sys.stderr.write(line)
+        if self._level >= LEVEL_ERROR:
+            self.errors.append(line.strip())
+        if match := _TOTAL_KV.search(line):
+            self._add("total KV", match[1])
+        elif match := _SIZE.search(line):
+            self._add(match[1], match[2])
+
+    def _add(self, kind: str, mebibytes: str) -> None:
+        self._bytes[kind] = self._bytes.get(kind, 0.0) + float(mebibytes) * 2**20
+
+    @property
+    def weights_bytes(self) -> int:
+        """Buffers of weights since the process started."""
+        return int(self._bytes.get("model", 0))
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Buffers of the KV cache and of recurrent states; in a dry run, what they would be."""
+        kv = max(self._bytes.get("KV", 0), self._bytes.get("total KV", 0))
+        return int(kv + self._bytes.get("RS", 0))
+
+    @property
+    def compute_bytes(self) -> int:
+        """Scratch buffers and logits."""
+        return int(self._bytes.get("compute", 0) + self._bytes.get("output", 0))
+
+
+def start() -> Log:
+    """Start the library; call once in a process."""
+    log = Log()
+    api.llama_backend_init()
+    return log
+
+
+def check_file(path: Path) -> None:
+    """Raise `ModelFileError` for what is plainly no GGUF, in better words than the library's."""
+    try:
+        size_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            magic = file.read(len(GGUF_MAGIC))
+    except OSError as error:
+        raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
+    if size_bytes == 0:
+        raise ModelFileError(f"{path.name} is empty. Download it again.")
+    if magic != GGUF_MAGIC:
+        raise ModelFileError(
+            f"{path.name} is not a GGUF file: it starts with {magic!r}. "
+            "Get a file that ends in .gguf from where the model is published."
+        )
+    if size_bytes < 24:
+        raise ModelFileError(
+            f"{path.name} is truncated: {size_bytes} bytes do not hold a header. Download it again."
+        )
+
+
+class Model:
+    """An open model file; closes with the process or by `close`.
+
+    Args:
+        path: A GGUF file, or the first part of a split one.
+        log: The library's log, for the reason of a failure.
+        vocabulary_only: Read the header and the vocabulary, no weights.
+        dry: Reserve no memory for weights, so that a context only counts.
+        gpu_layers: Layers on the accelerator; `None` means all.
+        progress: Called with 0 to 1 while it loads.
+
+    Raises:
+        ModelFileError: It is truncated or damaged.
+        UnsupportedModel: This llama.cpp does not know the architecture.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        log: Log,
+        *,
+        vocabulary_only: bool = False,
+        dry: bool = False,
+        gpu_layers: int | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        check_file(path)
+        parameters = api.llama_model_default_params()
+        parameters.vocab_only = vocabulary_only
+        parameters.no_alloc = dry
+        if gpu_layers is not None:
+            parameters.n_gpu_layers = gpu_layers
+        if dry or not api.llama_supports_gpu_offload():
+            # On a processor, weights are repacked into copies, so mapping the file as well costs
+            # more memory than reading it; and a dry run asserts with any other mode.
+            parameters.load_mode = api.LLAMA_LOAD_MODE_NONE
+
+        def report(fraction: float, _data: object) -> bool:
+            if progress is not None:
+                progress(fraction)
+            return True
+
+        callback = api.llama_progress_callback(report)
+        parameters.progress_callback = callback
+        log.errors.clear()
+        self.pointer: Any = api.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self.pointer:
+            raise _load_error(path, log)
+        self.vocabulary: Any = api.llama_model_get_vocab(self.pointer)
+
+    def metadata(self) -> dict[str, str]:
+        """Return the file's metadata as text; arrays are left out by the library."""
+        found = {}
+        key, size = ctypes.create_string_buffer(256), 2**20
+        value = ctypes.create_string_buffer(size)
+        for index in range(api.llama_model_meta_count(self.pointer)):
+            api.llama_model_meta_key_by_index(self.pointer, index, key, len(key))
+            api.llama_model_meta_val_str_by_index(self.pointer, index, value, size)
+            found[key.value.decode(errors="replace")] = value.value.decode(errors="replace")
+        return found
+
+    @property
+    def training_context_length(self) -> int:
+        """Tokens of context that the model was trained for."""
+        return int(api.llama_model_n_ctx_train(self.pointer))
+
+    def close(self) -> None:
+        """Free the model."""
+        api.llama_model_free(self.pointer)
+
+
+def open_context(
+    model: Model,
+    *,
+    context_length: int,
+    slots: int,
+    batch: int,
+    kv_type: str = "f16",
+    flash_attention: bool | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Return a context with a unified KV cache in which each slot can fill its context.
+
+    Raises `ModelFileError` where the library refuses.
+    """
+    parameters = api.llama_context_default_params()
+    parameters.n_ctx = context_length * slots
+    parameters.n_seq_max = slots
+    parameters.n_batch = parameters.n_ubatch = batch
+    parameters.kv_unified = True
+    parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
+    parameters.n_threads = parameters.n_threads_batch = threads or physical_cores()
+    if flash_attention is not None:
+        parameters.flash_attn_type = int(flash_attention)
+    parameters.no_perf = True
+    context = api.llama_init_from_model(model.pointer, parameters)
+    if not context:
+        raise ModelFileError(
+            f"llama.cpp cannot make a context of {context_length} tokens for {slots} sequences. "
+            "Load with a shorter context."
+        )
+    return context
+
+
+def physical_cores() -> int:
+    """Return the cores that this process may use: more threads than that only wait for each other.
+
+    Threads of one core share its arithmetic, so only whole cores count.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
+
+
+def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
+    """Return the library's last words on a file as an error."""
+    said = " ".join(log.errors)
+    if match := re.search(r"unknown model architecture: '([^']*)'", said):
+        return UnsupportedModel(
+            f"{path.name} has the architecture {match[1]!r}, which this llama.cpp does not know. "
+            "A newer llama-cpp-python may."
+        )
+    reason = log.errors[0].split(": ", 1)[-1] if log.errors else "no reason given"
+    truncated = "file bounds" in said or "end of file" in said or "failed to read" in said
+    kind = "is truncated" if truncated else "cannot be loaded"
+    return ModelFileError(f"{path.name} {kind}: {reason}. Download it again.")

@@ -1,0 +1,86 @@
+"""Tokens of one model: text to ids, ids to bytes."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from llama_cpp import llama_cpp as api
+
+PIECE_LIMIT_BYTES = 1024
+
+
+class Vocabulary:
+    """A model's vocabulary.
+
+    Args:
+        pointer: llama.cpp's vocabulary.
+    """
+
+    def __init__(self, pointer: Any) -> None:
+        self._pointer = pointer
+        self._pieces: dict[int, bytes] = {}
+        self._buffer = ctypes.create_string_buffer(PIECE_LIMIT_BYTES)
+        self.size = int(api.llama_vocab_n_tokens(pointer))
+        self.bos_text = self._text_of(api.llama_vocab_bos(pointer))
+        self.eos_text = self._text_of(api.llama_vocab_eos(pointer))
+        self._adds_bos = bool(api.llama_vocab_get_add_bos(pointer))
+
+    def _text_of(self, token: int) -> str:
+        return self.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def tokenize(self, text: str, *, special: bool, start: bool = False) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: What to tokenize.
+            special: Whether marks such as `<|end|>` in it are control tokens.
+            start: Whether it starts a prompt, where the model may want its mark of the beginning;
+                one that the text has already is not doubled.
+        """
+        raw = text.encode()
+        add = start and self._adds_bos and not (self.bos_text and text.startswith(self.bos_text))
+        size = len(raw) + 8
+        while True:
+            ids = (api.llama_token * size)()
+            count = api.llama_tokenize(self._pointer, raw, len(raw), ids, size, add, special)
+            if count >= 0:
+                return list(ids[:count])
+            size = -count
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Return the bytes of a token; control tokens have none unless `special`."""
+        if special:
+            return self._piece(token, special)
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._piece(token, special)
+        return piece
+
+    def _piece(self, token: int, special: bool) -> bytes:
+        length = api.llama_token_to_piece(
+            self._pointer, token, self._buffer, PIECE_LIMIT_BYTES, 0, special
+        )
+        return self._buffer.raw[: max(0, length)]
+
+    def ends(self, token: int) -> bool:
+        """Say whether a token ends the model's turn."""
+        return bool(api.llama_vocab_is_eog(self._pointer, token))
+
+    def sha256(self) -> str:
+        """Return a hash over all tokens: equal where ids mean the same."""
+        digest = hashlib.sha256()
+        for token in range(self.size):
+            text = api.llama_vocab_get_text(self._pointer, token) or b""
+            digest.update(b"%d:%b" % (len(text), text))
+        return digest.hexdigest()
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many tokens two sequences have in common at their start."""
+    length = min(len(left), len(right))
+    if left[:length] == right[:length]:
+        return length
+    return next(i for i in range(length) if left[i] != right[i])

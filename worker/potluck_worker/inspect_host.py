@@ -1,0 +1,140 @@
+"""The child process that reads a model file: `python -m potluck_worker.inspect_host PATH`.
+
+Prints one JSON object: `{"inspection": {...}}` with the fields of `base.Inspection`, or
+`{"failure": {"code", "message", "fields"}}`. The file is untrusted, so the process limits itself.
+
+Sizes come from the engine: a dry run makes the context without memory behind it, and llama.cpp
+says what it would have taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import resource
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from potluck_proto.errors import EngineMissing, PotluckError
+from potluck_worker.engines.base import Inspection, failure_of
+from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
+
+CPU_LIMIT_SECONDS = 60
+
+
+def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
+    """Describe a model of the fake engine."""
+    model = FakeModel.read(path)
+    return Inspection(
+        architecture="fake",
+        parameter_count=0,
+        quantization="",
+        bits_per_weight=0.0,
+        training_context_length=model.context_length,
+        vocabulary_size=2**24,
+        has_chat_template=True,
+        title=path.name.removesuffix(FAKE_SUFFIX),
+        license="mit",
+        base_model="",
+        tokenizer_sha256="fake",
+        template_sha256="fake",
+        context_length=min(context_length, model.context_length),
+        slots=slots,
+        weights_bytes=model.memory_bytes,
+        kv_cache_bytes=0,
+        compute_bytes=0,
+        process_bytes=_own_bytes(),
+    )
+
+
+def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> Inspection:
+    """Describe a GGUF file. Raises `PotluckError`."""
+    if find_spec("llama_cpp") is None:
+        raise EngineMissing("llama.cpp is not installed. Install it: pip install 'potluck[llama]'.")
+    from llama_cpp import llama_cpp as api
+
+    from potluck_worker.engines.llama import engine, library
+    from potluck_worker.engines.llama.vocabulary import Vocabulary
+
+    log = library.start()
+    process_bytes = _own_bytes()
+    model = library.Model(path, log, dry=True)
+    metadata = model.metadata()
+    vocabulary = Vocabulary(model.vocabulary)
+    context_length = min(context_length, model.training_context_length)
+    library.open_context(
+        model,
+        context_length=context_length,
+        slots=slots,
+        batch=engine.BATCH_TOKENS,
+        kv_type=kv_type,
+    )
+    weights_bytes = int(api.llama_model_size(model.pointer))
+    parameters = int(api.llama_model_n_params(model.pointer))
+    template = metadata.get("tokenizer.chat_template", "")
+    file_type = api.llama_ftype_name(api.llama_model_ftype(model.pointer)) or b""
+    return Inspection(
+        architecture=metadata.get("general.architecture", ""),
+        parameter_count=parameters,
+        quantization=_scheme(file_type.decode()),
+        bits_per_weight=8 * weights_bytes / max(1, parameters),
+        training_context_length=model.training_context_length,
+        vocabulary_size=vocabulary.size,
+        has_chat_template=bool(template),
+        title=metadata.get("general.name", ""),
+        license=metadata.get("general.license", ""),
+        base_model=metadata.get("general.base_model.0.name", ""),
+        tokenizer_sha256=vocabulary.sha256(),
+        template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        context_length=context_length,
+        slots=slots,
+        weights_bytes=weights_bytes,
+        kv_cache_bytes=log.kv_cache_bytes,
+        compute_bytes=log.compute_bytes,
+        process_bytes=process_bytes,
+    )
+
+
+def _scheme(file_type: str) -> str:
+    """Return the name that people use, such as Q4_K_M, of llama.cpp's name for a file type.
+
+    The library says `Q4_K - Medium` and adds `(guessed)` where the file does not say.
+    """
+    name = file_type.removeprefix("(guessed)").removesuffix("(guessed)").strip()
+    for words, letter in ((" - Small", "_S"), (" - Medium", "_M"), (" - Large", "_L")):
+        name = name.replace(words, letter)
+    return "F32" if name == "all F32" else name.split(" ")[0]
+
+
+def _own_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def main() -> int:
+    """Print what the file says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--kv-type", default="f16")
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_SECONDS, CPU_LIMIT_SECONDS))
+    try:
+        if options.path.name.endswith(FAKE_SUFFIX):
+            inspection = inspect_fake(options.path, options.context, options.slots)
+        else:
+            inspection = inspect_gguf(options.path, options.context, options.slots, options.kv_type)
+    except PotluckError as error:
+        print(json.dumps({"failure": dataclasses.asdict(failure_of(error))}))
+    else:
+        print(json.dumps({"inspection": dataclasses.asdict(inspection)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
