@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,10 +20,53 @@ FRAMES = (
     "can you explain {}", "i want to understand {}", "help me understand {}", "describe {}",
     "what's {}", "define {}", "give me a short explanation of {}", "how does {} work",
     "what should i know about {}", "what do i need to know about {}", "i have a question about {}",
-    "how about {}", "what about {}", "is {} important", "why does {} matter",
+    "how about {}", "what about {}", "is {} important", "why does {} matter", "why {}", "how {}",
     "tell me something about {}", "could you tell me more about {}", "anything about {}",
     "i heard about {}, what is it", "{} explained", "info on {}", "do i need {}", "talk about {}",
     "what can you say about {}", "please explain {} to me", "how do i learn about {}",
+    "is {} supported", "can i use {}", "does {} work", "does it work with {}", "will {} do",
+    "my question is about {}", "{} or not", "is {} good", "is {} enough", "what does {} do",
+    "who made {}", "there is a problem with {}", "where is {}", "which {}", "how much {}",
+    "how many {}", "how can i get {}", "is {} possible", "is {} required", "are {} any good",
+    "what is {} used for", "what is so special about {}", "i do not get {}", "show me {}",
+    "i am thinking about {}", "what happens with {}", "what kind of thing is {}", "and {}",
+    "i have {}, what now", "i only have {}", "will it run with {}", "is there {}", "are there {}",
+    "who built {}", "what to do with {}", "is it about {}", "why do people want {}", "when {}",
+    "what if {}", "does potluck have {}", "how good is {}", "where do i find {}", "must i know {}",
+    "what speaks for {}", "what can i expect from {}", "can it do {}", "how do you do {}",
+)  # fmt: skip
+REWORDINGS = (
+    (r"\bhow do i\b", ("how can i", "how could i", "how would i", "how should i", "how to",
+                       "what is the way to", "is there a way to", "i want to", "tell me how to",
+                       "what must i do to", "how does one", "what is the best way to")),
+    (r"\bwhat is\b", ("what's", "whats", "what exactly is", "tell me what is", "what would be")),
+    (r"\bcan i\b", ("could i", "may i", "is it possible to", "am i able to", "am i allowed to")),
+    (r"\bdoes it\b", ("will it", "would it", "does potluck", "does this", "will this")),
+    (r"\bshould i\b", ("do i have to", "would you", "am i supposed to", "shall i", "must i")),
+    (r"\bdo i need\b", ("must i have", "should i have", "is it necessary to have", "do i require")),
+    (r"\bwhy\b", ("how come", "for what reason", "why exactly")),
+    (r"\bwhich\b", ("what", "which kind of")),
+    (r"\bmodel\b", ("llm", "language model", "ai model", "ai", "network")),
+    (r"\bmodels\b", ("llms", "language models", "ai models")),
+    (r"\b(computer|pc|machine)\b", ("computer", "pc", "machine", "laptop", "desktop", "box")),
+    (r"\b(computers|machines)\b", ("computers", "pcs", "machines", "devices")),
+    (r"\brun\b", ("use", "host", "operate", "execute", "work with")),
+    (r"\b(gpu|graphics card)\b", ("gpu", "graphics card", "video card", "card")),
+    (r"\b(big|large)\b", ("big", "large", "huge")),
+    (r"\bgood\b", ("great", "decent", "ok", "suitable", "sensible")),
+    (r"\bbest\b", ("right", "ideal", "top", "perfect")),
+    (r"\bneed\b", ("require", "want", "have to have")),
+    (r"\bdownload\b", ("get", "fetch", "obtain")),
+    (r"\banswers?\b", ("reply", "response", "answer", "output")),
+    (r"\bchats?\b", ("conversation", "chat", "dialogue")),
+    (r"\bstart\b", ("launch", "open", "begin", "boot")),
+    (r"\bstop\b", ("end", "halt", "kill", "cancel")),
+    (r"\b(choose|pick|select)\b", ("choose", "pick", "select", "take")),
+    (r"\bchange\b", ("switch", "swap", "alter")),
+    (r"\bmade\b", ("created", "built", "developed", "published", "trained")),
+    (r"\blicence\b", ("license",)),
+    (r"\b(expensive|slow|secure|private)\b", ("expensive", "slow", "secure", "private", "costly")),
+    (r"\bthe\b", ("the", "my", "this", "")),
 )  # fmt: skip
 OPENINGS = (
     "hey, ", "hi, ", "hello! ", "please, ", "quick question: ", "sorry, ", "so ", "ok, ", "and ",
@@ -103,7 +146,14 @@ class Corpus:
             if "templates" in data:
                 self._templates: list[str] = data["templates"]
                 self._fillers: dict[str, list[str]] = data["fillers"]
-                self.topics.append(Topic(data["id"], data["answer"], (), weight=14.0))
+                self.topics.append(Topic(data["id"], data["answer"], (), weight=11.0))
+        keywords = tomllib.loads((HERE / "corpus" / "keywords.toml").read_text())["keywords"]
+        if unknown := keywords.keys() - {topic.id for topic in self.topics}:
+            raise ValueError(f"keywords of unknown topics: {unknown}")
+        self.topics = [
+            replace(topic, phrases=(*topic.phrases, *keywords.get(topic.id, ())))
+            for topic in self.topics
+        ]
         self._weights = [topic.weight for topic in self.topics]
 
     def texts(self) -> list[str]:
@@ -131,13 +181,16 @@ class Corpus:
             return re.sub(
                 r"\{(\w+)\}", lambda match: choose(self._fillers[match[1]]), choose(self._templates)
             )
-        if topic.phrases and self._random.random() < 0.45:
+        if topic.phrases and self._random.random() < 0.55:
             return choose(FRAMES).format(choose(topic.phrases))
         return choose(topic.questions)
 
     def _vary(self, question: str) -> str:
         """Return a question as different people would type it."""
         chance, choose = self._random.random, self._random.choice
+        for pattern, others in REWORDINGS:
+            if chance() < 0.35 and re.search(pattern, question):
+                question = re.sub(pattern, choose(others), question, count=1)
         words = question.split()
         if len(words) > 4 and chance() < 0.12:
             del words[self._random.randrange(len(words))]

@@ -1,6 +1,6 @@
 """Ask a model file every held-out question; print the share of answers on the right topic.
 
-`python evaluate.py [FILE]`, with llama-cpp-python installed. An answer is on the topic whose known
+`python evaluate.py [FILE]`, with `potluck[llama]` installed: Potluck's own engine runs it. An answer is on the topic whose known
 answer it is most alike. Questions that training could have seen are refused.
 """
 
@@ -11,22 +11,25 @@ import sys
 from pathlib import Path
 
 from corpus import Corpus, load_heldout, normalise
-from llama_cpp import Llama
+
+from potluck_worker.engines.base import ChatMessage, Generate, Load, Produced
+from potluck_worker.engines.llama.engine import LlamaEngine
 
 MODEL = (
-    Path(__file__).resolve().parents[1]
-    / "potluck_worker"
-    / "models"
-    / "potluck-starter-Q8_0.gguf"
+    Path(__file__).resolve().parents[1] / "potluck_worker" / "models" / "potluck-starter-Q8_0.gguf"
 )
 
 
-def answer(model: Llama, question: str) -> str:
-    """Return the model's greedy answer to one question."""
-    result = model.create_chat_completion(
-        messages=[{"role": "user", "content": question}], temperature=0.0, max_tokens=700
-    )
-    return str(result["choices"][0]["message"]["content"])
+def answers(engine: LlamaEngine, questions: list[str]) -> list[str]:
+    """Return the model's own answer to each question, greedy as its file recommends."""
+    for number, question in enumerate(questions):
+        engine.submit(Generate(str(number), [ChatMessage("user", question)]))
+    said = [""] * len(questions)
+    while engine.busy:
+        for event in engine.step():
+            if isinstance(event, Produced):
+                said[int(event.request_id)] += event.text
+    return said
 
 
 def nearest_topic(corpus: Corpus, text: str) -> str:
@@ -44,13 +47,15 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else MODEL
     corpus = Corpus(seed=1)
     known = {normalise(question) for topic in corpus.topics for question in topic.questions}
-    model = Llama(str(path), n_ctx=2048, verbose=False)
+    engine = LlamaEngine()
+    engine.load(Load(str(path), context_length=2048, slots=4))
     questions = load_heldout()
     right = 0
-    for question, topic in questions:
+    texts = answers(engine, [question for question, _ in questions])
+    for (question, topic), text in zip(questions, texts, strict=True):
         if normalise(question) in known:
             raise SystemExit(f"not held out: {question}")
-        said = nearest_topic(corpus, answer(model, question))
+        said = nearest_topic(corpus, text)
         right += said == topic
         if said != topic:
             print(f"{question!r}: wanted {topic}, said {said}")

@@ -21,14 +21,13 @@ from torch.nn import functional
 
 SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 BATCH_TOKENS = 6_000
-POOL = 512
-PEAK_LEARNING_RATE = 2e-3
+POOL = 1024
+PEAK_LEARNING_RATE = 1.5e-3
+WHOLE_SHARE = 0.2
+"""Samples whose last answer is learned to its end."""
 IGNORED = -100
 TARGET = (
-    Path(__file__).resolve().parents[1]
-    / "potluck_worker"
-    / "models"
-    / "potluck-starter-Q8_0.gguf"
+    Path(__file__).resolve().parents[1] / "potluck_worker" / "models" / "potluck-starter-Q8_0.gguf"
 )
 
 
@@ -48,9 +47,12 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
 
 
 def encode(
-    tokenizer: Tokenizer, system: str | None, turns: list[Turn]
+    tokenizer: Tokenizer, system: str | None, turns: list[Turn], most: int | None = None
 ) -> tuple[list[int], list[bool]]:
-    """Return a conversation's token ids, and which of them the model must learn to say."""
+    """Return a conversation's token ids, and which of them the model must learn to say.
+
+    `most` cuts the last answer off after so many tokens.
+    """
     end, system_mark, user_mark, assistant_mark = range(len(SPECIAL_TOKENS))
     ids: list[int] = []
     said: list[bool] = []
@@ -67,6 +69,9 @@ def encode(
     for turn in turns:
         add([user_mark, *text(turn.question), end, assistant_mark], False)
         add([*text(turn.answer), end], True)
+    if most is not None:
+        first = len(ids) - len(text(turns[-1].answer)) - 1
+        del ids[first + most :], said[first + most :]
     return ids, said
 
 
@@ -76,7 +81,13 @@ def batches(
     """Yield inputs and targets, each [batch, length], of conversations of similar length."""
     generator = torch.Generator().manual_seed(1)
     while True:
-        pool = [encode(tokenizer, *corpus.conversation()) for _ in range(POOL)]
+        # Which answer is meant shows in its first tokens, and the rest is soon known by heart: most
+        # samples end early, so that more questions are seen in the same time.
+        lengths = torch.rand(POOL, generator=generator).tolist()
+        pool = [
+            encode(tokenizer, *corpus.conversation(), most=None if length < WHOLE_SHARE else 8)
+            for length in lengths
+        ]
         pool = sorted((item for item in pool if len(item[0]) <= longest), key=lambda i: len(i[0]))
         groups: list[list[tuple[list[int], list[bool]]]] = [[]]
         for item in pool:
@@ -137,7 +148,7 @@ def main() -> None:
     shape = Shape()
     corpus = Corpus(seed=0)
     tokenizer = train_tokenizer(corpus.texts(), shape.vocabulary)
-    model = StarterModel(shape)
+    model = StarterModel(shape, dropout=0.15)
     print(f"{len(corpus.topics)} topics, {sum(p.numel() for p in model.parameters()):,} parameters")
     train(model, corpus, tokenizer, minutes)
     model.eval()

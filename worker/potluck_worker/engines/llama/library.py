@@ -151,6 +151,7 @@ class Model:
                 progress(fraction)
             return True
 
+        parameters.use_extra_bufts = not _has_amx()
         callback = api.llama_progress_callback(report)
         parameters.progress_callback = callback
         log.errors.clear()
@@ -220,6 +221,19 @@ def physical_cores() -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
+
+
+def _has_amx() -> bool:
+    """Say whether llama.cpp would repack weights for Intel's AMX.
+
+    Its AMX kernels (llama-cpp-python 0.3.36) crash on the first batch of two tokens on a virtual
+    machine that has them, with every shape tried; without them, nothing is repacked on such a
+    processor. Home machines have no AMX.
+    """
+    try:
+        return "amx_tile" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
