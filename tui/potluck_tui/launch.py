@@ -43,13 +43,13 @@ class Daemon:
     name: str
     arguments: tuple[str, ...] = ()
 
-    def start(self, home: Home) -> subprocess.Popen[bytes]:
-        """Start the process in a session of its own, with its first words kept in a file."""
+    def spawn(self, home: Home) -> subprocess.Popen[bytes]:
+        """Start the process in a session of its own; it says `ready` on its standard output."""
         with self.words(home).open("wb") as words:
             return subprocess.Popen(
                 [sys.executable, "-m", f"potluck_{self.name}", *self.arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=words,
                 start_new_session=True,
                 cwd=home.root,
@@ -57,7 +57,7 @@ class Daemon:
             )
 
     def words(self, home: Home) -> Path:
-        """Return the file that holds what the process said before its log was open."""
+        """Return the file for what the process says beside its log."""
         return home.logs / f"{self.name}.start.log"
 
 
@@ -95,25 +95,27 @@ async def ensure_running(
 
 
 async def start(daemon: Daemon, home: Home) -> None:
-    """Start one daemon and wait until it holds its lock. Raises `PotluckError` with its words.
+    """Start one daemon and wait until it serves. Raises `PotluckError` with what it said.
 
     Another process may start the same daemon at the same moment; then one of the two ends at once,
     and the other is as good.
     """
-    process = daemon.start(home)
-    deadline = time.monotonic() + START_LIMIT_SECONDS
-    while running_instance(home, daemon.name) is None:
-        if process.poll() is not None:
-            await asyncio.sleep(_POLL_SECONDS)
-            if running_instance(home, daemon.name) is None:
-                raise PotluckError(_last_words(daemon, home))
-        if time.monotonic() > deadline:
-            process.kill()
-            raise PotluckError(
-                f"The {daemon.name} did not start within {START_LIMIT_SECONDS:.0f} seconds. "
-                f"Its log is {home.logs / daemon.name}.log."
-            )
-        await asyncio.sleep(_POLL_SECONDS)
+    process = daemon.spawn(home)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_LIMIT_SECONDS):
+            said = await asyncio.to_thread(process.stdout.readline)
+    except TimeoutError:
+        process.kill()
+        raise PotluckError(
+            f"The {daemon.name} did not start within {START_LIMIT_SECONDS:.0f} seconds. "
+            f"Its log is {home.logs / daemon.name}.log."
+        ) from None
+    finally:
+        process.stdout.close()
+    if not said and running_instance(home, daemon.name) is None:
+        process.wait()
+        raise PotluckError(_last_words(daemon, home))
 
 
 async def _until_it_answers(client: PoolClient) -> None:

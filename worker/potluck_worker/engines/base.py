@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from potluck_proto.errors import PotluckError
+from potluck_proto.errors import PotluckError, from_proto
+from potluck_proto.v1 import types_pb2 as types
 
 RequestId = str
 """The generation id that the daemon was given."""
@@ -121,6 +122,12 @@ class Failure:
 def failure_of(error: PotluckError) -> Failure:
     """Return an error as plain data."""
     return Failure(int(error.code), error.message, error.fields)
+
+
+def error_of(failure: Failure) -> PotluckError:
+    """Return the error that `failure_of` described."""
+    code = types.ErrorCode.ValueType(failure.code)
+    return from_proto(types.Error(code=code, message=failure.message, fields=failure.fields))
 
 
 @dataclass(frozen=True, slots=True)

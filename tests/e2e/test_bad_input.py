@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import POTLUCK, Machine
+
+STARTER = (
+    Path(__file__).resolve().parents[2] / "worker/potluck_worker/models/potluck-starter-Q8_0.gguf"
+)
+
+
+def check_sentence(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check that a command failed with one clear sentence."""
+    assert result.returncode == 1, result.stdout
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("potluck: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_an_unknown_model_lists_what_is_near(machine: Machine) -> None:
+    result = machine.potluck("ask", "-m", "potluck-startr", "Hi")
+    check_sentence(result, "'potluck-startr'", "potluck-starter")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "empty"),
+        (b"GGUF", "truncated"),
+        (b"not a model at all" * 100, "not a GGUF"),
+    ],
+)
+def test_a_broken_model_file_is_said_by_name(machine: Machine, content: bytes, part: str) -> None:
+    machine.home.prepare()
+    (machine.home.models / "broken.gguf").write_bytes(content)
+    check_sentence(machine.potluck("ask", "-m", "broken", "Hi"), "broken.gguf", part)
+
+
+def test_a_truncated_model_file_is_said_by_name(machine: Machine) -> None:
+    machine.home.prepare()
+    whole = STARTER.read_bytes()
+    (machine.home.models / "half.gguf").write_bytes(whole[: len(whole) // 2])
+    check_sentence(machine.potluck("ask", "-m", "half", "Hi"), "half.gguf")
+    listed = machine.potluck("models")
+    assert "half" in listed.stdout
+    assert "unusable" in listed.stdout
+
+
+def test_a_model_too_big_for_the_machine_is_refused_with_both_numbers(machine: Machine) -> None:
+    machine.add_fake_model("giant", memory_bytes=2**50)
+    check_sentence(machine.potluck("ask", "-m", "giant", "Hi"), "1048576.0 GiB", "free")
+
+
+def test_a_prompt_longer_than_the_context_says_both_lengths(machine: Machine) -> None:
+    result = machine.potluck("ask", "word " * 50_000)
+    check_sentence(result, "tokens", "context")
+
+
+def test_no_question_is_said_with_an_example(machine: Machine) -> None:
+    check_sentence(machine.potluck("ask"), "potluck ask")
+
+
+def test_a_home_that_cannot_be_written_says_where_it_is(machine: Machine) -> None:
+    machine.home.root.write_text("a file stands here")
+    try:
+        result = machine.potluck("ask", "Hi")
+        check_sentence(result, str(machine.home.root), "POTLUCK_HOME")
+    finally:
+        machine.home.root.unlink()
+
+
+def test_a_broken_settings_file_says_the_place(machine: Machine) -> None:
+    machine.home.prepare()
+    machine.home.settings_file.write_text("[worker]\nslotz = 3\n")
+    check_sentence(machine.potluck("ask", "Hi"), "worker.slotz", "slots")
+    machine.home.settings_file.unlink()
+
+
+def test_a_busy_port_is_said_with_the_port(machine: Machine) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        result = machine.potluck("up", "--listen", f"127.0.0.1:{port}")
+        check_sentence(result, f"127.0.0.1:{port}", "another port")
+
+
+def test_an_open_listener_is_refused_unless_asked_aloud(machine: Machine) -> None:
+    refused = machine.potluck("up", "--listen", "0.0.0.0:0")
+    check_sentence(refused, "--insecure-lan")
+    allowed = machine.potluck("up", "--listen", "0.0.0.0:0", "--insecure-lan")
+    assert allowed.returncode == 0
+    assert "INSECURE" in allowed.stderr
+
+
+def test_a_terminal_that_can_show_nothing_is_refused_in_words(machine: Machine) -> None:
+    controller, terminal = pty.openpty()
+    try:
+        result = subprocess.run(
+            [POTLUCK],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=machine.environment | {"TERM": "dumb"},
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    check_sentence(result, "TERM", "potluck ask")

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+
+from e2e.conftest import Machine
+
+
+def test_without_a_terminal_the_starter_model_answers_and_says_who_and_why(
+    machine: Machine,
+) -> None:
+    result = machine.potluck()
+    assert result.returncode == 0, result.stderr
+    question, answer, origin = (part for part in result.stdout.split("\n\n") if part)[-3:]
+    assert question.startswith("> ")
+    assert len(answer.split()) > 5
+    assert "potluck-starter" in origin
+    assert "tokens/s" in origin
+
+
+def test_ask_streams_the_answer_to_stdout_and_its_origin_to_stderr(machine: Machine) -> None:
+    result = machine.potluck("ask", "What is quantization?")
+    assert result.returncode == 0, result.stderr
+    assert "bit" in result.stdout
+    assert "potluck-starter" in result.stderr
+    assert "potluck-starter" not in result.stdout
+
+
+def test_ask_reads_what_is_piped_after_what_is_typed(machine: Machine) -> None:
+    machine.add_fake_model("echo")
+    result = machine.potluck("ask", "-m", "echo", "Shorten this:", typed="one two three\n")
+    assert result.returncode == 0, result.stderr
+    assert "Shorten this:\n\none two three" in result.stdout
+
+
+def test_ask_prints_all_of_it_as_json(machine: Machine) -> None:
+    result = machine.potluck("ask", "--json", "-t", "0", "Hello!")
+    answer = json.loads(result.stdout)
+    assert answer["model"] == "potluck-starter"
+    assert answer["answer"]
+    assert answer["node"]
+    assert answer["reason"]
+    assert answer["end"] == "end_of_turn"
+    assert answer["completion_tokens"] > 0
+
+
+def test_a_seed_gives_the_same_answer_again(machine: Machine) -> None:
+    first, second, other = (
+        machine.potluck("ask", "-t", "1.5", "--seed", seed, "Tell me about GPUs").stdout
+        for seed in ("7", "7", "8")
+    )
+    assert first == second != other
+
+
+def test_nodes_models_and_status_say_what_there_is(machine: Machine) -> None:
+    assert "does not run" in machine.potluck("status").stdout
+    nodes = json.loads(machine.potluck("nodes", "--json").stdout)["nodes"]
+    assert [node["health"] for node in nodes] == ["NODE_HEALTH_READY"]
+    assert int(nodes[0]["state"]["devices"][0]["memory_free_bytes"]) > 0
+    models = json.loads(machine.potluck("models", "--json").stdout)["models"]
+    assert [model["description"]["name"] for model in models] == ["potluck-starter"]
+    assert models[0]["is_default"]
+    status = json.loads(machine.potluck("status", "--json").stdout)
+    assert status["scheduler"]["process_id"]
+    assert status["worker"]["process_id"]
+    assert status["pool"]["nodes_ready"] == 1
+
+
+def test_up_and_down_start_and_stop_what_runs_here(machine: Machine) -> None:
+    assert json.loads(machine.potluck("up", "--json").stdout) == {
+        "scheduler": "started",
+        "worker": "started",
+    }
+    assert json.loads(machine.potluck("up", "--json").stdout) == {
+        "scheduler": "runs already",
+        "worker": "runs already",
+    }
+    assert machine.potluck("ask", "Hi").returncode == 0
+    assert json.loads(machine.potluck("down", "--json").stdout) == {
+        "scheduler": "stopped",
+        "worker": "stopped",
+    }
+    assert not machine.processes()
+
+
+def test_two_homes_are_two_pools(machine: Machine) -> None:
+    other = Machine(type(machine.home)(machine.home.root.parent / "other"))
+    other.add_fake_model("only-here")
+    try:
+        assert machine.potluck("ask", "Hi").returncode == 0
+        assert other.potluck("ask", "-m", "only-here", "Hi").returncode == 0
+        refused = machine.potluck("ask", "-m", "only-here", "Hi")
+        assert refused.returncode == 1
+        nodes = json.loads(machine.potluck("nodes", "--json").stdout)["nodes"]
+        assert len(nodes) == 1
+    finally:
+        assert other.potluck("down").returncode == 0

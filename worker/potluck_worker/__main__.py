@@ -1,0 +1,67 @@
+"""`potluck-worker`: the worker daemon as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from potluck_proto import daemon, settings
+from potluck_proto.errors import PotluckError
+from potluck_proto.home import Home
+from potluck_worker.daemon import WorkerDaemon
+from potluck_worker.settings import WorkerSettings
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; every option overrides a setting."""
+    parser = argparse.ArgumentParser(
+        prog="potluck-worker", description="Serve this machine's models to a Potluck pool."
+    )
+    parser.add_argument("--name", help="what people call this machine")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="serve other machines too")
+    parser.add_argument(
+        "--insecure-lan",
+        action="store_true",
+        default=None,
+        help="allow --listen beyond this machine, without encryption or a password",
+    )
+    parser.add_argument(
+        "--models", metavar="PATH", type=Path, action="append", help="a model file or folder"
+    )
+    parser.add_argument(
+        "--idle-exit", metavar="SECONDS", type=float, help="end when unused for so long; 0 is never"
+    )
+    return parser
+
+
+def main() -> int:
+    """Run the daemon; return 0, or 1 with one sentence on stderr."""
+    options = build_parser().parse_args()
+    home = Home.default()
+    try:
+        home.prepare()
+        given = {
+            "name": options.name,
+            "listen": options.listen,
+            "insecure_lan": options.insecure_lan,
+            "model_paths": options.models,
+            "idle_exit_seconds": options.idle_exit,
+        }
+        loaded = settings.load(WorkerSettings, home, "worker", given)
+        with daemon.single_instance(home, "worker"):
+            daemon.configure_logging(home, "worker")
+            asyncio.run(_serve(home, loaded))
+    except PotluckError as error:
+        print(f"potluck-worker: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(home: Home, loaded: WorkerSettings) -> None:
+    await WorkerDaemon(home, loaded).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Between the contract's messages and the engine's frames."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from potluck_proto.errors import BadRequest
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as pb
+from potluck_worker.engines.base import (
+    ChatMessage,
+    EndReason,
+    Finished,
+    Generate,
+    Produced,
+    Sampling,
+    Started,
+    error_of,
+)
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+ROLES: dict[int, Role] = {
+    types.ROLE_SYSTEM: "system",
+    types.ROLE_USER: "user",
+    types.ROLE_ASSISTANT: "assistant",
+    types.ROLE_TOOL: "tool",
+}
+
+END_REASONS: dict[EndReason, types.EndReason.ValueType] = {
+    "end_of_turn": types.END_REASON_END_OF_TURN,
+    "stop_string": types.END_REASON_STOP_STRING,
+    "max_tokens": types.END_REASON_MAX_TOKENS,
+    "context_full": types.END_REASON_CONTEXT_FULL,
+    "stopped": types.END_REASON_STOPPED,
+    "failed": types.END_REASON_FAILED,
+}
+
+SERVED_SAMPLING = {"temperature", "top_k", "top_p", "min_p", "seed", "max_tokens", "stop"}
+
+
+def generate_frame(request: pb.GenerateRequest, request_id: str) -> Generate:
+    """Return a request as the engine takes it. Raises `BadRequest`."""
+    if not request.messages:
+        raise BadRequest("The request has no messages.")
+    return Generate(
+        request_id=request_id,
+        messages=[_message(message) for message in request.messages],
+        sampling=_sampling(request.sampling),
+        continue_token_ids=list(request.continuation.token_ids),
+        continue_text=request.continuation.text,
+    )
+
+
+def _message(message: types.Message) -> ChatMessage:
+    role = ROLES.get(message.role)
+    if role is None:
+        raise BadRequest(f"A message has no role that is known ({message.role}).")
+    return ChatMessage(role, message.content)
+
+
+def _sampling(sampling: types.Sampling) -> Sampling:
+    asked = {descriptor.name: value for descriptor, value in sampling.ListFields()}
+    if unserved := sorted(asked.keys() - SERVED_SAMPLING):
+        raise BadRequest(f"The sampling option {unserved[0]} is not served yet; leave it out.")
+    return Sampling(**asked)
+
+
+def response(event: Started | Produced | Finished) -> pb.GenerateResponse:
+    """Return what came from the engine as it goes to the scheduler."""
+    match event:
+        case Started():
+            return pb.GenerateResponse(progress=types.Progress(phase=types.PHASE_PREFILL))
+        case Produced():
+            return pb.GenerateResponse(
+                delta=types.Delta(
+                    first_token_index=event.first_token_index,
+                    token_ids=event.token_ids,
+                    text_offset=event.text_offset,
+                    text=event.text,
+                )
+            )
+        case Finished():
+            return pb.GenerateResponse(end=_end(event))
+
+
+def _end(event: Finished) -> types.End:
+    speed = event.completion_tokens / event.decode_seconds if event.decode_seconds else 0.0
+    end = types.End(
+        reason=END_REASONS[event.reason],
+        stop_string=event.stop_string,
+        usage=types.Usage(
+            prompt_tokens=event.prompt_tokens,
+            cached_prompt_tokens=event.cached_prompt_tokens,
+            completion_tokens=event.completion_tokens,
+            queue_seconds=event.queue_seconds,
+            prefill_seconds=event.prefill_seconds,
+            decode_seconds=event.decode_seconds,
+            tokens_per_second=speed,
+        ),
+    )
+    if event.failure is not None:
+        end.error.CopyFrom(error_of(event.failure).to_proto())
+    return end

@@ -1,0 +1,163 @@
+"""The worker daemon: wires the parts of one node together and keeps them running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Coroutine
+
+import grpc
+
+from potluck_proto import daemon, network
+from potluck_proto.home import Home
+from potluck_proto.record import OPEN_CLUSTER, WorkerRecord
+from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+from potluck_worker.advertise import Advertiser
+from potluck_worker.hardware import accelerator_kind, llama_availability
+from potluck_worker.manager import ModelManager
+from potluck_worker.models import ModelStore
+from potluck_worker.service import WorkerService
+from potluck_worker.settings import WorkerSettings
+from potluck_worker.state import NodeReporter, Pulse
+
+log = logging.getLogger(__name__)
+
+SCAN_SECONDS = 3.0
+"""How soon a new model file is seen."""
+
+ANNOUNCE_SECONDS = 30.0
+STOP_SECONDS = 1.0
+"""What open calls get to end when the daemon stops."""
+
+MIB = 2**20
+
+
+class WorkerDaemon:
+    """One node of a pool.
+
+    Args:
+        home: Where its state is; must be prepared.
+        settings: How it behaves.
+
+    Attributes:
+        addresses: Where it listens, once started.
+    """
+
+    def __init__(self, home: Home, settings: WorkerSettings) -> None:
+        self._home = home
+        self._settings = settings
+        self._node_id = home.node_id()
+        self._pulse = Pulse()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.addresses: list[str] = []
+        self.store = ModelStore(
+            home.models,
+            settings.model_paths,
+            home.root / "inspections.json",
+            context_length=settings.context_length,
+            slots=settings.slots,
+            changed=self._pulse.beat,
+        )
+        self.manager = ModelManager(settings, home.logs, self._pulse.beat)
+        reporter = NodeReporter(self._node_id, settings, self.store, self.manager)
+        self._service = WorkerService(self.store, self.manager, reporter, self._pulse)
+
+    async def run(self) -> None:
+        """Serve until a signal, or until nobody used it for long."""
+        stop = daemon.stop_event()
+        await self.start()
+        print("ready", *self.addresses, flush=True)
+        try:
+            await self._until_idle(stop)
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Look at the models, open the listeners, tell the network. Raises `PotluckError`."""
+        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        pb_grpc.add_WorkerServiceServicer_to_server(self._service, self._server)
+        host, port = self._listen()
+        await self.store.scan()
+        await self._server.start()
+        self._advertiser = Advertiser(self._record(), host, port)
+        await self._advertiser.start()
+        self._keep(self._rescan())
+        self._keep(self._reannounce())
+        log.info("listening on %s", ", ".join(self.addresses))
+
+    async def stop(self) -> None:
+        """Take leave of the network, end the calls, free the models."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._advertiser.stop()
+        await self._server.stop(STOP_SECONDS)
+        await self.manager.close()
+        self._home.worker_socket.unlink(missing_ok=True)
+
+    def _listen(self) -> tuple[str, int]:
+        """Open the listeners; return host and port of the one for other machines, if any."""
+        network.listen_unix(self._server, self._home.worker_socket)
+        self.addresses = [network.unix_address(self._home.worker_socket)]
+        if not self._settings.listen:
+            return "", 0
+        host, port = network.split_host_port(self._settings.listen)
+        network.check_listener(host, self._settings.insecure_lan)
+        port = network.listen_tcp(self._server, host, port)
+        self.addresses.append(f"{host}:{port}")
+        if not network.is_loopback(host):
+            warning = network.INSECURE_LAN_WARNING.format(what=f"The worker on {host}:{port}")
+            log.warning(warning)
+            print(warning, file=sys.stderr, flush=True)
+        return host, port
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _rescan(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_SECONDS)
+            try:
+                await self.store.scan()
+            except OSError as error:
+                log.warning("cannot look for models: %s", error)
+
+    async def _reannounce(self) -> None:
+        """Tell the network when free memory changed much."""
+        told = self._record()
+        while True:
+            await asyncio.sleep(ANNOUNCE_SECONDS)
+            record = self._record()
+            if abs(record.memory_free_mib - told.memory_free_mib) > told.memory_total_mib / 10:
+                await self._advertiser.update(record)
+                told = record
+
+    async def _until_idle(self, stop: asyncio.Event) -> None:
+        """Return on the signal, or when nobody watched or asked for the settings' time."""
+        limit_seconds = self._settings.idle_exit_seconds
+        used = time.monotonic()
+        while not stop.is_set():
+            if self._service.watchers or self._service.generations:
+                used = time.monotonic()
+            if limit_seconds and time.monotonic() - used > limit_seconds:
+                log.info("nobody used this worker for %.0f seconds", limit_seconds)
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(5.0, limit_seconds or 5.0)):
+                    await stop.wait()
+
+    def _record(self) -> WorkerRecord:
+        memory = self.manager.memory()
+        default = OPEN_CLUSTER if self._settings.insecure_lan else self._home.cluster_id()
+        return WorkerRecord(
+            node_id=self._node_id,
+            name=self._settings.name,
+            cluster=self._settings.cluster or default,
+            engines=("llama",) if llama_availability().available else (),
+            accelerator=accelerator_kind(),
+            memory_total_mib=memory.total_bytes // MIB,
+            memory_free_mib=memory.free_bytes // MIB,
+        )

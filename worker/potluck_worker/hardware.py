@@ -1,0 +1,98 @@
+"""What this machine is: its memory, its processor, the accelerators that it seems to have."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Main memory, as far as this process may use it."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAvailability:
+    """Whether an engine is installed, and what to do where it is not."""
+
+    name: str
+    version: str
+    advice: str
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be started."""
+        return not self.advice
+
+
+def measure_memory(cgroup: Path = CGROUP) -> Memory:
+    """Return the memory of the machine, or of the container where that is less."""
+    machine = psutil.virtual_memory()
+    total, free = machine.total, machine.available
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or "max": no limit
+        return Memory(total, free)
+    return Memory(min(total, limit), max(0, min(free, limit - used)))
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def accelerator_kind() -> str:
+    """Return which accelerator seems to be here: `cuda`, `rocm`, `metal` or `cpu`.
+
+    This is for advice on what to install; what an engine can use, only the engine knows.
+    """
+    if Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi"):
+        return "cuda"
+    if Path("/sys/class/kfd/kfd/topology/nodes/1").exists():
+        return "rocm"
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "metal"
+    return "cpu"
+
+
+INSTALL = {
+    "cuda": "for the NVIDIA card: CMAKE_ARGS=\"-DGGML_CUDA=on\" pip install 'potluck[llama]'",
+    "rocm": "for the AMD card: CMAKE_ARGS=\"-DGGML_HIP=on\" pip install 'potluck[llama]', "
+    'or "-DGGML_VULKAN=on"',
+    "metal": "for Apple's Metal: pip install 'potluck[llama]'",
+    "cpu": "for the processor: pip install 'potluck[llama]'",
+}
+
+COMPILER_ADVICE = (
+    " It compiles llama.cpp, and there is no C++ compiler here: first "
+    "`apt install build-essential` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora) or "
+    "`xcode-select --install` (macOS)."
+)
+
+
+def llama_availability() -> EngineAvailability:
+    """Say whether llama.cpp is installed, without loading it."""
+    if find_spec("llama_cpp") is not None:
+        return EngineAvailability("llama", metadata.version("llama-cpp-python"), "")
+    advice = f"llama.cpp is not installed. Install it {INSTALL[accelerator_kind()]}."
+    if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        advice += COMPILER_ADVICE
+    return EngineAvailability("llama", "", advice)

@@ -1,0 +1,187 @@
+"""The worker's gRPC service: a thin edge over the store, the manager and the engines."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator
+
+import grpc
+
+from potluck_proto import PROTOCOL_VERSION, errors
+from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as pb
+from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+from potluck_worker.convert import generate_frame, response
+from potluck_worker.manager import ModelManager
+from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.state import NodeReporter, Pulse, loaded_model
+from potluck_worker.supervisor import EngineProcess
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.5
+"""A watcher hears from the node at least this often: it is the heartbeat."""
+
+LOAD_REPORT_SECONDS = 0.2
+LOG_FOLLOW_SECONDS = 0.3
+LOG_LINES = 100
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class WorkerService(pb_grpc.WorkerServiceServicer):
+    """Serves one node.
+
+    Args:
+        store: The model files.
+        manager: The models in memory.
+        reporter: Makes the node's state.
+        pulse: Beats when the state changed.
+
+    Attributes:
+        watchers: Open `Watch` streams.
+        generations: Open `Generate` streams.
+    """
+
+    def __init__(
+        self, store: ModelStore, manager: ModelManager, reporter: NodeReporter, pulse: Pulse
+    ) -> None:
+        self._store = store
+        self._manager = manager
+        self._reporter = reporter
+        self._pulse = pulse
+        self._numbers = itertools.count()
+        self.watchers = 0
+        self.generations = 0
+
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+        """Return the node as it is now."""
+        return pb.DescribeResponse(protocol_version=PROTOCOL_VERSION, state=self._reporter.report())
+
+    async def Watch(
+        self, request: pb.WatchRequest, context: Context
+    ) -> AsyncIterator[pb.WatchResponse]:
+        """Yield the node's state at once, on each change, and as a heartbeat."""
+        self.watchers += 1
+        try:
+            while True:
+                yield pb.WatchResponse(state=self._reporter.report())
+                await self._pulse.wait(WATCH_SECONDS)
+        finally:
+            self.watchers -= 1
+
+    async def Fit(self, request: pb.FitRequest, context: Context) -> pb.FitResponse:
+        """Say what a model takes with this node's settings, and whether that is free."""
+        options = request.options
+        found = await self._find(options.model, options.quantization, context)
+        inspection, free_bytes = found.inspection, self._manager.memory().free_bytes
+        assert inspection is not None
+        if options.context_length not in (0, inspection.context_length):
+            error = BadRequest(
+                f"Fit knows the context of this node's settings, {inspection.context_length}."
+            )
+            await errors.abort(context, error)
+        device = pb.DeviceFit(
+            device_id="host",
+            weights_bytes=inspection.weights_bytes,
+            kv_cache_bytes=inspection.kv_cache_bytes,
+            compute_bytes=inspection.compute_bytes + inspection.process_bytes,
+            margin_bytes=free_bytes - self._manager.free_for_models(),
+            free_bytes=free_bytes,
+        )
+        fits = found.memory_needed_bytes <= self._manager.free_for_models()
+        return pb.FitResponse(devices=[device], fits=fits)
+
+    async def Load(
+        self, request: pb.LoadRequest, context: Context
+    ) -> AsyncIterator[pb.LoadResponse]:
+        """Load a model, reporting how far it is."""
+        found = await self._find(request.options.model, request.options.quantization, context)
+        loading = asyncio.create_task(self._manager.ensure_loaded(found))
+        try:
+            async for fraction in self._progress(found, loading):
+                yield pb.LoadResponse(fraction=fraction)
+            await loading
+        except PotluckError as error:
+            await errors.abort(context, error)
+        finally:
+            loading.cancel()
+        if (resident := self._manager.resident(found)) is not None:
+            yield pb.LoadResponse(fraction=1.0, loaded=loaded_model(resident))
+
+    async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
+        """Free a model; answers that it was giving end."""
+        found = await self._find(request.model, request.quantization, context)
+        return pb.UnloadResponse(freed_bytes=await self._manager.unload(found))
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Answer, loading the model first where needed.
+
+        What fails before the engine has the request fails the call; after that, it is an `end`.
+        """
+        found = await self._find(request.model, request.quantization, context)
+        loading = asyncio.create_task(self._manager.ensure_loaded(found))
+        self.generations += 1
+        try:
+            frame = generate_frame(request, f"{request.generation_id}-{next(self._numbers)}")
+            async for fraction in self._progress(found, loading):
+                progress = types.Progress(phase=types.PHASE_LOADING, fraction=fraction)
+                yield pb.GenerateResponse(progress=progress)
+            engine = await loading
+            async for event in engine.generate(frame):
+                yield response(event)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        finally:
+            loading.cancel()
+            self.generations -= 1
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        """Not served yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Embeddings are not served yet.")
+        raise AssertionError("abort returned")
+
+    async def Logs(
+        self, request: pb.LogsRequest, context: Context
+    ) -> AsyncIterator[pb.LogsResponse]:
+        """Yield the last lines of an engine's log, then new ones where asked to follow."""
+        found = await self._find(request.model, request.quantization, context)
+        resident = self._manager.resident(found)
+        if resident is None:
+            error = BadRequest(f"{found.name} is not loaded, so it has no log to show.")
+            await errors.abort(context, error)
+        shown = resident.process.log_lines(request.lines or LOG_LINES)
+        yield pb.LogsResponse(lines=shown)
+        while request.follow and resident.process.death is None:
+            await asyncio.sleep(LOG_FOLLOW_SECONDS)
+            lines = resident.process.log_lines(LOG_LINES)
+            fresh = lines[lines.index(shown[-1]) + 1 :] if shown and shown[-1] in lines else lines
+            if fresh:
+                yield pb.LogsResponse(lines=fresh)
+                shown = fresh
+
+    async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
+        """Take no new work, or take it again."""
+        self._manager.draining = request.draining
+        self._pulse.beat()
+        return pb.DrainResponse()
+
+    async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
+        """Return the model that is meant, or fail the call."""
+        try:
+            return await self._store.find(name, quantization, self._manager.free_for_models())
+        except PotluckError as error:
+            await errors.abort(context, error)
+
+    async def _progress(
+        self, model: StoredModel, loading: asyncio.Task[EngineProcess]
+    ) -> AsyncIterator[float]:
+        """Yield how far a load is until it is done; nothing for one that is."""
+        while not (await asyncio.wait([loading], timeout=LOAD_REPORT_SECONDS))[0]:
+            if (resident := self._manager.resident(model)) is not None:
+                yield resident.process.load_fraction

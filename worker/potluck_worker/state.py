@@ -1,0 +1,170 @@
+"""The node's state as it is sent to schedulers, and the pulse that says when to send it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import psutil
+
+from potluck_proto import __version__
+from potluck_proto.ids import NodeId
+from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.hardware import llama_availability, processor_name
+from potluck_worker.manager import ModelManager, Resident
+from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.settings import WorkerSettings
+
+
+class Pulse:
+    """Wakes everyone who waits, each time that something changed."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def beat(self) -> None:
+        """Wake all who wait now."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Return at the next beat, or after `timeout_seconds` without one."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            pass
+
+
+class NodeReporter:
+    """Puts together what schedulers see of this node; every figure is measured when asked for.
+
+    Args:
+        node_id: This installation.
+        settings: The worker's settings.
+        store: The model files.
+        manager: The models in memory.
+    """
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        settings: WorkerSettings,
+        store: ModelStore,
+        manager: ModelManager,
+    ) -> None:
+        self._node_id = node_id
+        self._settings = settings
+        self._store = store
+        self._manager = manager
+        self._revisions = itertools.count(1)
+        self._processor = processor_name()
+        self._itself = psutil.Process()
+        psutil.cpu_percent()  # the first call only starts the measurement
+
+    def report(self) -> types.NodeState:
+        """Return the node as it is now."""
+        loaded = [loaded_model(resident) for resident in self._manager.residents]
+        return types.NodeState(
+            node_id=self._node_id,
+            name=self._settings.name,
+            version=__version__,
+            revision=next(self._revisions),
+            measured_unix_seconds=time.time(),
+            devices=[self._host(sum(model.memory_bytes for model in loaded))],
+            engines=self._engines(),
+            models=[self._describe(model) for model in self._store.models],
+            loaded=loaded,
+            cpu_utilisation=psutil.cpu_percent() / 100,
+            draining=self._manager.draining,
+            tokens_per_second=sum(model.tokens_per_second for model in loaded),
+            queue_length=sum(model.queue_length for model in loaded),
+            tags=self._settings.tags,
+        )
+
+    def _host(self, models_bytes: int) -> types.Device:
+        memory = self._manager.memory()
+        ours = models_bytes + self._itself.memory_info().rss
+        return types.Device(
+            id="host",
+            name=self._processor,
+            accelerator=types.ACCELERATOR_CPU,
+            memory_total_bytes=memory.total_bytes,
+            # What loading leaves free on purpose is not free for a model.
+            memory_free_bytes=self._manager.free_for_models(),
+            memory_others_bytes=max(0, memory.total_bytes - memory.free_bytes - ours),
+        )
+
+    def _engines(self) -> list[types.EngineDescription]:
+        llama = llama_availability()
+        return [
+            types.EngineDescription(
+                name=llama.name,
+                version=llama.version,
+                available=llama.available,
+                advice=llama.advice,
+                accelerators=[types.ACCELERATOR_CPU],
+            )
+        ]
+
+    def _describe(self, model: StoredModel) -> types.ModelDescription:
+        description = types.ModelDescription(
+            name=model.name,
+            quantization=model.quantization,
+            format=types.MODEL_FORMAT_GGUF,
+            file_bytes=model.file_bytes,
+            memory_needed_bytes=model.memory_needed_bytes,
+            starter=model.starter,
+        )
+        if model.problem is not None:
+            description.problem.CopyFrom(model.problem.to_proto())
+        if (found := model.inspection) is not None:
+            description.engines.append(model.engine)
+            description.architecture = found.architecture
+            description.parameter_count = found.parameter_count
+            description.bits_per_weight = found.bits_per_weight
+            description.training_context_length = found.training_context_length
+            description.vocabulary_size = found.vocabulary_size
+            description.has_chat_template = found.has_chat_template
+            description.title = found.title
+            description.license = found.license
+            description.base_model = found.base_model
+            description.tokenizer_sha256 = found.tokenizer_sha256
+            description.template_sha256 = found.template_sha256
+            description.context_length = found.context_length
+            description.slots = found.slots
+        return description
+
+
+def loaded_model(resident: Resident) -> types.LoadedModel:
+    """Return a model in memory as schedulers see it."""
+    process, loaded, stats = resident.process, resident.process.loaded, resident.process.stats
+    model = types.LoadedModel(
+        name=resident.model.name,
+        quantization=resident.model.quantization,
+        engine=resident.model.engine,
+        state=types.MODEL_STATE_READY if loaded else types.MODEL_STATE_LOADING,
+        load_fraction=process.load_fraction,
+        slots_busy=stats.slots_busy,
+        queue_length=stats.queue_length,
+        tokens_per_second=stats.tokens_per_second,
+    )
+    if loaded is not None:
+        model.process_id = process.process_id
+        model.memory_bytes = _resident_bytes(process.process_id)
+        model.context_length = loaded.context_length
+        model.slots = loaded.slots
+        model.weights_bytes = loaded.weights_bytes
+        model.kv_cache_bytes = loaded.kv_cache_bytes
+        model.compute_bytes = loaded.compute_bytes
+        if process.requests_open == 0:
+            model.idle_seconds = time.monotonic() - process.idle_since
+    return model
+
+
+def _resident_bytes(process_id: int) -> int:
+    try:
+        return int(psutil.Process(process_id).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
