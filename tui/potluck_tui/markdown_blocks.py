@@ -1,0 +1,80 @@
+"""Where streamed Markdown may be cut: blocks that nothing later can change, and an open tail.
+
+CommonMark reads line by line and never reopens a top-level block that it has closed. So once a line
+is complete, every top-level block but the last is final. The last one stays open, for any next line
+may go on with it: a list item, a table row, the code of a fence, a lazy line of a quote. A last line
+that is not complete yet may still turn into something else, and closes nothing.
+
+Contract: the closed blocks and the tail, joined, are the text; a closed block never changes; and
+however a text is cut into pieces on its way here, it ends as the same blocks.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+
+@cache
+def _parser() -> MarkdownIt:
+    # Models write angle brackets as text, `<think>` for one; as HTML they would vanish.
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+
+
+def parse(markdown: str) -> list[Token]:
+    """Return the tokens of a Markdown text in the dialect of this program."""
+    return _parser().parse(markdown)
+
+
+class MarkdownBlocks:
+    """A Markdown text that grows at its end, as closed blocks and an open tail.
+
+    The text must be clean (see `potluck_tui.clean`): a newline is the only line end in it.
+    """
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+        """Source of each final block, with the blank lines that follow it."""
+        self.tail = ""
+        """Source that may still change its meaning."""
+
+    def append(self, text: str) -> None:
+        """Add text at the end, and close what it completes."""
+        self.tail += text
+        if "\n" in text:
+            lines = _lines(self.tail)
+            starts = _block_starts("".join(lines[: self.tail.count("\n")]))
+            self._close(lines, starts)
+
+    def finish(self) -> None:
+        """Close everything: the text is complete."""
+        lines = _lines(self.tail)
+        self._close(lines, [*_block_starts(self.tail), len(lines)])
+
+    def _close(self, lines: list[str], starts: list[int]) -> None:
+        """Close the blocks before the last of `starts`, which are line numbers."""
+        if len(starts) < 2:
+            return
+        # What stands before the first block, blank lines and link definitions, goes with it.
+        edges = [0, *starts[1:]]
+        self.closed += ["".join(lines[start:stop]) for start, stop in pairwise(edges)]
+        self.tail = "".join(lines[edges[-1] :])
+
+
+def _block_starts(markdown: str) -> list[int]:
+    """Return the line at which each top-level block starts."""
+    return [
+        token.map[0]
+        for token in parse(markdown)
+        if token.level == 0 and token.nesting >= 0 and token.map is not None
+    ]
+
+
+def _lines(text: str) -> list[str]:
+    """Split after each newline, and nowhere else."""
+    parts = text.split("\n")
+    lines = [part + "\n" for part in parts[:-1]]
+    return [*lines, parts[-1]] if parts[-1] else lines

@@ -1,0 +1,124 @@
+"""Markdown as lines of the screen: what a block of an answer looks like at a width."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import ClassVar
+
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.text import Text
+from rich.theme import Theme
+from textual.strip import Strip
+
+from potluck_tui.markdown_blocks import parse
+
+CODE_THEME = "ansi_dark"
+"""Sixteen colours: they follow the terminal's own palette, and their escape sequences are short."""
+
+_THEME = Theme(
+    {
+        "markdown.code": "cyan",
+        "markdown.h1": "bold",
+        "markdown.h2": "bold",
+        "markdown.h3": "bold",
+        "markdown.h4": "bold dim",
+        "markdown.h5": "bold dim",
+        "markdown.h6": "bold dim",
+        "markdown.block_quote": "italic dim",
+        "markdown.item.bullet": "bold cyan",
+        "markdown.item.number": "bold cyan",
+        "markdown.hr": "dim",
+        "markdown.link": "bold",
+        "markdown.link_url": "cyan underline",
+        "markdown.table.header": "bold",
+        "markdown.table.border": "dim",
+    }
+)
+
+
+class _LeftHeading(Heading):
+    """A heading at the left margin, whatever its level."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the heading's text."""
+        yield self.text
+
+
+class _PlainCode(CodeBlock):
+    """Code without a background of its own: fewer bytes to send, and clean to select."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the code, highlighted and set in by two columns."""
+        syntax = Syntax("", self.lexer_name, theme=CODE_THEME, word_wrap=True)
+        code = syntax.highlight(str(self.text).rstrip())
+        code.rstrip()
+        yield Padding(code, (0, 0, 0, 2))
+
+
+class _AnswerMarkdown(Markdown):
+    """Rich's Markdown over tokens of our own parser."""
+
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "heading_open": _LeftHeading,
+        "fence": _PlainCode,
+        "code_block": _PlainCode,
+    }
+
+    def __init__(self, tokens: list[Token]) -> None:
+        # A link shows its address: what a model wrote must not hide where it leads.
+        super().__init__("", hyperlinks=False)
+        self.parsed = tokens
+
+
+_CONSOLE = Console(
+    file=StringIO(),
+    color_system="truecolor",
+    force_terminal=True,
+    legacy_windows=False,
+    theme=_THEME,
+    _environ={},
+)
+
+
+def markdown_lines(markdown: str, width: int) -> list[Strip]:
+    """Return the lines of Markdown at a width, without blank lines at either end.
+
+    Args:
+        markdown: Clean text: nothing in it may act on a terminal.
+        width: Columns, at least 1.
+    """
+    tokens = parse(markdown)
+    for token in tokens:
+        # A model that breaks a line means it: poems, addresses, lists without bullets.
+        for child in token.children or ():
+            if child.type == "softbreak":
+                child.type = "hardbreak"
+    try:
+        lines = lines_of(_AnswerMarkdown(tokens), width)
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError):
+        # Rich asserts a shape of the tokens; models write what they like. All of it must show.
+        lines = lines_of(Text(markdown), width)
+    return _without_blank_ends(lines)
+
+
+def lines_of(renderable: RenderableType, width: int, style: str = "") -> list[Strip]:
+    """Return the lines of anything that Rich can draw, at a width."""
+    options = _CONSOLE.options.update(width=max(1, width), height=None)
+    lines = _CONSOLE.render_lines(
+        renderable, options, style=_CONSOLE.get_style(style) if style else None, pad=False
+    )
+    return [Strip(line) for line in lines]
+
+
+def _without_blank_ends(lines: list[Strip]) -> list[Strip]:
+    start, stop = 0, len(lines)
+    while start < stop and not lines[start].text.strip():
+        start += 1
+    while stop > start and not lines[stop - 1].text.strip():
+        stop -= 1
+    return lines[start:stop]
