@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -89,22 +90,24 @@ async def test_two_prompts_at_once_stream_side_by_side(machine: Machine) -> None
     last_of_first = max(i for i, name in enumerate(order) if name == order[0])
     first_of_second = min(i for i, name in enumerate(order) if name != order[0])
     both = order[first_of_second : last_of_first + 1]
-    changes = sum(1 for left, right in zip(both, both[1:], strict=False) if left != right)
+    changes = sum(left != right for left, right in itertools.pairwise(both))
     assert changes >= 5, order
 
 
 async def test_an_answer_goes_on_when_its_viewer_is_killed(machine: Machine) -> None:
     machine.add_fake_model("slow", text=FIFTY_WORDS, tokens_per_second=50)
-    with subprocess.Popen(
-        [POTLUCK, "ask", "-m", "slow", "Hi"],
+    viewer = await asyncio.create_subprocess_exec(
+        POTLUCK,
+        *("ask", "-m", "slow", "Hi"),
         env=machine.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    ) as viewer:
-        assert viewer.stdout is not None
-        assert viewer.stdout.read(1)
-        viewer.kill()
+    )
+    assert viewer.stdout is not None
+    assert await viewer.stdout.read(1)
+    viewer.kill()
+    await viewer.communicate()
     async with machine.client() as client:
         (chat,) = (await client.call(client.stub.ListChats, pb.ListChatsRequest())).chats
         stored = await client.call(client.stub.GetChat, pb.GetChatRequest(chat_id=chat.chat_id))

@@ -10,9 +10,9 @@ def test_without_a_terminal_the_starter_model_answers_and_says_who_and_why(
 ) -> None:
     result = machine.potluck()
     assert result.returncode == 0, result.stderr
-    question, answer, origin = (part for part in result.stdout.split("\n\n") if part)[-3:]
+    question, *answer, origin = result.stdout.split("\n\n")[1:]
     assert question.startswith("> ")
-    assert len(answer.split()) > 5
+    assert len(" ".join(answer).split()) > 5
     assert "potluck-starter" in origin
     assert "tokens/s" in origin
 

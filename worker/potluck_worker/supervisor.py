@@ -51,9 +51,9 @@ LOG_LIMIT_BYTES = 2**20
 LOG_LINES_SHOWN = 3
 
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
-"""What a child gets unless the user set it. Threads that spin at a barrier wait for whole time slices
-on a machine that is also used otherwise: measured beside one busy program on two cores, 3 tokens/s
-instead of 1,700."""
+"""What a child gets unless the user set it. Threads that spin at a barrier wait for whole time
+slices on a machine that is also used otherwise: measured beside one busy program on two cores, 3
+tokens/s instead of 1,700."""
 
 Event = Started | Produced | Finished
 

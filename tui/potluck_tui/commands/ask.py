@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from potluck_proto.errors import BadRequest, PotluckError, from_proto
 from potluck_proto.home import Home
@@ -40,7 +41,7 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
             print(json.dumps(answer.to_json()))
         else:
             answer = await _stream(client, request, _writer())
-            print(_origin(answer), file=sys.stderr)
+            _print_origin(answer, sys.stderr)
     finally:
         await client.close()
     return answer.exit_code()
@@ -57,7 +58,7 @@ async def introduce(home: Home) -> int:
         answer = await _stream(client, request, _writer())
     finally:
         await client.close()
-    print(f"\n{_origin(answer)}")
+    _print_origin(answer, sys.stdout)
     return answer.exit_code()
 
 
@@ -124,7 +125,8 @@ async def _stream(
             stop = pb.StopRequest(generation_id=submitted.generation_id)
             await client.call(client.stub.Stop, stop, timeout_seconds=1.0)
         raise
-    write("" if answer.text.endswith("\n") else "\n")
+    if answer.text and not answer.text.endswith("\n"):
+        write("\n")
     return answer
 
 
@@ -143,15 +145,16 @@ def _writer() -> Callable[[str], None]:
     return write
 
 
-def _origin(answer: Answer) -> str:
-    """Return the line that says where an answer came from and why."""
+def _print_origin(answer: Answer, file: TextIO) -> None:
+    """Print where an answer came from and why, if it came from anywhere."""
     explanation, usage = answer.explanation, answer.end.usage
     if not explanation.node_name:
-        return "[no node answered]"
+        return
     model = ":".join(filter(None, (explanation.model, explanation.quantization)))
     speed = f"{usage.completion_tokens} tokens, {usage.tokens_per_second:.0f} tokens/s"
     first = f"first after {usage.time_to_first_token_seconds:.2f} s"
-    return f"[{model} on {explanation.node_name}; {explanation.summary}; {speed}, {first}]"
+    reason = f"{explanation.node_name}; {explanation.summary}"
+    print(f"\n[{model} on {reason}; {speed}, {first}]", file=file)
 
 
 def _read_prompt(words: list[str]) -> str:

@@ -1,0 +1,142 @@
+"""The scheduler daemon: wires the parts of one pool together and keeps them running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import grpc
+
+from potluck_proto import daemon, network
+from potluck_proto.errors import SchedulerRestarted
+from potluck_proto.home import Home
+from potluck_proto.ids import NodeId
+from potluck_proto.record import OPEN_CLUSTER
+from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.convert import node_from_proto
+from potluck_scheduler.core.events import NodeLost, NodeUpdated
+from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.discovery import Discovery
+from potluck_scheduler.generations import Generations
+from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.pulse import Pulse
+from potluck_scheduler.service import SchedulerService
+from potluck_scheduler.settings import SchedulerSettings
+from potluck_scheduler.store import ChatStore
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 0.5
+"""What open calls get to end when the daemon stops."""
+
+IDLE_CHECK_SECONDS = 5.0
+
+
+class SchedulerDaemon:
+    """The scheduler of one pool.
+
+    Args:
+        home: Where its state is; must be prepared.
+        settings: How it behaves.
+        validate: Check the core's invariants after every event; for tests.
+    """
+
+    def __init__(self, home: Home, settings: SchedulerSettings, *, validate: bool = False) -> None:
+        self._home = home
+        self._settings = settings
+        self._pulse = Pulse()
+        self._core = Scheduler(settings.default_model, validate=validate)
+        self.store = ChatStore(home.chat_store)
+        self.nodes = NodeRegistry(
+            home.cluster_id(),
+            insecure_lan=settings.insecure_lan,
+            on_state=self._on_state,
+            on_lost=self._on_lost,
+            changed=self._pulse.beat,
+        )
+        self.generations = Generations(self._core, self.nodes, self.store, self._on_chat)
+        self._service = SchedulerService(
+            home,
+            self._core,
+            self.nodes,
+            self.store,
+            self.generations,
+            self._pulse,
+            settings.default_model,
+        )
+        default_cluster = OPEN_CLUSTER if settings.insecure_lan else home.cluster_id()
+        self._discovery = Discovery(
+            home,
+            settings.cluster or default_cluster,
+            insecure_lan=settings.insecure_lan,
+            found=lambda address: self.nodes.add(address, "zeroconf"),
+            gone=lambda address: self.nodes.remove(address, "zeroconf"),
+        )
+
+    async def run(self) -> None:
+        """Serve until a signal, or until nobody used it for long."""
+        stop = daemon.stop_event()
+        await self.start()
+        print("ready", network.unix_address(self._home.scheduler_socket), flush=True)
+        try:
+            await self._until_idle(stop)
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Open the store and the socket, look for workers. Raises `PotluckError`."""
+        await self.store.open()
+        await self._end_interrupted()
+        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        pb_grpc.add_SchedulerServiceServicer_to_server(self._service, self._server)
+        network.listen_unix(self._server, self._home.scheduler_socket)
+        self.nodes.add(network.unix_address(self._home.worker_socket), "local")
+        for address in self._settings.workers:
+            self.nodes.add(address, "static")
+        await self._discovery.start()
+        await self._server.start()
+        log.info("listening on %s", self._home.scheduler_socket)
+
+    async def stop(self) -> None:
+        """Close the socket, leave the answers on disk, let go of the workers."""
+        await self._server.stop(STOP_SECONDS)
+        await self._discovery.stop()
+        await self.generations.close()
+        await self.nodes.close()
+        await self.store.close()
+        self._home.scheduler_socket.unlink(missing_ok=True)
+
+    async def _end_interrupted(self) -> None:
+        """End the answers that an earlier scheduler left under way, and keep what they had."""
+        error = SchedulerRestarted(
+            "The scheduler was restarted in mid-answer; what the model had said is kept. Ask again."
+        )
+        end = types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
+        if count := await self.store.end_interrupted(end):
+            log.warning("%d answers were cut off by a restart", count)
+
+    def _on_state(self, state: types.NodeState) -> None:
+        self._core.handle(NodeUpdated(node_from_proto(state)), time.monotonic())
+
+    def _on_lost(self, node_id: NodeId) -> None:
+        self._core.handle(NodeLost(node_id), time.monotonic())
+
+    def _on_chat(self) -> None:
+        self._service.chats_changed()
+
+    async def _until_idle(self, stop: asyncio.Event) -> None:
+        """Return on the signal, or when nobody watched or asked for the settings' time."""
+        limit_seconds = self._settings.idle_exit_seconds
+        used = time.monotonic()
+        while not stop.is_set():
+            if self._service.viewers or self.generations.active():
+                used = time.monotonic()
+            if limit_seconds and time.monotonic() - used > limit_seconds:
+                log.info("nobody used this scheduler for %.0f seconds", limit_seconds)
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(IDLE_CHECK_SECONDS, limit_seconds or 60.0)):
+                    await stop.wait()

@@ -1,0 +1,350 @@
+"""Answers under way: each is an actor that owns its text until it ends.
+
+Consistency: an answer's text only grows. A viewer reads it from an offset of its own, so viewers
+cost nothing, see every code point exactly once, and miss nothing however late they come. What is on
+disk is at most `FLUSH_SECONDS` behind, and complete once the end is given out. Every answer ends
+with exactly one `End`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+
+from potluck_proto.errors import (
+    NodeLost,
+    OffsetNotReached,
+    PotluckError,
+    StoreError,
+    UnknownGeneration,
+    Unreachable,
+    from_rpc,
+)
+from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.convert import explanation_to_proto
+from potluck_scheduler.core.events import Dispatch, RequestEnded, RequestSubmitted
+from potluck_scheduler.core.model import Request
+from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.pulse import Pulse
+from potluck_scheduler.store import ChatStore, Submission
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.5
+ENDED_KEPT = 64
+"""Ended answers that stay in memory, for viewers that are just reading them."""
+
+
+class Generation:
+    """One answer.
+
+    Args:
+        submission: What was stored.
+        request: What was asked for.
+    """
+
+    def __init__(self, submission: Submission, request: pb.SubmitRequest) -> None:
+        self.submission = submission
+        self.request = request
+        self.text = ""
+        self.token_ids: list[int] = []
+        self.progress: types.Progress | None = types.Progress(phase=types.PHASE_QUEUED)
+        self.explanation: types.Explanation | None = None
+        self.end: types.End | None = None
+        self.submitted = time.monotonic()
+        self.first_text: float | None = None
+        self.stopping = False
+        self.ending = False
+        self.task: asyncio.Task[None] | None = None
+        self.pulse = Pulse()
+
+    @property
+    def generation_id(self) -> GenerationId:
+        """The answer's id."""
+        return self.submission.generation_id
+
+    def take_delta(self, delta: types.Delta) -> None:
+        """Append what is new of a delta; what is there already is dropped.
+
+        Raises:
+            PotluckError: The delta leaves a gap.
+        """
+        token_gap = delta.first_token_index - len(self.token_ids)
+        text_gap = delta.text_offset - len(self.text)
+        if token_gap > 0 or text_gap > 0:
+            raise PotluckError(
+                f"The worker skipped {max(token_gap, 0)} tokens and {max(text_gap, 0)} characters."
+            )
+        self.token_ids.extend(delta.token_ids[-token_gap:])
+        self.text += delta.text[-text_gap:]
+        if self.first_text is None:
+            self.first_text = time.monotonic()
+            self.progress = None
+
+
+class Generations:
+    """All answers under way, and the last that ended.
+
+    Args:
+        core: Decides where they go.
+        nodes: The workers.
+        store: Where they are kept.
+        changed: Called when a chat changed.
+    """
+
+    def __init__(
+        self,
+        core: Scheduler,
+        nodes: NodeRegistry,
+        store: ChatStore,
+        changed: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._nodes = nodes
+        self._store = store
+        self._changed = changed
+        self._active: dict[GenerationId, Generation] = {}
+        self._ended: OrderedDict[GenerationId, Generation] = OrderedDict()
+
+    def active(self) -> list[Generation]:
+        """Return the answers under way."""
+        return list(self._active.values())
+
+    def in_chat(self, chat_id: ChatId) -> Generation | None:
+        """Return the answer under way in a chat."""
+        return next((g for g in self._active.values() if g.submission.chat_id == chat_id), None)
+
+    def start(self, submission: Submission, request: pb.SubmitRequest) -> Generation:
+        """Begin an answer that is stored."""
+        generation = Generation(submission, request)
+        self._active[submission.generation_id] = generation
+        generation.task = asyncio.create_task(
+            self._run(generation), name=f"answer {submission.generation_id}"
+        )
+        self._changed()
+        return generation
+
+    async def stop(self, generation_id: GenerationId) -> None:
+        """End an answer; return when it has ended. Raises `UnknownGeneration`."""
+        generation = self._active.get(generation_id)
+        if generation is None:
+            if generation_id not in self._ended and await self._store.answer(generation_id) is None:
+                raise _unknown(generation_id)
+            return
+        assert generation.task is not None
+        if not generation.ending:
+            generation.stopping = True
+            generation.task.cancel()
+        await asyncio.gather(generation.task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Leave all answers as they are: the next scheduler finds them on disk."""
+        for generation in self.active():
+            assert generation.task is not None
+            generation.task.cancel()
+            await asyncio.gather(generation.task, return_exceptions=True)
+
+    async def attach(
+        self, generation_id: GenerationId, from_offset: int
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """Yield an answer from an offset on: head, text, end.
+
+        Raises:
+            UnknownGeneration: There is no such answer.
+            OffsetNotReached: The answer is shorter than that.
+        """
+        generation = self._active.get(generation_id) or self._ended.get(generation_id)
+        if generation is None:
+            async for response in self._replay(generation_id, from_offset):
+                yield response
+            return
+        _check_offset(from_offset, len(generation.text))
+        yield pb.AttachResponse(head=_head(generation))
+        offset, explanation, progress = from_offset, generation.explanation, None
+        while True:
+            beat = generation.pulse.next_beat()
+            if generation.explanation is not explanation:
+                explanation = generation.explanation
+                yield pb.AttachResponse(placed=explanation)
+            if generation.progress is not None and generation.progress != progress:
+                progress = generation.progress
+                yield pb.AttachResponse(progress=progress)
+            if len(generation.text) > offset:
+                text = generation.text[offset:]
+                yield pb.AttachResponse(delta=types.Delta(text_offset=offset, text=text))
+                offset += len(text)
+            elif generation.end is not None:
+                yield pb.AttachResponse(end=generation.end)
+                return
+            elif not beat.done():
+                await beat
+
+    async def _replay(
+        self, generation_id: GenerationId, from_offset: int
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """Yield an ended answer from disk."""
+        stored = await self._store.answer(generation_id)
+        if stored is None:
+            raise _unknown(generation_id)
+        message = stored.message
+        _check_offset(from_offset, len(message.content))
+        head = pb.AnswerHead(
+            chat_id=stored.chat_id,
+            answer_message_id=message.message_id,
+            model=message.model,
+            text_length=len(message.content),
+            explanation=message.explanation if message.HasField("explanation") else None,
+        )
+        yield pb.AttachResponse(head=head)
+        if text := message.content[from_offset:]:
+            yield pb.AttachResponse(delta=types.Delta(text_offset=from_offset, text=text))
+        yield pb.AttachResponse(end=message.end)
+
+    # --- one answer ----------------------------------------------------------------------------
+
+    async def _run(self, generation: Generation) -> None:
+        """See an answer from its place to its end."""
+        flusher = asyncio.create_task(self._flush_often(generation))
+        try:
+            end = await self._answer(generation)
+        except asyncio.CancelledError:
+            if not generation.stopping:  # the scheduler ends; the answer does not
+                await self._save(generation, None)
+                raise
+            end = types.End(reason=types.END_REASON_STOPPED)
+        except PotluckError as error:
+            end = _failure(error)
+        except Exception as error:
+            log.exception("answer %s failed", generation.generation_id)
+            end = _failure(PotluckError(f"The scheduler failed: {type(error).__name__}: {error}."))
+        finally:
+            generation.ending = True
+            flusher.cancel()
+        self._add_times(generation, end)
+        await self._save(generation, end)
+        generation.end = end
+        self._retire(generation)
+
+    async def _answer(self, generation: Generation) -> types.End:
+        """Find a place, and take in what the worker says until its end."""
+        asked = generation.request
+        request = Request(generation.generation_id, generation.submission.model, tuple(asked.nodes))
+        (instruction,) = self._core.handle(RequestSubmitted(request), time.monotonic())
+        decision = instruction.decision
+        generation.explanation = explanation_to_proto(decision.explanation)
+        generation.pulse.beat()
+        await self._store.save_place(
+            generation.generation_id, decision.explanation.node_name, generation.explanation
+        )
+        if not isinstance(instruction, Dispatch):
+            assert decision.error is not None
+            raise decision.error
+        explanation = decision.explanation
+        assert explanation.node_id is not None
+        stub = self._nodes.stub(explanation.node_id)
+        if stub is None:
+            raise NodeLost(f"{explanation.node_name} was lost before it could begin. Ask again.")
+        call = stub.Generate(
+            worker.GenerateRequest(
+                generation_id=generation.generation_id,
+                model=explanation.model.name,
+                quantization=explanation.model.quantization,
+                messages=generation.submission.conversation,
+                sampling=asked.sampling,
+            )
+        )
+        try:
+            async for response in call:
+                if (end := self._take(generation, response)) is not None:
+                    return end
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc(error, explanation.node_name)
+            if isinstance(failure, Unreachable):
+                raise NodeLost(
+                    f"The connection to {explanation.node_name} broke in mid-answer; what it had "
+                    "said is kept. Ask again."
+                ) from error
+            raise failure from error
+        finally:
+            call.cancel()
+        raise PotluckError(f"{explanation.node_name} ended the answer without a reason.")
+
+    def _take(self, generation: Generation, response: worker.GenerateResponse) -> types.End | None:
+        match response.WhichOneof("event"):
+            case "delta":
+                generation.take_delta(response.delta)
+            case "progress":
+                generation.progress = response.progress
+            case "end":
+                return response.end
+        generation.pulse.beat()
+        return None
+
+    def _add_times(self, generation: Generation, end: types.End) -> None:
+        """Add what only the scheduler sees: the time from the prompt to the first token."""
+        if generation.first_text is not None:
+            waited_seconds = generation.first_text - generation.submitted
+            end.usage.time_to_first_token_seconds = waited_seconds
+        end.usage.completion_tokens = max(end.usage.completion_tokens, len(generation.token_ids))
+
+    def _retire(self, generation: Generation) -> None:
+        generation_id = generation.generation_id
+        self._core.handle(RequestEnded(generation_id), time.monotonic())
+        self._active.pop(generation_id, None)
+        self._ended[generation_id] = generation
+        while len(self._ended) > ENDED_KEPT:
+            self._ended.popitem(last=False)
+        generation.pulse.beat()
+        self._changed()
+
+    async def _flush_often(self, generation: Generation) -> None:
+        saved = 0
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            if len(generation.text) > saved:
+                saved = len(generation.text)
+                await self._save(generation, None)
+
+    async def _save(self, generation: Generation, end: types.End | None) -> None:
+        """Store what there is; a disk that fails costs the record, not the answer."""
+        try:
+            await self._store.save_text(
+                generation.generation_id, generation.text, generation.token_ids, end
+            )
+        except StoreError as error:
+            log.warning("answer %s is not stored: %s", generation.generation_id, error.message)
+
+
+def _head(generation: Generation) -> pb.AnswerHead:
+    return pb.AnswerHead(
+        chat_id=generation.submission.chat_id,
+        answer_message_id=generation.submission.answer_message_id,
+        model=generation.submission.model,
+        text_length=len(generation.text),
+        explanation=generation.explanation,
+    )
+
+
+def _check_offset(offset: int, length: int) -> None:
+    if offset > length:
+        raise OffsetNotReached(
+            f"The answer is {length} characters long; it cannot be shown from {offset} on.",
+            length=length,
+        )
+
+
+def _failure(error: PotluckError) -> types.End:
+    return types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
+
+
+def _unknown(generation_id: str) -> UnknownGeneration:
+    return UnknownGeneration(f"There is no answer {generation_id!r}; its chat may be deleted.")

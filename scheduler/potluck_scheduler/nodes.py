@@ -1,0 +1,236 @@
+"""Workers: found, connected to, listened to, and declared lost.
+
+Each address has one connection, which tries for ever while any source names the address. A worker's
+`Watch` stream rides the channel that carries the work, so it is the heartbeat as well: what comes
+over it is the newest that is known, and may be `HEARTBEAT_SECONDS` old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+
+from potluck_proto import PROTOCOL_VERSION, network
+from potluck_proto.errors import PotluckError, ProtocolMismatch, from_rpc
+from potluck_proto.ids import NodeId
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_proto.v1 import worker_pb2_grpc as worker_grpc
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 0.5
+SUSPECT_SECONDS = 1.5
+LOST_SECONDS = 2.5
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
+
+
+WatchCall = grpc.aio.UnaryStreamCall[worker.WatchRequest, worker.WatchResponse]
+
+
+@dataclass(slots=True)
+class Connection:
+    """One address, and what is known of the worker there."""
+
+    address: str
+    sources: set[str] = field(default_factory=set)
+    health: pb.NodeHealth.ValueType = pb.NODE_HEALTH_CONNECTING
+    state: types.NodeState | None = None
+    heard: float = 0.0
+    problem: PotluckError | None = None
+    channel: grpc.aio.Channel | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def node_id(self) -> NodeId | None:
+        """The worker's id, once it has told."""
+        return NodeId(self.state.node_id) if self.state is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether work may be sent there."""
+        return self.health in (pb.NODE_HEALTH_READY, pb.NODE_HEALTH_SUSPECT)
+
+
+class NodeRegistry:
+    """All workers that this scheduler knows.
+
+    Args:
+        scheduler_id: Who watches, for the workers' logs.
+        insecure_lan: Whether workers beyond this machine may be spoken to in clear.
+        on_state: Called with each state of a living worker.
+        on_lost: Called once when a worker is lost.
+        changed: Called when anything changed that a viewer sees.
+    """
+
+    def __init__(
+        self,
+        scheduler_id: str,
+        *,
+        insecure_lan: bool,
+        on_state: Callable[[types.NodeState], None],
+        on_lost: Callable[[NodeId], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._scheduler_id = scheduler_id
+        self._insecure_lan = insecure_lan
+        self._on_state = on_state
+        self._on_lost = on_lost
+        self._changed = changed
+        self._connections: dict[str, Connection] = {}
+
+    def add(self, address: str, source: str) -> Connection:
+        """Note that a source names an address; connect to a new one."""
+        connection = self._connections.get(address)
+        if connection is None:
+            connection = self._connections[address] = Connection(address)
+            connection.task = asyncio.create_task(self._keep(connection), name=f"node {address}")
+        connection.sources.add(source)
+        self._changed()
+        return connection
+
+    async def remove(self, address: str, source: str) -> None:
+        """Note that a source no longer names an address; let go of one that none names."""
+        connection = self._connections.get(address)
+        if connection is None:
+            return
+        connection.sources.discard(source)
+        # A record that vanished says less than a worker that still talks.
+        if not connection.sources and not connection.alive:
+            await self._drop(connection)
+
+    async def forget(self, connection: Connection) -> None:
+        """Let go of a worker, whoever named it; a source that names it again brings it back."""
+        await self._drop(connection)
+
+    async def close(self) -> None:
+        """Let go of all workers."""
+        for connection in list(self._connections.values()):
+            await self._drop(connection)
+
+    def connections(self) -> list[Connection]:
+        """Return what a viewer should see: an absent local worker is no news."""
+        return [
+            connection
+            for connection in self._connections.values()
+            if connection.state is not None
+            or connection.problem is not None
+            or connection.sources - {"local"}
+        ]
+
+    def find(self, node: str) -> Connection | None:
+        """Return a worker by name, id or address."""
+        for connection in self._connections.values():
+            state = connection.state
+            if node == connection.address or (state and node in (state.name, state.node_id)):
+                return connection
+        return None
+
+    def stub(self, node_id: NodeId) -> WorkerServiceAsyncStub | None:
+        """Return a stub for a living worker."""
+        for connection in self._connections.values():
+            if connection.node_id == node_id and connection.alive and connection.channel:
+                return worker_grpc.WorkerServiceStub(connection.channel)
+        return None
+
+    def living_states(self) -> list[types.NodeState]:
+        """Return the newest state of each worker that may be sent work."""
+        return [c.state for c in self._connections.values() if c.alive and c.state is not None]
+
+    async def _drop(self, connection: Connection) -> None:
+        self._connections.pop(connection.address, None)
+        if connection.task is not None:
+            connection.task.cancel()
+            await asyncio.gather(connection.task, return_exceptions=True)
+        self._lose(connection, pb.NODE_HEALTH_LOST)
+
+    async def _keep(self, connection: Connection) -> None:
+        """Connect, listen, and connect again, for as long as the address is known."""
+        delay_seconds = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                network.check_peer(connection.address, self._insecure_lan)
+                async with network.dial(connection.address) as channel:
+                    connection.channel = channel
+                    await self._listen(connection, worker_grpc.WorkerServiceStub(channel))
+            except grpc.aio.AioRpcError as error:
+                if connection.alive:
+                    delay_seconds = FIRST_RETRY_SECONDS
+                failure = from_rpc(error, f"The worker at {connection.address}")
+                # A local worker that does not run is nothing to report.
+                shown = connection.sources != {"local"} or connection.state is not None
+                connection.problem = failure if shown else None
+                self._lose(connection, pb.NODE_HEALTH_LOST)
+            except PotluckError as error:
+                connection.problem = error
+                self._lose(connection, pb.NODE_HEALTH_REFUSED)
+            finally:
+                connection.channel = None
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(delay_seconds * 2, LONGEST_RETRY_SECONDS)
+
+    async def _listen(self, connection: Connection, stub: WorkerServiceAsyncStub) -> None:
+        """Take the worker's states until its stream breaks or it is silent for too long."""
+        hello = await stub.Describe(worker.DescribeRequest(), timeout=CONNECT_SECONDS)
+        if hello.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolMismatch(
+                f"The worker at {connection.address} speaks protocol version "
+                f"{hello.protocol_version}, this scheduler {PROTOCOL_VERSION}. Install the same "
+                "version of Potluck on both."
+            )
+        if twin := self._twin(connection, hello.state.node_id):
+            raise PotluckError(
+                f"{connection.address} is the worker that is connected as {twin.address}."
+            )
+        log.info("connected to %s at %s", hello.state.name, connection.address)
+        call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
+        patience = asyncio.create_task(self._doubt(connection, call))
+        try:
+            async for response in call:
+                connection.state = response.state
+                connection.heard = time.monotonic()
+                connection.problem = None
+                connection.health = pb.NODE_HEALTH_READY
+                self._on_state(response.state)
+                self._changed()
+        finally:
+            patience.cancel()
+            call.cancel()
+
+    async def _doubt(self, connection: Connection, call: WatchCall) -> None:
+        """Suspect a silent worker, then break the stream."""
+        connection.heard = time.monotonic()
+        while (silent_seconds := time.monotonic() - connection.heard) < LOST_SECONDS:
+            if silent_seconds > SUSPECT_SECONDS and connection.health == pb.NODE_HEALTH_READY:
+                connection.health = pb.NODE_HEALTH_SUSPECT
+                self._changed()
+            await asyncio.sleep(HEARTBEAT_SECONDS / 4)
+        connection.problem = PotluckError(f"It has been silent for {LOST_SECONDS} seconds.")
+        self._lose(connection, pb.NODE_HEALTH_LOST)
+        call.cancel()
+
+    def _twin(self, connection: Connection, node_id: str) -> Connection | None:
+        """Return another living connection to the same worker."""
+        for other in self._connections.values():
+            if other is not connection and other.alive and other.node_id == node_id:
+                return other
+        return None
+
+    def _lose(self, connection: Connection, health: pb.NodeHealth.ValueType) -> None:
+        was_alive, connection.health = connection.alive, health
+        if was_alive and connection.node_id is not None:
+            log.warning("lost %s: %s", connection.address, connection.problem)
+            self._on_lost(connection.node_id)
+        self._changed()

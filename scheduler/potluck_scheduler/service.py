@@ -1,0 +1,369 @@
+"""The scheduler's gRPC service: a thin edge over the answers, the store, the nodes and the core."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
+from potluck_proto.errors import BadRequest, PotluckError, UnknownNode
+from potluck_proto.home import Home
+from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.convert import explanation_to_proto, model_summaries
+from potluck_scheduler.core.model import Decision, Request
+from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.generations import Generation, Generations
+from potluck_scheduler.nodes import Connection, NodeRegistry
+from potluck_scheduler.pulse import Pulse
+from potluck_scheduler.store import ChatStore
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+
+CONTENT_LIMIT_BYTES = 2**20
+"""The longest prompt: a long book, and more than any context of today."""
+
+WATCH_SECONDS = 0.5
+"""A watcher hears of changes at most this often."""
+
+WATCH_HEARTBEAT_SECONDS = 2.0
+FOUND_SECONDS = 3.0
+"""How long `AddNode` waits to see whether a worker answers."""
+
+LOAD_SECONDS = 3600.0
+
+Context = grpc.aio.ServicerContext[object, object]
+Result = TypeVar("Result")
+
+
+class SchedulerService(pb_grpc.SchedulerServiceServicer):
+    """Serves the viewers of one pool.
+
+    Args:
+        home: For the status.
+        core: Decides.
+        nodes: The workers.
+        store: The chats.
+        generations: The answers.
+        pulse: Beats when the pool or a chat changed.
+        default_model: From the settings; empty lets the pool decide.
+
+    Attributes:
+        chats_revision: Counts changes of chats.
+        viewers: Open streams of viewers.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        core: Scheduler,
+        nodes: NodeRegistry,
+        store: ChatStore,
+        generations: Generations,
+        pulse: Pulse,
+        default_model: str,
+    ) -> None:
+        self._home = home
+        self._core = core
+        self._nodes = nodes
+        self._store = store
+        self._generations = generations
+        self._pulse = pulse
+        self._default_model = default_model
+        self._started = time.monotonic()
+        self.chats_revision = 0
+        self.viewers = 0
+
+    def chats_changed(self) -> None:
+        """Note that a viewer should list the chats again."""
+        self.chats_revision += 1
+        self._pulse.beat()
+
+    # --- answers -------------------------------------------------------------------------------
+
+    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
+        """Store a prompt, then begin its answer."""
+        return await _or_abort(self._submit(request), context)
+
+    async def _submit(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
+        size_bytes = len(request.content.encode())
+        if not request.content.strip():
+            raise BadRequest("The prompt is empty.")
+        if size_bytes > CONTENT_LIMIT_BYTES:
+            raise BadRequest(
+                f"The prompt has {size_bytes:,} bytes; the limit is {CONTENT_LIMIT_BYTES:,}."
+            )
+        if request.chat_id and self._generations.in_chat(ChatId(request.chat_id)):
+            raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
+        submission = await self._store.submit(request)
+        if not submission.repeated:
+            self._generations.start(submission, request)
+        return pb.SubmitResponse(
+            chat_id=submission.chat_id,
+            user_message_id=submission.user_message_id,
+            answer_message_id=submission.answer_message_id,
+            generation_id=submission.generation_id,
+        )
+
+    async def Attach(
+        self, request: pb.AttachRequest, context: Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """Show an answer from an offset on."""
+        with self._viewer():
+            try:
+                generation_id = GenerationId(request.generation_id)
+                async for response in self._generations.attach(generation_id, request.from_offset):
+                    yield response
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
+        """End an answer."""
+        await _or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
+        return pb.StopResponse()
+
+    # --- the pool ------------------------------------------------------------------------------
+
+    async def WatchPool(
+        self, request: pb.WatchPoolRequest, context: Context
+    ) -> AsyncIterator[pb.WatchPoolResponse]:
+        """Show the pool at once, then on changes."""
+        with self._viewer():
+            while True:
+                beat = self._pulse.next_beat()
+                yield pb.WatchPoolResponse(
+                    nodes=map(_node, self._nodes.connections()),
+                    models=self._models(),
+                    chats_revision=self.chats_revision,
+                    active=map(_active, self._generations.active()),
+                )
+                await asyncio.sleep(WATCH_SECONDS)
+                await asyncio.wait([beat], timeout=WATCH_HEARTBEAT_SECONDS - WATCH_SECONDS)
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """List the pool's models."""
+        return pb.ListModelsResponse(models=self._models())
+
+    async def ListNodes(
+        self, request: pb.ListNodesRequest, context: Context
+    ) -> pb.ListNodesResponse:
+        """List the workers."""
+        return pb.ListNodesResponse(nodes=map(_node, self._nodes.connections()))
+
+    async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
+        """Take in a worker by address; say what became of it after a moment."""
+        return await _or_abort(self._add_node(request.address), context)
+
+    async def _add_node(self, address: str) -> pb.AddNodeResponse:
+        if not address.startswith("unix:"):
+            network.split_host_port(address)
+        connection = self._nodes.add(address, "static")
+        deadline = time.monotonic() + FOUND_SECONDS
+        while not connection.alive and connection.problem is None and time.monotonic() < deadline:
+            await asyncio.wait([self._pulse.next_beat()], timeout=FOUND_SECONDS)
+        return pb.AddNodeResponse(node=_node(connection))
+
+    async def RemoveNode(
+        self, request: pb.RemoveNodeRequest, context: Context
+    ) -> pb.RemoveNodeResponse:
+        """Let go of a worker that was added by address."""
+
+        async def remove() -> None:
+            await self._nodes.forget(self._connection(request.node))
+
+        await _or_abort(remove(), context)
+        return pb.RemoveNodeResponse()
+
+    async def DrainNode(
+        self, request: pb.DrainNodeRequest, context: Context
+    ) -> pb.DrainNodeResponse:
+        """Have a worker take no new work, or take it again."""
+
+        async def drain() -> None:
+            stub = self._stub(request.node)
+            await stub.Drain(worker.DrainRequest(draining=request.draining))
+
+        await _or_abort(drain(), context)
+        return pb.DrainNodeResponse()
+
+    async def LoadModel(
+        self, request: pb.LoadModelRequest, context: Context
+    ) -> pb.LoadModelResponse:
+        """Load a model where it would be placed now; return when it is in memory."""
+
+        async def load() -> pb.LoadModelResponse:
+            decision = self._decide(request.model, request.node)
+            explanation = decision.explanation
+            if decision.error is not None:
+                raise decision.error
+            options = worker.LoadOptions(
+                model=explanation.model.name, quantization=explanation.model.quantization
+            )
+            stub = self._stub(explanation.node_id or "")
+            async for _ in stub.Load(worker.LoadRequest(options=options), timeout=LOAD_SECONDS):
+                pass
+            return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
+
+        return await _or_abort(load(), context)
+
+    async def UnloadModel(
+        self, request: pb.UnloadModelRequest, context: Context
+    ) -> pb.UnloadModelResponse:
+        """Free a model on one worker."""
+
+        async def unload() -> None:
+            name, _, quantization = request.model.partition(":")
+            message = worker.UnloadRequest(model=name, quantization=quantization)
+            await self._stub(request.node).Unload(message)
+
+        await _or_abort(unload(), context)
+        return pb.UnloadModelResponse()
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        """Say what would be decided now."""
+        explanation = self._decide(request.model).explanation
+        return pb.ExplainResponse(explanation=explanation_to_proto(explanation))
+
+    # --- chats ---------------------------------------------------------------------------------
+
+    async def ListChats(
+        self, request: pb.ListChatsRequest, context: Context
+    ) -> pb.ListChatsResponse:
+        """List chats, a page at a time."""
+        if request.page_token and not request.page_token.isdecimal():
+            await errors.abort(context, BadRequest("The page token is not one of ours."))
+        chats, token = await _or_abort(
+            self._store.list_chats(request.limit, request.page_token, request.include_archived),
+            context,
+        )
+        for chat in chats:
+            chat.active = self._generations.in_chat(ChatId(chat.chat_id)) is not None
+        return pb.ListChatsResponse(chats=chats, next_page_token=token)
+
+    async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
+        """Return a chat; an answer under way with all that it has."""
+        chat, messages = await _or_abort(self._store.get_chat(ChatId(request.chat_id)), context)
+        if generation := self._generations.in_chat(ChatId(request.chat_id)):
+            chat.active = True
+            for message in messages:
+                if message.generation_id == generation.generation_id:
+                    message.content = generation.text
+        return pb.GetChatResponse(chat=chat, messages=messages)
+
+    async def UpdateChat(
+        self, request: pb.UpdateChatRequest, context: Context
+    ) -> pb.UpdateChatResponse:
+        """Change a chat."""
+        chat = await _or_abort(self._store.update_chat(request), context)
+        self.chats_changed()
+        return pb.UpdateChatResponse(chat=chat)
+
+    async def DeleteChat(
+        self, request: pb.DeleteChatRequest, context: Context
+    ) -> pb.DeleteChatResponse:
+        """Delete a chat; an answer under way in it ends."""
+        chat_id = ChatId(request.chat_id)
+        if generation := self._generations.in_chat(chat_id):
+            await self._generations.stop(generation.generation_id)
+        await _or_abort(self._store.delete_chat(chat_id), context)
+        self.chats_changed()
+        return pb.DeleteChatResponse()
+
+    async def SearchChats(
+        self, request: pb.SearchChatsRequest, context: Context
+    ) -> pb.SearchChatsResponse:
+        """Search all messages."""
+        hits = await _or_abort(self._store.search(request.query, request.limit), context)
+        return pb.SearchChatsResponse(hits=hits)
+
+    async def GetStatus(
+        self, request: pb.GetStatusRequest, context: Context
+    ) -> pb.GetStatusResponse:
+        """Say how the scheduler is."""
+        return pb.GetStatusResponse(
+            protocol_version=PROTOCOL_VERSION,
+            version=__version__,
+            process_id=os.getpid(),
+            uptime_seconds=time.monotonic() - self._started,
+            home=str(self._home.root),
+            nodes_ready=len(self._nodes.living_states()),
+            chats=await _or_abort(self._store.count_chats(), context),
+            active_generations=len(self._generations.active()),
+            viewers=self.viewers,
+        )
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _viewer(self) -> Iterator[None]:
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+    def _models(self) -> list[pb.ModelSummary]:
+        return model_summaries(self._nodes.living_states(), self._default_model)
+
+    def _decide(self, model: str, node: str = "") -> Decision:
+        asked = (node,) if node else ()
+        return self._core.explain(Request(GenerationId(""), model, asked))
+
+    def _connection(self, node: str) -> Connection:
+        connection = self._nodes.find(node)
+        if connection is None:
+            raise UnknownNode(f"No node is called {node!r}. `potluck nodes` lists them.")
+        return connection
+
+    def _stub(self, node: str) -> WorkerServiceAsyncStub:
+        connection = self._connection(node)
+        stub = connection.node_id and self._nodes.stub(connection.node_id)
+        if not stub:
+            raise UnknownNode(f"{node} is not connected now.")
+        return stub
+
+
+async def _or_abort(work: Awaitable[Result], context: Context) -> Result:
+    """Return what the work returns, or fail the call with its error."""
+    try:
+        return await work
+    except PotluckError as error:
+        await errors.abort(context, error)
+    except grpc.aio.AioRpcError as error:
+        await errors.abort(context, errors.from_rpc(error, "The worker"))
+
+
+def _node(connection: Connection) -> pb.Node:
+    node = pb.Node(
+        state=connection.state,
+        health=connection.health,
+        address=connection.address,
+        found_by=sorted(connection.sources),
+        age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
+    )
+    if connection.problem is not None:
+        node.problem.CopyFrom(connection.problem.to_proto())
+    return node
+
+
+def _active(generation: Generation) -> pb.ActiveGeneration:
+    phase = generation.progress.phase if generation.progress else types.PHASE_DECODING
+    return pb.ActiveGeneration(
+        generation_id=generation.generation_id,
+        chat_id=generation.submission.chat_id,
+        answer_message_id=generation.submission.answer_message_id,
+        node_name=generation.explanation.node_name if generation.explanation else "",
+        phase=phase,
+    )
