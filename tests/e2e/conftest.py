@@ -71,7 +71,9 @@ class Machine:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("POTLUCK_HOME") == str(self.home.root):
+                mine = process.environ().get("POTLUCK_HOME") == str(self.home.root)
+                # A zombie has ended; whoever adopted it reaps it when it likes.
+                if mine and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue

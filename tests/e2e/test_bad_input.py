@@ -61,7 +61,7 @@ def test_a_model_too_big_for_the_machine_is_refused_with_both_numbers(machine: M
 
 
 def test_a_prompt_longer_than_the_context_says_both_lengths(machine: Machine) -> None:
-    result = machine.potluck("ask", "word " * 50_000)
+    result = machine.potluck("ask", typed="word " * 50_000)
     check_sentence(result, "tokens", "context")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from potluck_proto import network
 from potluck_proto.daemon import running_instance
@@ -157,14 +158,18 @@ async def stop(home: Home, name: str) -> str | None:
     instance = running_instance(home, name)
     if instance is None:
         return None
-    process_id = instance["process_id"]
-    os.kill(process_id, signal.SIGTERM)
     deadline = time.monotonic() + STOP_LIMIT_SECONDS
-    while running_instance(home, name) is not None:
-        if time.monotonic() > deadline:
-            os.kill(process_id, signal.SIGKILL)
-            return f"killed, as it did not stop within {STOP_LIMIT_SECONDS:.0f} seconds"
-        await asyncio.sleep(_POLL_SECONDS)
+    try:
+        process = psutil.Process(instance["process_id"])
+        process.terminate()
+        # A zombie has ended; whoever adopted it reaps it when it likes.
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                process.kill()
+                return f"killed, as it did not stop within {STOP_LIMIT_SECONDS:.0f} seconds"
+            await asyncio.sleep(_POLL_SECONDS)
+    except psutil.NoSuchProcess:
+        pass
     return "stopped"
 
 

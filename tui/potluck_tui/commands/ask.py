@@ -148,7 +148,7 @@ def _writer() -> Callable[[str], None]:
 def _print_origin(answer: Answer, file: TextIO) -> None:
     """Print where an answer came from and why, if it came from anywhere."""
     explanation, usage = answer.explanation, answer.end.usage
-    if not explanation.node_name:
+    if not answer.text:
         return
     model = ":".join(filter(None, (explanation.model, explanation.quantization)))
     speed = f"{usage.completion_tokens} tokens, {usage.tokens_per_second:.0f} tokens/s"
