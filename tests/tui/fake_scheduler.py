@@ -1,0 +1,292 @@
+"""A scheduler for tests of viewers: real gRPC on a unix socket, everything else by hand.
+
+A test fills `chats` and `pool`, says with `replies` how the next answers come, and looks at what the
+viewer asked for. An answer without a reply stays open until the test writes to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from potluck_proto import PROTOCOL_VERSION, network
+from potluck_proto.errors import OffsetNotReached, PotluckError, UnknownChat, UnknownGeneration, abort
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import scheduler_pb2_grpc, types_pb2
+
+Context = grpc.aio.ServicerContext[object, object]
+
+COMPLETE = types_pb2.End(
+    reason=types_pb2.END_REASON_END_OF_TURN,
+    usage=types_pb2.Usage(
+        prompt_tokens=20,
+        completion_tokens=96,
+        tokens_per_second=42.4,
+        time_to_first_token_seconds=0.31,
+    ),
+)
+
+
+@dataclass(slots=True)
+class Reply:
+    """How one answer comes."""
+
+    pieces: Sequence[str]
+    seconds_between: float = 0.0
+    end: types_pb2.End = field(default_factory=lambda: COMPLETE)
+    reason: str = "studio: warm, 1 of 4 slots busy"
+
+
+class FakeAnswer:
+    """One answer: text that grows, and an end."""
+
+    def __init__(self, chat_id: str, message: pb.StoredMessage) -> None:
+        self.chat_id = chat_id
+        self.message = message
+        self.viewers = 0
+        self._events: list[pb.AttachResponse] = []
+        self._changed = asyncio.Condition()
+
+    async def write(self, text: str) -> None:
+        """Add text to the answer."""
+        self.message.content += text
+        await self._wake()
+
+    async def place(self, reason: str) -> None:
+        """Say where it runs and why."""
+        self.message.explanation.summary = reason
+        await self.send(pb.AttachResponse(placed=self.message.explanation))
+
+    async def send(self, event: pb.AttachResponse) -> None:
+        """Send something that is not text to whoever is attached or will be."""
+        self._events.append(event)
+        await self._wake()
+
+    async def end(self, end: types_pb2.End | None = None) -> None:
+        """End the answer."""
+        if not self.message.HasField("end"):
+            self.message.end.CopyFrom(end or COMPLETE)
+            await self._wake()
+
+    async def play(self, reply: Reply) -> None:
+        """Let the answer come as a reply says."""
+        await self.place(reply.reason)
+        for piece in reply.pieces:
+            await asyncio.sleep(reply.seconds_between)
+            await self.write(piece)
+        await self.end(reply.end)
+
+    async def follow(self, offset: int) -> AsyncIterator[pb.AttachResponse]:
+        """Yield what a viewer gets that has the text up to an offset."""
+        seen = 0
+        self.viewers += 1
+        try:
+            while True:
+                for event in self._events[seen:]:
+                    yield event
+                seen = len(self._events)
+                if text := self.message.content[offset:]:
+                    yield pb.AttachResponse(delta=types_pb2.Delta(text_offset=offset, text=text))
+                    offset += len(text)
+                if self.message.HasField("end"):
+                    yield pb.AttachResponse(end=self.message.end)
+                    return
+                async with self._changed:
+                    if seen == len(self._events) and offset == len(self.message.content):
+                        if self.message.HasField("end"):
+                            continue
+                        await self._changed.wait()
+        finally:
+            self.viewers -= 1
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
+    """A scheduler that does what a test says.
+
+    Args:
+        socket: Where to listen.
+        now_unix_seconds: The time of everything that happens.
+    """
+
+    def __init__(self, socket: Path, now_unix_seconds: float = 1_800_000_000.0) -> None:
+        self.socket = socket
+        self.now = now_unix_seconds
+        self.pool = pb.WatchPoolResponse()
+        self.chats: dict[str, pb.GetChatResponse] = {}
+        self.answers: dict[str, FakeAnswer] = {}
+        self.replies: deque[Reply | PotluckError] = deque()
+        """How the next submissions turn out; an error refuses one."""
+        self.submitted: list[pb.SubmitRequest] = []
+        self.stopped: list[str] = []
+        self._server: grpc.aio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pool_changed = asyncio.Event()
+        self._count = 0
+
+    @property
+    def address(self) -> str:
+        """What a client dials."""
+        return network.unix_address(self.socket)
+
+    @property
+    def last_answer(self) -> FakeAnswer:
+        """The answer to the newest submission."""
+        return list(self.answers.values())[-1]
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(self, self._server)
+        self.socket.parent.mkdir(parents=True, exist_ok=True)
+        network.listen_unix(self._server, self.socket)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Go away at once; chats and answers stay for the next `start`."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    async def close(self) -> None:
+        """Go away for good."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop()
+
+    def add_chat(
+        self, chat_id: str, title: str, *turns: tuple[str, str], age_seconds: float = 60.0
+    ) -> pb.GetChatResponse:
+        """Add a chat of questions with their complete answers."""
+        chat = self.chats[chat_id] = pb.GetChatResponse(
+            chat=pb.Chat(
+                chat_id=chat_id, title=title, updated_unix_seconds=self.now - age_seconds
+            )
+        )
+        for question, answer in turns:
+            _, stored = self._add_turn(chat, question)
+            stored.content = answer
+            stored.model = "llama-3.1-8b-instruct:Q4_K_M"
+            stored.explanation.summary = "studio: warm, 1 of 4 slots busy"
+            stored.end.CopyFrom(COMPLETE)
+        return chat
+
+    def change_pool(self, pool: pb.WatchPoolResponse) -> None:
+        """Show another pool to whoever watches."""
+        self.pool = pool
+        self._pool_changed.set()
+        self._pool_changed = asyncio.Event()
+
+    def _add_turn(
+        self, chat: pb.GetChatResponse, question: str
+    ) -> tuple[pb.StoredMessage, pb.StoredMessage]:
+        self._count += 1
+        user = chat.messages.add(
+            message_id=f"u{self._count}", role=types_pb2.ROLE_USER, content=question
+        )
+        answer = chat.messages.add(
+            message_id=f"a{self._count}",
+            role=types_pb2.ROLE_ASSISTANT,
+            generation_id=f"g{self._count}",
+        )
+        chat.chat.message_count = len(chat.messages)
+        return user, answer
+
+    # --- The service -----------------------------------------------------------------------------
+
+    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
+        self.submitted.append(request)
+        reply = self.replies.popleft() if self.replies else None
+        if isinstance(reply, PotluckError):
+            await abort(context, reply)
+        chat_id = request.chat_id or f"c{len(self.chats) + 1}"
+        if chat_id not in self.chats:
+            self.add_chat(chat_id, request.content[:40], age_seconds=0)
+        chat = self.chats[chat_id]
+        chat.chat.model = request.model or chat.chat.model
+        user, stored = self._add_turn(chat, request.content)
+        answer = self.answers[stored.generation_id] = FakeAnswer(chat_id, stored)
+        if reply is not None:
+            task = asyncio.create_task(answer.play(reply))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return pb.SubmitResponse(
+            chat_id=chat_id,
+            user_message_id=user.message_id,
+            answer_message_id=stored.message_id,
+            generation_id=stored.generation_id,
+        )
+
+    async def Attach(
+        self, request: pb.AttachRequest, context: Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        answer = self.answers.get(request.generation_id)
+        if answer is None:
+            await abort(context, UnknownGeneration(f"No answer {request.generation_id}."))
+        if request.from_offset > len(answer.message.content):
+            await abort(context, OffsetNotReached("The answer is shorter than that."))
+        yield pb.AttachResponse(
+            head=pb.AnswerHead(
+                chat_id=answer.chat_id,
+                model="llama-3.1-8b-instruct:Q4_K_M",
+                text_length=len(answer.message.content),
+                explanation=answer.message.explanation,
+            )
+        )
+        async for event in answer.follow(request.from_offset):
+            yield event
+
+    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
+        self.stopped.append(request.generation_id)
+        await self.answers[request.generation_id].end(
+            types_pb2.End(reason=types_pb2.END_REASON_STOPPED)
+        )
+        return pb.StopResponse()
+
+    async def WatchPool(
+        self, request: pb.WatchPoolRequest, context: Context
+    ) -> AsyncIterator[pb.WatchPoolResponse]:
+        while True:
+            changed = self._pool_changed
+            yield self.pool
+            await changed.wait()
+
+    async def ListChats(self, request: pb.ListChatsRequest, context: Context) -> pb.ListChatsResponse:
+        active = {answer.chat_id for answer in self.answers.values() if not answer.message.HasField("end")}
+        for chat_id, chat in self.chats.items():
+            chat.chat.active = chat_id in active
+        newest = sorted(self.chats.values(), key=lambda c: -c.chat.updated_unix_seconds)
+        return pb.ListChatsResponse(chats=[chat.chat for chat in newest])
+
+    async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
+        if request.chat_id not in self.chats:
+            await abort(context, UnknownChat(f"No chat {request.chat_id}."))
+        return self.chats[request.chat_id]
+
+    async def UpdateChat(
+        self, request: pb.UpdateChatRequest, context: Context
+    ) -> pb.UpdateChatResponse:
+        chat = self.chats[request.chat_id].chat
+        if request.HasField("title"):
+            chat.title = request.title
+        if request.HasField("model"):
+            chat.model = request.model
+        return pb.UpdateChatResponse(chat=chat)
+
+    async def DeleteChat(
+        self, request: pb.DeleteChatRequest, context: Context
+    ) -> pb.DeleteChatResponse:
+        del self.chats[request.chat_id]
+        return pb.DeleteChatResponse()
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+        return pb.GetStatusResponse(protocol_version=PROTOCOL_VERSION, version="0.1.0")
