@@ -12,23 +12,23 @@ TRY_AGAIN = "Trying again may help: press up in the empty prompt to get the ques
 def reason_line(turn: Turn, width: int) -> str:
     """Return the one line under an answer.
 
-    The figures stay whole; where the line is too short, the reason gives way.
+    Where the line is too short, the model's name goes first (the status line has it), then the end
+    of the reason; the figures stay whole.
 
     Args:
         turn: An answer.
         width: Columns of the line.
     """
-    figures = [turn.model] if turn.model and turn.model not in turn.reason else []
-    if turn.ending is not None:
-        figures += _figures(turn.ending)
+    figures = _figures(turn.ending) if turn.ending is not None else []
+    model = [turn.model] if turn.model and turn.model not in turn.reason else []
+    reason = [turn.reason] if turn.reason else []
+    whole = " · ".join([*reason, *model, *figures])
+    if cell_len(whole) <= width:
+        return whole
     tail = " · ".join(figures)
-    if not turn.reason:
-        return _fitted(tail, width)
-    if not tail:
-        return _fitted(turn.reason, width)
     room = width - cell_len(tail) - 3
-    if room < 8:
-        return _fitted(tail, width)
+    if not reason or not tail or room < 8:
+        return _fitted(" · ".join([*figures, *reason, *model]), width)
     return f"{_fitted(turn.reason, room)} · {tail}"
 
 

@@ -1,7 +1,8 @@
 """The transcript as lines of the screen, with everything cached that cannot change.
 
-A closed block of an answer is drawn once for each width; only the open tail of the answer under way
-is drawn again when text comes. So a flush costs as much as its open block, however long the chat is.
+A closed block of an answer is drawn once for each width; only the open tail of the answer under
+way is drawn again when text comes. So a flush costs as much as its open block, however long the
+chat is.
 """
 
 from __future__ import annotations
@@ -103,9 +104,7 @@ class _Part:
         inner = max(1, width - INDENT - RIGHT_MARGIN)
         lines = self._answer.lines(turn.text, inner, complete=turn.ending is not None)
         if turn.under_way and not lines:
-            lines = lines_of(
-                Text(f"… {turn.progress or 'thinking of the first word'}"), inner, "dim"
-            )
+            lines = lines_of(Text(f"… {turn.progress or 'looking for a place'}"), inner, "dim")
         lines += _caption_lines(turn, inner, first=not lines)
         return [_indented(line) for line in lines]
 
@@ -129,7 +128,7 @@ def _caption_lines(turn: Turn, width: int, *, first: bool) -> list[Strip]:
 
 
 def _prompt_lines(turn: Turn, width: int) -> list[Strip]:
-    return _marked(clean(turn.text), width, "›", "bold")
+    return _marked(clean(turn.text), width, ">", "bold")
 
 
 def _marked(text: str, width: int, mark: str, style: str) -> list[Strip]:

@@ -1,7 +1,7 @@
 """Carries out the session's instructions at the scheduler, and posts what comes of them.
 
-Every instruction runs in a task of its own, so nothing here makes the screen wait. Tasks post events
-and touch nothing else. At most one answer is followed at a time.
+Every instruction runs in a task of its own, so nothing here makes the screen wait. Tasks post
+events and touch nothing else. At most one answer is followed at a time.
 """
 
 from __future__ import annotations
@@ -229,7 +229,9 @@ class PoolLink:
             self._post(ChatDeleted(chat_id))
 
 
-def _answer_event(generation_id: GenerationId, response: pb.AttachResponse) -> Event | None:
+def _answer_event(  # noqa: PLR0911 - a table
+    generation_id: GenerationId, response: pb.AttachResponse
+) -> Event | None:
     """Take one message of an answer's stream apart; `None` for a kind of a newer protocol."""
     match response.WhichOneof("event"):
         case "head":

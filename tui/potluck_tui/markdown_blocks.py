@@ -1,9 +1,9 @@
 """Where streamed Markdown may be cut: blocks that nothing later can change, and an open tail.
 
-CommonMark reads line by line and never reopens a top-level block that it has closed. So once a line
-is complete, every top-level block but the last is final. The last one stays open, for any next line
-may go on with it: a list item, a table row, the code of a fence, a lazy line of a quote. A last line
-that is not complete yet may still turn into something else, and closes nothing.
+CommonMark reads line by line and never reopens a top-level block that it has closed. So once a
+line is complete, every top-level block but the last is final. The last one stays open, for any next
+line may go on with it: a list item, a table row, the code of a fence, a lazy line of a quote. A
+last line that is not complete yet may still turn into something else, and closes nothing.
 
 Contract: the closed blocks and the tail, joined, are the text; a closed block never changes; and
 however a text is cut into pieces on its way here, it ends as the same blocks.

@@ -9,6 +9,7 @@ from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.syntax import Syntax
 from rich.text import Text
 from rich.theme import Theme
@@ -112,7 +113,18 @@ def lines_of(renderable: RenderableType, width: int, style: str = "") -> list[St
     lines = _CONSOLE.render_lines(
         renderable, options, style=_CONSOLE.get_style(style) if style else None, pad=False
     )
-    return [Strip(line) for line in lines]
+    return [_trimmed(line) for line in lines]
+
+
+def _trimmed(line: list[Segment]) -> Strip:
+    """Return a line without the spaces at its end, which need not be sent."""
+    segments = list(line)
+    while segments and not segments[-1].text.strip(" "):
+        segments.pop()
+    if segments:
+        text, style, control = segments[-1]
+        segments[-1] = Segment(text.rstrip(" "), style, control)
+    return Strip(segments)
 
 
 def _without_blank_ends(lines: list[Strip]) -> list[Strip]:

@@ -75,7 +75,8 @@ class Session:
         """Prompts that wait for the answer under way."""
         self.loading = False
         """The chat's messages have been asked for."""
-        self._visit = 0
+        self.visit = 0
+        """Counts the stays in a chat."""
         self._started = False
         self._revision = -1
 
@@ -132,7 +133,7 @@ class Session:
             self.queue = (*self.queue, text)
             return []
         self.turns = (*self.turns, Turn(PENDING, Speaker.USER, text))
-        return [Submit(self._visit, self.chat_id, text, self.model)]
+        return [Submit(self.visit, self.chat_id, text, self.model)]
 
     def take_back(self) -> str:
         """Return the prompt that was queued last, and wait for it no more."""
@@ -265,7 +266,7 @@ class Session:
         return [*said, *self.new_chat(), ListChats()]
 
     def _submitted(self, event: Submitted) -> list[Instruction]:
-        if event.visit != self._visit:
+        if event.visit != self.visit:
             return [ListChats()]
         started = [AdoptDraft(event.chat_id)] if self.chat_id == NEW_CHAT else []
         self.chat_id = event.chat_id
@@ -278,7 +279,7 @@ class Session:
 
     def _submit_failed(self, event: SubmitFailed) -> list[Instruction]:
         said = Say(event.sentence, problem=True)
-        if event.visit != self._visit:
+        if event.visit != self.visit:
             return [KeepDraft(event.chat_id, event.text), said]
         self.turns = self.turns[:-1]
         waiting, self.queue = self.queue, ()
@@ -331,7 +332,7 @@ class Session:
         return bool(self.turns) and self.turns[-1].message_id == PENDING
 
     def _leave(self, chat_id: ChatId) -> None:
-        self._visit += 1
+        self.visit += 1
         self.chat_id = chat_id
         self.turns = ()
         self.queue = ()

@@ -14,15 +14,17 @@ def chat(home: Home) -> int:
     """Open the terminal UI; return its exit code."""
     from potluck_tui import terminal_profile
 
-    terminal_profile.apply(terminal_profile.detect(os.environ))
-    if problem := terminal_profile.detect(os.environ).refusal:
-        raise SetupError(problem)
+    profile = terminal_profile.detect(os.environ)
+    if profile.refusal:
+        raise SetupError(profile.refusal)
+    terminal_profile.apply(profile)
     asyncio.run(_start(home))
     # Textual reads its environment when it is imported, so it is imported after the profile is set.
     from potluck_tui.app import PotluckApp
     from potluck_tui.client import PoolClient
 
-    PotluckApp(PoolClient(unix_address(home.scheduler_socket)), home).run()
+    client = PoolClient(unix_address(home.scheduler_socket))
+    PotluckApp(client, home, profile).run(mouse=profile.mouse)
     return 0
 
 

@@ -1,0 +1,183 @@
+"""The app: wires session, link, drafts and screens together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import on
+from textual.app import App
+from textual.binding import BindingType
+from textual.message import Message
+from textual.screen import Screen
+
+from potluck_proto.home import Home
+from potluck_tui.client import PoolClient
+from potluck_tui.clipboard import copy_aside
+from potluck_tui.drafts import Drafts
+from potluck_tui.events import Event, Instruction, PoolInstruction
+from potluck_tui.keys import (
+    CHAT,
+    CHAT_LIST_HELP,
+    EVERYWHERE,
+    MODELS,
+    NODES,
+    PROMPT_HELP,
+    help_rows,
+)
+from potluck_tui.link import PoolLink
+from potluck_tui.screens.chat import ChatScreen
+from potluck_tui.screens.dialogs import Details, help_screen
+from potluck_tui.screens.models import ModelPicker
+from potluck_tui.screens.nodes import NodesScreen
+from potluck_tui.session import Session
+from potluck_tui.terminal_profile import TerminalProfile
+from potluck_tui.themes import POTLUCK_DARK
+
+COPY_FILE = "copied.md"
+"""The file of the home that holds what was copied last."""
+
+
+class PotluckApp(App[None]):
+    """The terminal of a pool. It may vanish at any moment: answers belong to the scheduler.
+
+    Args:
+        client: The connection; the app closes it.
+        home: Where drafts are kept and models are put.
+        profile: What the terminal can do.
+        now_unix_seconds: The clock on the wall.
+    """
+
+    CSS_PATH = "potluck.tcss"
+    TITLE = "Potluck"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as in App
+    BINDINGS: ClassVar[list[BindingType]] = [
+        key.binding()
+        for key in (*EVERYWHERE, *CHAT)
+        if key.id.startswith("app.") or key.id in {"chat.model", "chat.nodes", "chat.copy"}
+    ]
+
+    class Arrived(Message):
+        """Something happened in the background."""
+
+        def __init__(self, event: Event) -> None:
+            super().__init__()
+            self.event = event
+
+    def __init__(
+        self,
+        client: PoolClient,
+        home: Home,
+        profile: TerminalProfile | None = None,
+        now_unix_seconds: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self._home = home
+        self.session = Session()
+        self._link = PoolLink(client, self._post, now_unix_seconds)
+        self._copying: asyncio.Task[None] | None = None
+        self._chat_screen = ChatScreen(
+            self.session,
+            Drafts(home.drafts_file),
+            self.do,
+            home.models,
+            ssh=profile is not None and profile.ssh,
+        )
+        self.register_theme(POTLUCK_DARK)
+        self.theme = POTLUCK_DARK.name
+
+    def get_default_screen(self) -> Screen[None]:
+        """Start at the chat."""
+        return self._chat_screen
+
+    def on_mount(self) -> None:
+        """Start to watch the pool."""
+        self._link.start()
+
+    async def on_unmount(self) -> None:
+        """End what runs in the background."""
+        await self._link.close()
+
+    def _post(self, event: Event) -> None:
+        self.post_message(self.Arrived(event))
+
+    @on(Arrived)
+    def take_in(self, message: Arrived) -> None:
+        """Let the session take in what happened: the only place where events change it."""
+        self.do(self.session.handle(message.event))
+
+    def do(self, instructions: list[Instruction]) -> None:
+        """Carry out what the session asks for, then show what it knows."""
+        for instruction in instructions:
+            if isinstance(instruction, PoolInstruction):
+                self._link.carry_out(instruction)
+            else:
+                self._chat_screen.carry_out(instruction)
+        self._chat_screen.show_session()
+        for screen in self.screen_stack:
+            if isinstance(screen, ModelPicker | NodesScreen) and screen.is_mounted:
+                screen.show_pool(self.session.pool)
+
+    def action_pick_model(self) -> None:
+        """Pick the model of this chat."""
+        current = self.session.current_model
+
+        def use(label: str | None) -> None:
+            self.do(self.session.choose_model(label) if label else [])
+
+        if not self._is_open(ModelPicker):
+            picker = ModelPicker(self.session.pool, current.label if current else "")
+            self.push_screen(picker, use)
+
+    def action_show_nodes(self) -> None:
+        """Show the machines of the pool."""
+        if not self._is_open(NodesScreen):
+            self.push_screen(NodesScreen(self.session.pool))
+
+    def action_help(self) -> None:
+        """Show the keys of this place."""
+        match self.screen:
+            case Details():
+                return
+            case NodesScreen():
+                screen = help_screen("machines", help_rows(NODES, EVERYWHERE))
+            case ModelPicker():
+                screen = help_screen("model picker", help_rows(MODELS, EVERYWHERE))
+            case _:
+                rows = [
+                    *PROMPT_HELP,
+                    *help_rows(CHAT, EVERYWHERE),
+                    ("", ""),
+                    ("", "In the list of chats"),
+                    *CHAT_LIST_HELP,
+                ]
+                screen = help_screen("chat", rows)
+        self.push_screen(screen)
+
+    def action_copy_answer(self) -> None:
+        """Copy the last answer to wherever it can be copied from here."""
+        text = self.session.last_answer
+        if not text:
+            self.notify("There is no answer to copy yet.")
+            return
+        self.copy_to_clipboard(text)
+        self._copying = asyncio.create_task(self._copy_aside(text))
+
+    async def _copy_aside(self, text: str) -> None:
+        file = self._home.root / COPY_FILE
+        places = await copy_aside(text, file, os.environ)
+        where = ", ".join(["the terminal's clipboard (if it allows that)", *places])
+        self.notify(f"Copied {len(text)} characters to {where}.", markup=False)
+
+    def action_leave(self) -> None:
+        """Leave; the draft is saved, and answers go on."""
+        self._chat_screen.keep_draft()
+        answering = self.session.answer is not None
+        self.exit(message="The answer goes on; `potluck` shows it." if answering else None)
+
+    def _is_open(self, kind: type[ModelPicker | NodesScreen]) -> bool:
+        return any(isinstance(screen, kind) for screen in self.screen_stack)

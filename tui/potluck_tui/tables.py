@@ -1,0 +1,168 @@
+"""Models and nodes as the words of tables, for a screen of any width."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from potluck_tui.pool import Health, ModelView, NodeView, PoolView
+from potluck_tui.words import age, context, count, counted, size
+
+MODEL_COLUMNS = ("model", "size", "params", "context", "licence", "on", "now")
+NODE_COLUMNS = ("node", "health", "with", "memory", "loaded", "slots", "queue", "tok/s", "seen")
+
+_HEALTH_STYLES = {
+    Health.READY: "green",
+    Health.CONNECTING: "yellow",
+    Health.SUSPECT: "yellow",
+    Health.DRAINING: "yellow",
+    Health.LOST: "red",
+    Health.REFUSED: "red",
+}
+_FIT_STYLES = {"loaded": "bold green", "fits": "green", "memory full": "yellow", "unusable": "red"}
+
+
+def matching(models: tuple[ModelView, ...], typed: str) -> list[ModelView]:
+    """Return the models whose label, title or architecture holds every word typed.
+
+    Loaded ones come first, then usable ones; the order is the pool's otherwise.
+    """
+    words = typed.lower().split()
+    found = [
+        model
+        for model in models
+        if all(
+            word in f"{model.label} {model.title} {model.architecture}".lower() for word in words
+        )
+    ]
+    return sorted(found, key=lambda model: (not model.loaded_on, not model.usable))
+
+
+def _searched(model: ModelView) -> str:
+    return f"{model.label} {model.title} {model.architecture}".lower()
+
+
+def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
+    """Return the cells of a model, for a table as wide as `width`."""
+    fit = pool.fit(model)
+    style = "" if model.usable else "dim"
+    spare = max(0, width - 78)
+    return [
+        Text(fitted(model.label, 24 + spare // 2), style=style),
+        Text(size(model.file_bytes), style=style, justify="right"),
+        Text(count(model.parameter_count), style=style, justify="right"),
+        Text(context(model.training_context_length), style=style, justify="right"),
+        Text(fitted(model.licence or "?", 10 + spare // 6), style=style),
+        Text(fitted(", ".join(model.node_names), 9 + spare // 3), style=style),
+        Text(fit, style=_FIT_STYLES[fit]),
+    ]
+
+
+def model_details(model: ModelView, pool: PoolView) -> Text:
+    """Return what the table has no room for, in at most three lines."""
+    facts = [
+        model.title,
+        model.architecture,
+        f"{context(model.context_length)} context when loaded" if model.context_length else "",
+        f"needs {size(model.memory_needed_bytes)}" if model.memory_needed_bytes else "",
+        "the pool's default" if model.is_default else "",
+    ]
+    text = Text(" · ".join(fact for fact in facts if fact), style="dim")
+    where = f"loaded on {', '.join(model.loaded_on)}" if model.loaded_on else ""
+    if where:
+        text.append(f"\n{where}")
+    if model.problem:
+        text.append(f"\n{model.problem}", style="red")
+    elif pool.fit(model) == "memory full":
+        text.append("\nNo node has that much free now: another model would be evicted.", "yellow")
+    return text
+
+
+def node_row(node: NodeView, width: int) -> list[Text]:
+    """Return the cells of a node, for a table as wide as `width`."""
+    spare = max(0, width - 80)
+    device = node.main_device
+    busy = f"{node.slots_busy}/{node.slots}" if node.slots else "-"
+    loaded = ", ".join(model.label for model in node.loaded)
+    return [
+        Text(fitted(node.name, 10 + spare // 4)),
+        Text(node.health.value, style=_HEALTH_STYLES[node.health]),
+        Text(device.accelerator if device else "?"),
+        memory_bar(node, bar_cells=6 + spare // 6),
+        Text(fitted(loaded or "-", 11 + spare // 2)),
+        Text(busy, justify="right"),
+        Text(str(node.queue_length), justify="right"),
+        Text(f"{node.tokens_per_second:.0f}", justify="right"),
+        Text(age(node.age_seconds), justify="right"),
+    ]
+
+
+def memory_bar(node: NodeView, bar_cells: int) -> Text:
+    """Return a bar of the memory in use on a node's main device, and the numbers."""
+    device = node.main_device
+    if device is None or not device.total_bytes:
+        return Text("?")
+    share = min(1.0, max(0.0, 1 - device.free_bytes / device.total_bytes))
+    used = round(share * bar_cells)
+    style = "red" if share > 0.9 else "yellow" if share > 0.75 else "green"
+    used_bytes = device.total_bytes - device.free_bytes
+    return Text.assemble(
+        ("█" * used, style),
+        ("░" * (bar_cells - used), "dim"),
+        f" {_short(used_bytes)}/{_short(device.total_bytes)}G",
+    )
+
+
+def node_details(node: NodeView) -> Text:
+    """Return everything that is known about a node."""
+    text = Text()
+
+    def line(name: str, value: str, style: str = "") -> None:
+        text.append(f"{name:<10}", "dim").append(f"{value}\n", style)
+
+    line("health", node.health.value, _HEALTH_STYLES[node.health])
+    if node.problem:
+        line("problem", node.problem, "red")
+    line("address", f"{node.address} ({node.found_by})" if node.found_by else node.address)
+    line("version", node.version or "?")
+    line("seen", f"{age(node.age_seconds)} ago; round trip {node.round_trip_seconds * 1000:.0f} ms")
+    if node.tags:
+        line("tags", ", ".join(node.tags))
+    text.append("\nDevices\n", "bold")
+    for device in node.devices:
+        others = f", {size(device.others_bytes)} by other programs" if device.others_bytes else ""
+        line(
+            f"  {device.accelerator}",
+            f"{device.name}: {size(device.free_bytes)} of {size(device.total_bytes)} free{others}",
+        )
+    text.append("\nEngines\n", "bold")
+    for engine in node.engines:
+        if engine.available:
+            line("  ready", f"{engine.name} {engine.version}".strip(), "green")
+        else:
+            line("  missing", f"{engine.name}: {engine.advice or 'no advice'}", "yellow")
+    text.append("\nLoaded models\n", "bold")
+    for model in node.loaded:
+        line(
+            f"  {model.state}",
+            f"{model.label} by {model.engine}: {size(model.memory_bytes)}, "
+            f"{context(model.context_length)} context, {model.slots_busy} of "
+            f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting",
+        )
+    if not node.loaded:
+        line("  none", "")
+    if node.model_problems:
+        text.append("\nModel files that cannot be used\n", "bold")
+        for name, problem in node.model_problems:
+            text.append(f"  {name}: ").append(f"{problem}\n", "red")
+    return text
+
+
+def fitted(text: str, cells: int) -> str:
+    """Return a text cut to some cells, with an ellipsis where it was."""
+    return text if cell_len(text) <= cells else set_cell_size(text, max(0, cells - 1)) + "…"
+
+
+def _short(count_bytes: int) -> str:
+    gibibytes = count_bytes / 2**30
+    return f"{gibibytes:.1f}" if gibibytes < 9.95 else f"{gibibytes:.0f}"

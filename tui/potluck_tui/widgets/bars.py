@@ -1,0 +1,59 @@
+"""The one-line bars: title at the top, status and keys at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+from textual.widget import Widget
+
+from potluck_tui.status import StatusLine
+
+
+class Bar(Widget):
+    """One line with a text at each end; it is drawn again only when they change."""
+
+    def __init__(self, *, widget_id: str | None = None) -> None:
+        super().__init__(id=widget_id)
+        self._line = StatusLine("", "")
+
+    def show(self, line: StatusLine) -> None:
+        """Show another line."""
+        if line != self._line:
+            self._line = line
+            self.set_class(line.problem, "-problem")
+            self.refresh()
+
+    def render(self) -> Text:
+        """Return the line; where it is too short, its left end gives way."""
+        width = self.size.width
+        room = max(0, width - cell_len(self._line.right) - 1)
+        left = self._line.left
+        if cell_len(left) > room:
+            left = set_cell_size(left, max(0, room - 1)) + "…"
+        text = Text(set_cell_size(left, room), no_wrap=True)
+        return text.append(" ").append(self._line.right)
+
+
+class KeyHints(Widget):
+    """The keys that matter here, as far as they fit."""
+
+    def __init__(self, hints: Sequence[tuple[str, str]], *, widget_id: str | None = None) -> None:
+        super().__init__(id=widget_id)
+        self._hints = tuple(hints)
+
+    def show(self, hints: Sequence[tuple[str, str]]) -> None:
+        """Show other keys."""
+        if tuple(hints) != self._hints:
+            self._hints = tuple(hints)
+            self.refresh()
+
+    def render(self) -> Text:
+        """Return keys and words, leaving out at the end what does not fit whole."""
+        text = Text(no_wrap=True)
+        for key, words in self._hints:
+            if text.cell_len + cell_len(f"{key} {words}") > self.size.width:
+                break
+            text.append(key, "bold").append(f" {words}  ", "dim")
+        return text
