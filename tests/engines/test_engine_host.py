@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+import pytest
+
+from engines.driving import STARTER, ask
+from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.engines import frames
+from potluck_worker.engines.base import (
+    Cancel,
+    Close,
+    Finished,
+    FromChild,
+    Load,
+    Loaded,
+    LoadFailed,
+    Stats,
+    ToChild,
+)
+
+
+class Host:
+    """A child process, and our end of its pipe."""
+
+    def __init__(self, engine: str) -> None:
+        self.pipe, theirs = socket.socketpair()
+        self.pipe.settimeout(20)
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "potluck_worker.engine_host"),
+                    *("--fd", str(theirs.fileno()), "--engine", engine),
+                ],
+                pass_fds=[theirs.fileno()],
+                stderr=subprocess.DEVNULL,
+            )
+        self.reader: BinaryIO = self.pipe.makefile("rb")
+
+    def send(self, frame: ToChild) -> None:
+        self.pipe.sendall(frames.encode(frame))
+
+    def receive(self) -> FromChild | None:
+        body = frames.read_blocking(self.reader)
+        return None if body is None else frames.decode_from_child(body)
+
+    def until(self, kind: type[FromChild]) -> FromChild:
+        while (frame := self.receive()) is not None:
+            if isinstance(frame, kind):
+                return frame
+        raise AssertionError(f"the pipe ended before {kind.__name__}")
+
+
+@contextmanager
+def host(engine: str) -> Iterator[Host]:
+    child = Host(engine)
+    try:
+        yield child
+    finally:
+        child.process.kill()
+        child.process.wait()
+        child.reader.close()
+        child.pipe.close()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Load:
+    path = tmp_path / "slow.fake.toml"
+    path.write_text('text = "one two three four five six"\ntokens_per_second = 20\n')
+    return Load(str(path), 100, 2)
+
+
+def test_a_child_loads_answers_and_closes() -> None:
+    with host("llama") as child:
+        child.send(Load(str(STARTER), 512, 2))
+        loaded = child.until(Loaded)
+        assert isinstance(loaded, Loaded)
+        assert loaded.weights_bytes > 2**20
+        assert loaded.kv_cache_bytes > 0
+        child.send(ask("hello"))
+        end = child.until(Finished)
+        assert isinstance(end, Finished)
+        assert end.reason == "end_of_turn"
+        child.send(Close())
+        assert child.process.wait(10) == 0
+
+
+def test_a_command_is_heard_while_an_answer_comes(fake: Load) -> None:
+    with host("fake") as child:
+        child.send(fake)
+        child.send(ask("x"))
+        child.until(Loaded)
+        child.send(Cancel("a"))
+        end = child.until(Finished)
+        assert isinstance(end, Finished)
+        assert end.reason == "stopped"
+
+
+def test_statistics_come_while_it_works_and_when_it_rests(fake: Load) -> None:
+    with host("fake") as child:
+        child.send(fake)
+        child.send(ask("x"))
+        busy = child.until(Stats)
+        assert isinstance(busy, Stats)
+        assert busy.slots_busy == 1
+        child.until(Finished)
+        rest = child.until(Stats)
+        assert isinstance(rest, Stats)
+        assert (rest.slots_busy, rest.tokens_per_second) == (0, 0.0)
+
+
+def test_a_load_that_fails_is_said_in_words(tmp_path: Path) -> None:
+    with host("llama") as child:
+        child.send(Load(str(tmp_path / "missing.gguf"), 512, 2))
+        refused = child.until(LoadFailed)
+        assert isinstance(refused, LoadFailed)
+        assert refused.failure.code == types.ERROR_CODE_MODEL_FILE
+        assert "missing.gguf" in refused.failure.message
+        assert child.process.wait(10) == 1
+
+
+def test_garbage_on_the_pipe_ends_the_child(fake: Load) -> None:
+    with host("fake") as child:
+        child.send(fake)
+        child.until(Loaded)
+        child.pipe.sendall(b"\x00\x00\x00\x04\xc1\xc1\xc1\xc1")
+        assert child.process.wait(10) == 2
+
+
+def test_a_child_ends_when_the_pipe_does(fake: Load) -> None:
+    with host("fake") as child:
+        child.send(fake)
+        child.send(ask("x"))
+        child.until(Loaded)
+        child.pipe.shutdown(socket.SHUT_RDWR)
+        child.process.wait(10)
+
+
+PARENT = """
+import socket, subprocess, sys
+ours, theirs = socket.socketpair()
+child = subprocess.Popen([sys.executable, "-m", "potluck_worker.engine_host", "--fd",
+    str(theirs.fileno()), "--engine", "fake"], pass_fds=[theirs.fileno()])
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux alone")
+def test_a_child_dies_with_a_parent_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+        gone, _ = psutil.wait_procs([child], timeout=10)
+        assert gone or child.status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from llama_cpp import llama_cpp as api
+
+from engines.driving import STARTER, ask, drive
+from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.engines.base import ChatMessage, Generate, Load, Produced, Sampling
+from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama.engine import LlamaEngine
+
+LONG = "Write me a long story about a house full of computers."
+QUESTIONS = ("What is quantization?", "How much VRAM do I need?", "hello", "Is it private?", LONG)
+CONTEXT_LENGTH = 1024
+SLOTS = 3
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LlamaEngine]:
+    engine = LlamaEngine()
+    engine.load(Load(str(STARTER), CONTEXT_LENGTH, SLOTS))
+    yield engine
+    engine.close()
+
+
+def reference_greedy(engine: LlamaEngine, question: str) -> list[int]:
+    """Return the greedy answer of a context of its own, one sequence, one token a step."""
+    prompt = engine._vocabulary.tokenize(
+        engine._template.render([ChatMessage("user", question)]), special=True, start=True
+    )
+    context = library.open_context(
+        engine._model, context_length=CONTEXT_LENGTH, slots=1, batch=CONTEXT_LENGTH
+    )
+    sampler = api.llama_sampler_init_greedy()
+    answer: list[int] = []
+    pending = prompt
+    while True:
+        tokens = (api.llama_token * len(pending))(*pending)
+        assert api.llama_decode(context, api.llama_batch_get_one(tokens, len(pending))) == 0
+        token = int(api.llama_sampler_sample(sampler, context, -1))
+        if engine._vocabulary.ends(token):
+            break
+        answer.append(token)
+        pending = [token]
+    api.llama_sampler_free(sampler)
+    api.llama_free(context)
+    return answer
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_greedy_answer_equals_the_plain_loop_token_for_token(
+    engine: LlamaEngine, question: str
+) -> None:
+    (outcome,) = drive(engine, ask(question, temperature=0.0))
+    assert outcome.token_ids == reference_greedy(engine, question)
+    assert outcome.end is not None
+    assert outcome.end.reason == "end_of_turn"
+    assert outcome.end.completion_tokens == len(outcome.token_ids)
+
+
+def test_streams_side_by_side_say_what_each_says_alone(engine: LlamaEngine) -> None:
+    alone = [drive(engine, ask(question, temperature=0.0))[0] for question in QUESTIONS]
+    together = drive(
+        engine, *(ask(question, str(n), temperature=0.0) for n, question in enumerate(QUESTIONS))
+    )
+    assert [outcome.text for outcome in together] == [outcome.text for outcome in alone]
+
+
+def test_requests_beyond_the_slots_wait_their_turn(engine: LlamaEngine) -> None:
+    for number in range(SLOTS + 2):
+        engine.submit(ask(LONG, str(number)))
+    engine.step()
+    assert engine.slots_busy == SLOTS
+    assert engine.queue_length == 2
+    for number in range(SLOTS + 2):
+        engine.cancel(str(number))
+    drive(engine)
+    assert not engine.busy
+
+
+def test_a_cancelled_request_ends_in_the_next_step(engine: LlamaEngine) -> None:
+    (outcome,) = drive(engine, ask(LONG), steps=10)
+    assert outcome.end is None
+    engine.cancel("a")
+    for event in engine.step():
+        outcome.take(event)
+    assert outcome.end is not None
+    assert outcome.end.reason == "stopped"
+    assert not engine.busy
+
+
+def test_the_text_is_the_tokens_text(engine: LlamaEngine) -> None:
+    (outcome,) = drive(engine, ask("Which commands are there?"))
+    pieces = b"".join(engine._vocabulary.piece(token) for token in outcome.token_ids)
+    assert outcome.text == pieces.decode()
+
+
+def test_a_stop_string_is_found_over_token_borders_and_never_shown(engine: LlamaEngine) -> None:
+    whole = drive(engine, ask("What is quantization?"))[0].text
+    stop = whole[len(whole) // 2 - 7 : len(whole) // 2 + 7]
+    assert len(engine._vocabulary.tokenize(stop, special=False)) > 1
+    (outcome,) = drive(engine, ask("What is quantization?", stop=[stop]))
+    assert outcome.text == whole[: whole.index(stop)]
+    assert outcome.end is not None
+    assert outcome.end.reason == "stop_string"
+    assert outcome.end.stop_string == stop
+
+
+def test_max_tokens_ends_an_answer(engine: LlamaEngine) -> None:
+    (outcome,) = drive(engine, ask(LONG, max_tokens=7))
+    assert len(outcome.token_ids) == 7
+    assert outcome.end is not None
+    assert outcome.end.reason == "max_tokens"
+
+
+def test_a_seed_gives_the_same_answer_whoever_else_is_there(engine: LlamaEngine) -> None:
+    asked = {"temperature": 6.0, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 11, "max_tokens": 60}
+    alone = drive(engine, ask(LONG, **asked))[0]
+    again, _ = drive(engine, ask(LONG, "a", **asked), ask("hello", "b", **asked))
+    other = drive(engine, ask(LONG, **(asked | {"seed": 12})))[0]
+    assert alone.token_ids == again.token_ids
+    assert alone.token_ids != other.token_ids
+
+
+@pytest.mark.parametrize("temperature", [0.0, 6.0])
+@pytest.mark.parametrize("cut", [1, 9, 30])
+def test_an_answer_that_moved_is_the_answer_that_would_have_come(
+    engine: LlamaEngine, temperature: float, cut: int
+) -> None:
+    sampling = Sampling(temperature, top_k=0, top_p=1, min_p=0.001, seed=5, max_tokens=60)
+    messages = [ChatMessage("user", LONG)]
+    (whole,) = drive(engine, Generate("a", messages, sampling))
+    begun = whole.token_ids[:cut]
+    text = b"".join(map(engine._vocabulary.piece, begun)).decode(errors="ignore")
+    engine.submit(Generate("b", messages, sampling, begun, text))
+    pieces: list[Produced] = []
+    while engine.busy:
+        pieces += [event for event in engine.step() if isinstance(event, Produced)]
+    assert (pieces[0].first_token_index, pieces[0].text_offset) == (cut, len(text))
+    assert begun + [token for piece in pieces for token in piece.token_ids] == whole.token_ids
+
+
+def test_the_next_turn_computes_only_what_is_new(engine: LlamaEngine) -> None:
+    question = ChatMessage("user", "Please explain how to choose between Q4_K_M and Q8_0 for me.")
+    (first,) = drive(engine, Generate("a", [question], Sampling()))
+    answer = ChatMessage("assistant", first.text)
+    turns = [question, answer, ChatMessage("user", "Thanks!")]
+    (second,) = drive(engine, Generate("b", turns, Sampling()))
+    assert second.started is not None
+    assert first.end is not None
+    new = second.started.prompt_tokens - second.started.cached_prompt_tokens
+    assert new <= len(engine._vocabulary.tokenize("Thanks!", special=False)) + 5
+
+
+def test_a_prompt_as_long_as_the_context_is_refused_with_both_lengths(
+    engine: LlamaEngine,
+) -> None:
+    (outcome,) = drive(engine, ask("quantization " * CONTEXT_LENGTH))
+    assert outcome.end is not None
+    assert outcome.end.failure is not None
+    assert outcome.end.failure.code == types.ERROR_CODE_CONTEXT_OVERFLOW
+    length = int(outcome.end.failure.fields["prompt_tokens"])
+    assert f"{length:,}" in outcome.end.failure.message
+    assert f"{CONTEXT_LENGTH:,}" in outcome.end.failure.message
+
+
+def test_an_answer_that_fills_the_context_ends_there(engine: LlamaEngine) -> None:
+    word = "vram "
+    count = 0
+    while count < CONTEXT_LENGTH - 12:
+        word += "vram "
+        count = len(engine._vocabulary.tokenize(word, special=False))
+    (outcome,) = drive(engine, ask(word, temperature=2.0, seed=1))
+    assert outcome.end is not None
+    assert outcome.end.reason in ("context_full", "end_of_turn")
+    assert outcome.end.prompt_tokens + outcome.end.completion_tokens <= CONTEXT_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"temperature": float("nan")}, "temperature cannot be nan"),
+        ({"temperature": -1.0}, "temperature cannot be -1"),
+        ({"top_p": 1.5}, "top_p cannot be 1.5"),
+        ({"max_tokens": 0}, "max_tokens cannot be 0"),
+    ],
+)
+def test_impossible_sampling_fails_its_own_request_alone(
+    engine: LlamaEngine, sampling: dict[str, object], message: str
+) -> None:
+    bad, good = drive(engine, ask("hello", "a", **sampling), ask("hello", "b"))
+    assert bad.end is not None
+    assert bad.end.failure is not None
+    assert message in bad.end.failure.message
+    assert good.end is not None
+    assert good.end.reason == "end_of_turn"
+
+
+def test_what_is_no_gguf_is_said_by_name(tmp_path: Path) -> None:
+    for content, part in ((b"", "empty"), (b"GGUF", "truncated"), (b"hello world", "not a GGUF")):
+        path = tmp_path / "model.gguf"
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match=re.escape(part)):
+            library.check_file(path)
+    with pytest.raises(ModelFileError, match="cannot be read: No such file"):
+        library.check_file(tmp_path / "missing.gguf")
+
+
+def test_an_unknown_architecture_is_said_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    renamed = STARTER.read_bytes().replace(
+        b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0opt99", 1
+    )
+    path.write_bytes(renamed)
+    with pytest.raises(UnsupportedModel, match="'opt99'"):
+        library.Model(path, library.start())
+
+
+def test_a_truncated_file_is_said_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "half.gguf"
+    path.write_bytes(STARTER.read_bytes()[: STARTER.stat().st_size // 2])
+    with pytest.raises(ModelFileError, match=r"half\.gguf is truncated"):
+        library.Model(path, library.start())

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potluck_worker.engines.text import AnswerText
+
+
+def feed(pieces: list[bytes], stop: list[str]) -> tuple[str, AnswerText]:
+    text = AnswerText(stop)
+    shown = ""
+    for piece in pieces:
+        shown += text.push(piece)
+        assert text.length == len(shown)
+        if text.stop_string:
+            return shown, text
+    return shown + text.finish(), text
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(c % (len(data) + 1) for c in cuts)})
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+@given(st.text(), st.lists(st.integers(0, 1000)))
+def test_text_comes_out_whole_however_its_bytes_are_cut(text: str, cuts: list[int]) -> None:
+    data = text.encode(errors="replace")
+    shown, answer = feed(cut(data, cuts), [])
+    assert shown == data.decode()
+    assert answer.length == len(shown)
+
+
+@given(
+    st.text("ab<>", max_size=40),
+    st.lists(st.integers(0, 100)),
+    st.lists(st.text("ab<>", min_size=1, max_size=4), max_size=3),
+)
+def test_nothing_of_a_stop_string_is_ever_shown(
+    text: str, cuts: list[int], stop: list[str]
+) -> None:
+    shown, answer = feed(cut(text.encode(), cuts), stop)
+    assert text.startswith(shown)
+    if answer.stop_string:
+        assert not any(s in shown for s in stop)
+        assert text[len(shown) :].startswith(answer.stop_string)
+    else:
+        assert shown == text
+        assert not any(s in text for s in stop)
+
+
+def test_broken_bytes_become_a_mark_and_not_an_error() -> None:
+    assert feed([b"a\xff", b"\xe2\x82"], [])[0] == "a\ufffd\ufffd"
