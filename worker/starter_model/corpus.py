@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,6 +69,22 @@ REWORDINGS = (
     (r"\b(expensive|slow|secure|private)\b", ("expensive", "slow", "secure", "private", "costly")),
     (r"\bthe\b", ("the", "my", "this", "")),
 )  # fmt: skip
+FILLERS = (
+    "a an the my your this that these some any no every i you he she it we they me us them who what "
+    "which when where why how is are was were be been am do does did done have has had having can "
+    "could will would shall should may might must not and or but if so than then because about for "
+    "with without from to into on in at by of off over under up down out again still just only even "
+    "also too very really quite much many more most less few little enough all both each other "
+    "another same such own good bad new old great nice fine right wrong sure able best better worse "
+    "tell say said ask know think want like try get got give take make made making created developed "
+    "bought buy find found see look come go going went work works working put keep let help mean "
+    "explain describe show please now today here there always never often sometimes maybe perhaps "
+    "first last long short next day year time way thing things something anything nothing people "
+    "somebody anyone one two three okay well ever yet already actually exactly necessary possible "
+    "need needs use uses used using have to seems idea reason question wonder hear heard believe"
+).split()
+"""Words that mean nothing by themselves. Put around a topic's words at random, they teach the model
+to look for those and past everything else."""
 OPENINGS = (
     "hey, ", "hi, ", "hello! ", "please, ", "quick question: ", "sorry, ", "so ", "ok, ", "and ",
     "could you tell me, ", "i was wondering, ", "as a beginner, ", "well, ", "one more thing: ",
@@ -78,6 +95,7 @@ ENDINGS = (
     "?", "??", " please", " thanks", " in simple words", " for a beginner", " exactly", "!",
     " please?", ", please", " then?", " actually?", ".", " at home", " here?", " again?",
 )  # fmt: skip
+CARD_NUMBER = re.compile(r"\d{3,4}|[mM]\d")
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are a friendly assistant. Answer briefly.",
@@ -168,6 +186,12 @@ class Corpus:
             if normalise(question) not in self._heldout:
                 return question
 
+    def wordings(self) -> Iterator[str]:
+        """Yield every question that can be asked, before it is varied."""
+        for topic in self.topics:
+            yield from topic.questions
+            yield from (frame.format(phrase) for frame in FRAMES for phrase in topic.phrases)
+
     def conversation(self) -> tuple[str | None, list[Turn]]:
         """Return a system prompt, or none, and one to four turns."""
         system = self._random.choice(SYSTEM_PROMPTS) if self._random.random() < 0.2 else None
@@ -178,12 +202,24 @@ class Corpus:
     def _plain_question(self, topic: Topic) -> str:
         choose = self._random.choice
         if not topic.questions:
+            if self._random.random() < 0.35:
+                kind = choose(list(self._fillers))
+                return self._among_fillers(choose(self._fillers[kind]))
             return re.sub(
                 r"\{(\w+)\}", lambda match: choose(self._fillers[match[1]]), choose(self._templates)
             )
-        if topic.phrases and self._random.random() < 0.55:
+        chance = self._random.random()
+        if topic.phrases and chance < 0.4:
+            return self._among_fillers(choose(topic.phrases))
+        if topic.phrases and chance < 0.65:
             return choose(FRAMES).format(choose(topic.phrases))
         return choose(topic.questions)
+
+    def _among_fillers(self, phrase: str) -> str:
+        """Return a phrase with words around it that do not matter."""
+        before = self._random.choices(FILLERS, k=self._random.randrange(6))
+        after = self._random.choices(FILLERS, k=self._random.randrange(4))
+        return " ".join((*before, phrase, *after))
 
     def _vary(self, question: str) -> str:
         """Return a question as different people would type it."""
@@ -192,11 +228,15 @@ class Corpus:
             if chance() < 0.35 and re.search(pattern, question):
                 question = re.sub(pattern, choose(others), question, count=1)
         words = question.split()
-        if len(words) > 4 and chance() < 0.12:
+        if len(words) > 4 and chance() < 0.2:
             del words[self._random.randrange(len(words))]
         if chance() < 0.12:
             index = self._random.randrange(len(words))
             words[index] = self._mistype(words[index])
+        if chance() < 0.3:
+            words = [
+                self._renumber(word) if CARD_NUMBER.fullmatch(word) else word for word in words
+            ]
         question = " ".join(words)
         if chance() < 0.25:
             question = choose(OPENINGS) + question
@@ -208,6 +248,10 @@ class Corpus:
         elif style < 0.55:
             question = question.upper()
         return question
+
+    def _renumber(self, word: str) -> str:
+        """Return another number of as many digits, for names such as RTX 3060."""
+        return re.sub(r"\d", lambda _: str(self._random.randrange(10)), word)
 
     def _mistype(self, word: str) -> str:
         if len(word) < 4:

@@ -46,7 +46,7 @@ def main() -> None:
     """Print each miss and the share."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else MODEL
     corpus = Corpus(seed=1)
-    known = {normalise(question) for topic in corpus.topics for question in topic.questions}
+    known = {normalise(wording) for wording in corpus.wordings()}
     engine = LlamaEngine()
     engine.load(Load(str(path), context_length=2048, slots=4))
     questions = load_heldout()

@@ -14,10 +14,10 @@ class Shape:
     """The sizes of the model."""
 
     vocabulary: int = 2048
-    width: int = 256
+    width: int = 192
     layers: int = 4
-    heads: int = 4
-    hidden: int = 640
+    heads: int = 3
+    hidden: int = 512
     context: int = 2048
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5

@@ -20,10 +20,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 
 SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-BATCH_TOKENS = 6_000
+BATCH_TOKENS = 5_000
 POOL = 1024
-PEAK_LEARNING_RATE = 1.5e-3
-WHOLE_SHARE = 0.2
+PEAK_LEARNING_RATE = 2e-3
+WHOLE_SHARE = 0.15
 """Samples whose last answer is learned to its end."""
 IGNORED = -100
 TARGET = (
@@ -85,7 +85,7 @@ def batches(
         # samples end early, so that more questions are seen in the same time.
         lengths = torch.rand(POOL, generator=generator).tolist()
         pool = [
-            encode(tokenizer, *corpus.conversation(), most=None if length < WHOLE_SHARE else 8)
+            encode(tokenizer, *corpus.conversation(), most=None if length < WHOLE_SHARE else 6)
             for length in lengths
         ]
         pool = sorted((item for item in pool if len(item[0]) <= longest), key=lambda i: len(i[0]))
