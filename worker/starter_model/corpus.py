@@ -69,27 +69,11 @@ REWORDINGS = (
     (r"\b(expensive|slow|secure|private)\b", ("expensive", "slow", "secure", "private", "costly")),
     (r"\bthe\b", ("the", "my", "this", "")),
 )  # fmt: skip
-FILLERS = (
-    "a an the my your this that these some any no every i you he she it we they me us them who what "
-    "which when where why how is are was were be been am do does did done have has had having can "
-    "could will would shall should may might must not and or but if so than then because about for "
-    "with without from to into on in at by of off over under up down out again still just only even "
-    "also too very really quite much many more most less few little enough all both each other "
-    "another same such own good bad new old great nice fine right wrong sure able best better worse "
-    "tell say said ask know think want like try get got give take make made making created developed "
-    "bought buy find found see look come go going went work works working put keep let help mean "
-    "explain describe show please now today here there always never often sometimes maybe perhaps "
-    "first last long short next day year time way thing things something anything nothing people "
-    "somebody anyone one two three okay well ever yet already actually exactly necessary possible "
-    "need needs use uses used using have to seems idea reason question wonder hear heard believe"
-).split()
-"""Words that mean nothing by themselves. Put around a topic's words at random, they teach the model
-to look for those and past everything else."""
 OPENINGS = (
     "hey, ", "hi, ", "hello! ", "please, ", "quick question: ", "sorry, ", "so ", "ok, ", "and ",
     "could you tell me, ", "i was wondering, ", "as a beginner, ", "well, ", "one more thing: ",
-    "i am new to this. ", "now tell me: ", "question: ", "hmm, ", "by the way, ", "can you tell me ",
-    "do you know ", "i would like to know ", "just curious, ",
+    "i am new to this. ", "now tell me: ", "question: ", "hmm, ", "by the way, ",
+    "can you tell me ", "do you know ", "i would like to know ", "just curious, ",
 )  # fmt: skip
 ENDINGS = (
     "?", "??", " please", " thanks", " in simple words", " for a beginner", " exactly", "!",
@@ -165,7 +149,9 @@ class Corpus:
                 self._templates: list[str] = data["templates"]
                 self._fillers: dict[str, list[str]] = data["fillers"]
                 self.topics.append(Topic(data["id"], data["answer"], (), weight=11.0))
-        keywords = tomllib.loads((HERE / "corpus" / "keywords.toml").read_text())["keywords"]
+        words = tomllib.loads((HERE / "corpus" / "keywords.toml").read_text())
+        self._unimportant: list[str] = words["fillers"].split()
+        keywords = words["keywords"]
         if unknown := keywords.keys() - {topic.id for topic in self.topics}:
             raise ValueError(f"keywords of unknown topics: {unknown}")
         self.topics = [
@@ -217,8 +203,8 @@ class Corpus:
 
     def _among_fillers(self, phrase: str) -> str:
         """Return a phrase with words around it that do not matter."""
-        before = self._random.choices(FILLERS, k=self._random.randrange(6))
-        after = self._random.choices(FILLERS, k=self._random.randrange(4))
+        before = self._random.choices(self._unimportant, k=self._random.randrange(6))
+        after = self._random.choices(self._unimportant, k=self._random.randrange(4))
         return " ".join((*before, phrase, *after))
 
     def _vary(self, question: str) -> str:
