@@ -27,7 +27,7 @@ async def main() -> None:
         scheduler.add_chat("old", "What fits into 16 GB?", ("What fits?", samples.ANSWER))
         seconds = float(os.environ.get("DEMO_SECONDS_BETWEEN", "0.01"))
         scheduler.replies.extend(
-            Reply(samples.pieces(samples.ANSWER), seconds_between=seconds) for _ in range(20)
+            Reply(samples.pieces(samples.ANSWER * 2), seconds_between=seconds) for _ in range(20)
         )
         await scheduler.start()
         app = PotluckApp(PoolClient(scheduler.address), home, PROFILE)

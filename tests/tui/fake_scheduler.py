@@ -1,7 +1,7 @@
 """A scheduler for tests of viewers: real gRPC on a unix socket, everything else by hand.
 
-A test fills `chats` and `pool`, says with `replies` how the next answers come, and looks at what the
-viewer asked for. An answer without a reply stays open until the test writes to it.
+A test fills `chats` and `pool`, says with `replies` how the next answers come, and looks at what
+the viewer asked for. An answer without a reply stays open until the test writes to it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Never
 
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, network
-from potluck_proto.errors import OffsetNotReached, PotluckError, UnknownChat, UnknownGeneration, abort
+from potluck_proto.errors import (
+    BadRequest,
+    OffsetNotReached,
+    PotluckError,
+    UnknownChat,
+    UnknownGeneration,
+    abort,
+)
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc, types_pb2
 
@@ -168,9 +176,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.GetChatResponse:
         """Add a chat of questions with their complete answers."""
         chat = self.chats[chat_id] = pb.GetChatResponse(
-            chat=pb.Chat(
-                chat_id=chat_id, title=title, updated_unix_seconds=self.now - age_seconds
-            )
+            chat=pb.Chat(chat_id=chat_id, title=title, updated_unix_seconds=self.now - age_seconds)
         )
         for question, answer in turns:
             _, stored = self._add_turn(chat, question)
@@ -260,8 +266,12 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             yield self.pool
             await changed.wait()
 
-    async def ListChats(self, request: pb.ListChatsRequest, context: Context) -> pb.ListChatsResponse:
-        active = {answer.chat_id for answer in self.answers.values() if not answer.message.HasField("end")}
+    async def ListChats(
+        self, request: pb.ListChatsRequest, context: Context
+    ) -> pb.ListChatsResponse:
+        active = {
+            answer.chat_id for answer in self.answers.values() if not answer.message.HasField("end")
+        }
         for chat_id, chat in self.chats.items():
             chat.chat.active = chat_id in active
         newest = sorted(self.chats.values(), key=lambda c: -c.chat.updated_unix_seconds)
@@ -288,5 +298,53 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         del self.chats[request.chat_id]
         return pb.DeleteChatResponse()
 
-    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+    async def GetStatus(
+        self, request: pb.GetStatusRequest, context: Context
+    ) -> pb.GetStatusResponse:
         return pb.GetStatusResponse(protocol_version=PROTOCOL_VERSION, version="0.1.0")
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=self.pool.models)
+
+    async def ListNodes(
+        self, request: pb.ListNodesRequest, context: Context
+    ) -> pb.ListNodesResponse:
+        return pb.ListNodesResponse(nodes=self.pool.nodes)
+
+    async def SearchChats(
+        self, request: pb.SearchChatsRequest, context: Context
+    ) -> pb.SearchChatsResponse:
+        return await not_played(context)
+
+    async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
+        return await not_played(context)
+
+    async def RemoveNode(
+        self, request: pb.RemoveNodeRequest, context: Context
+    ) -> pb.RemoveNodeResponse:
+        return await not_played(context)
+
+    async def DrainNode(
+        self, request: pb.DrainNodeRequest, context: Context
+    ) -> pb.DrainNodeResponse:
+        return await not_played(context)
+
+    async def LoadModel(
+        self, request: pb.LoadModelRequest, context: Context
+    ) -> pb.LoadModelResponse:
+        return await not_played(context)
+
+    async def UnloadModel(
+        self, request: pb.UnloadModelRequest, context: Context
+    ) -> pb.UnloadModelResponse:
+        return await not_played(context)
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        return await not_played(context)
+
+
+async def not_played(context: Context) -> Never:
+    """Refuse a call that no viewer makes yet."""
+    await abort(context, BadRequest("The fake scheduler does not play this."))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -51,7 +52,7 @@ class PotluckApp(App[None]):
         now_unix_seconds: The clock on the wall.
     """
 
-    CSS_PATH = "potluck.tcss"
+    CSS_PATH = Path(__file__).with_name("potluck.tcss")
     TITLE = "Potluck"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as in App

@@ -55,7 +55,7 @@ EVERYWHERE = (
 
 NODES = (
     Key("nodes.details", "enter", "details", "All about this machine", "details"),
-    Key("nodes.help", "question_mark", "app.help", "Keys of this place", "help"),
+    Key("nodes.help", "question_mark", "app.help", "Keys of this place"),
     Key("nodes.close", "escape,q", "close", "Back to the chat", "back"),
 )
 
@@ -72,6 +72,8 @@ PROMPT_HELP = (
     ("up", "In an empty prompt: take back a waiting prompt, or recall a sent one"),
 )
 
+CHAT_LIST_HINTS = (("enter", "open"), ("r", "rename"), ("d", "delete"), ("esc", "back"))
+
 CHAT_LIST_HELP = (
     ("enter", "Open the chat"),
     ("r", "Rename it"),
@@ -82,7 +84,7 @@ CHAT_LIST_HELP = (
 def hints(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
     """Return the hints of some tables: first key, in short, and word."""
     return [
-        (key.keys.split(",")[0].replace("ctrl+", "^"), key.hint)
+        (key.keys.split(",")[0].replace("ctrl+", "^").replace("escape", "esc"), key.hint)
         for table in tables
         for key in table
         if key.hint

@@ -44,7 +44,7 @@ from potluck_tui.events import (
     UpdateChat,
 )
 from potluck_tui.pool import PoolView
-from potluck_tui.views import ChatSummary, Ending, Move, Turn, progress_words
+from potluck_tui.views import ChatSummary, Ending, Move, Turn, progress_words, reason_words
 
 CHATS_LISTED = 200
 """How many chats the list shows, newest first."""
@@ -238,12 +238,12 @@ def _answer_event(  # noqa: PLR0911 - a table
             head = response.head
             moves = tuple(Move.from_proto(seam) for seam in head.seams)
             return AnswerPlaced(
-                generation_id, clean(head.explanation.summary), clean(head.model), moves
+                generation_id, reason_words(head.explanation), clean(head.model), moves
             )
         case "progress":
             return AnswerProgress(generation_id, progress_words(response.progress))
         case "placed":
-            return AnswerPlaced(generation_id, clean(response.placed.summary))
+            return AnswerPlaced(generation_id, reason_words(response.placed))
         case "delta":
             return AnswerText(generation_id, response.delta.text)
         case "seam":

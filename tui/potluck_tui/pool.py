@@ -244,7 +244,7 @@ class PoolView:
             if node.name in model.node_names and (device := node.main_device) is not None
         ]
         if free and model.memory_needed_bytes > max(free):
-            return "memory full"
+            return "no room"
         return "fits"
 
     @classmethod

@@ -37,7 +37,7 @@ def follow(top: int, height: int, line_count: int, *, growing: bool) -> View:
     if not growing:
         return View(bottom, line_count)
     if bottom > top:
-        top = bottom + height // 3
+        top = bottom + height // 2
     return View(top, max(line_count, top + height))
 
 

@@ -19,7 +19,7 @@ _HEALTH_STYLES = {
     Health.LOST: "red",
     Health.REFUSED: "red",
 }
-_FIT_STYLES = {"loaded": "bold green", "fits": "green", "memory full": "yellow", "unusable": "red"}
+_FIT_STYLES = {"loaded": "bold green", "fits": "green", "no room": "yellow", "unusable": "red"}
 
 
 def matching(models: tuple[ModelView, ...], typed: str) -> list[ModelView]:
@@ -47,15 +47,15 @@ def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
     fit = pool.fit(model)
     style = "" if model.usable else "dim"
     spare = max(0, width - 78)
-    return [
+    return _spaced(
         Text(fitted(model.label, 24 + spare // 2), style=style),
         Text(size(model.file_bytes), style=style, justify="right"),
         Text(count(model.parameter_count), style=style, justify="right"),
         Text(context(model.training_context_length), style=style, justify="right"),
         Text(fitted(model.licence or "?", 10 + spare // 6), style=style),
-        Text(fitted(", ".join(model.node_names), 9 + spare // 3), style=style),
+        Text(_places(model.node_names, 8 + spare // 3), style=style),
         Text(fit, style=_FIT_STYLES[fit]),
-    ]
+    )
 
 
 def model_details(model: ModelView, pool: PoolView) -> Text:
@@ -73,7 +73,7 @@ def model_details(model: ModelView, pool: PoolView) -> Text:
         text.append(f"\n{where}")
     if model.problem:
         text.append(f"\n{model.problem}", style="red")
-    elif pool.fit(model) == "memory full":
+    elif pool.fit(model) == "no room":
         text.append("\nNo node has that much free now: another model would be evicted.", "yellow")
     return text
 
@@ -84,7 +84,7 @@ def node_row(node: NodeView, width: int) -> list[Text]:
     device = node.main_device
     busy = f"{node.slots_busy}/{node.slots}" if node.slots else "-"
     loaded = ", ".join(model.label for model in node.loaded)
-    return [
+    return _spaced(
         Text(fitted(node.name, 10 + spare // 4)),
         Text(node.health.value, style=_HEALTH_STYLES[node.health]),
         Text(device.accelerator if device else "?"),
@@ -94,7 +94,20 @@ def node_row(node: NodeView, width: int) -> list[Text]:
         Text(str(node.queue_length), justify="right"),
         Text(f"{node.tokens_per_second:.0f}", justify="right"),
         Text(age(node.age_seconds), justify="right"),
-    ]
+    )
+
+
+def _spaced(*cells: Text) -> list[Text]:
+    """Return cells with a space after each: tables have no padding of their own."""
+    for cell in cells:
+        cell.append(" ")
+    return list(cells)
+
+
+def _places(names: tuple[str, ...], cells: int) -> str:
+    """Return names where they fit, else how many there are."""
+    joined = ", ".join(names)
+    return joined if cell_len(joined) <= cells else fitted(counted(len(names), "node"), cells)
 
 
 def memory_bar(node: NodeView, bar_cells: int) -> Text:
@@ -125,23 +138,27 @@ def node_details(node: NodeView) -> Text:
         line("problem", node.problem, "red")
     line("address", f"{node.address} ({node.found_by})" if node.found_by else node.address)
     line("version", node.version or "?")
-    line("seen", f"{age(node.age_seconds)} ago; round trip {node.round_trip_seconds * 1000:.0f} ms")
+    way = f"; round trip {node.round_trip_seconds * 1000:.0f} ms" if node.round_trip_seconds else ""
+    line("seen", f"{age(node.age_seconds)} ago{way}")
     if node.tags:
         line("tags", ", ".join(node.tags))
-    text.append("\nDevices\n", "bold")
+    if node.devices:
+        text.append("\nDevices\n", "bold")
     for device in node.devices:
         others = f", {size(device.others_bytes)} by other programs" if device.others_bytes else ""
         line(
             f"  {device.accelerator}",
             f"{device.name}: {size(device.free_bytes)} of {size(device.total_bytes)} free{others}",
         )
-    text.append("\nEngines\n", "bold")
+    if node.engines:
+        text.append("\nEngines\n", "bold")
     for engine in node.engines:
         if engine.available:
             line("  ready", f"{engine.name} {engine.version}".strip(), "green")
         else:
             line("  missing", f"{engine.name}: {engine.advice or 'no advice'}", "yellow")
-    text.append("\nLoaded models\n", "bold")
+    if node.loaded:
+        text.append("\nLoaded models\n", "bold")
     for model in node.loaded:
         line(
             f"  {model.state}",
@@ -149,8 +166,6 @@ def node_details(node: NodeView) -> Text:
             f"{context(model.context_length)} context, {model.slots_busy} of "
             f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting",
         )
-    if not node.loaded:
-        line("  none", "")
     if node.model_problems:
         text.append("\nModel files that cannot be used\n", "bold")
         for name, problem in node.model_problems:

@@ -99,7 +99,7 @@ class Turn:
     generation_id: GenerationId = NO_GENERATION
     model: str = ""
     reason: str = ""
-    """Why it ran where it ran: the explanation's summary."""
+    """Where it ran and why."""
     progress: str = ""
     """What happens before the first text, in words."""
     ending: Ending | None = None
@@ -119,7 +119,7 @@ class Turn:
             text=message.content,
             generation_id=GenerationId(message.generation_id),
             model=clean(message.model),
-            reason=clean(message.explanation.summary),
+            reason=reason_words(message.explanation),
             ending=Ending.from_proto(message.end) if message.HasField("end") else None,
             moves=tuple(Move.from_proto(seam) for seam in message.seams),
         )
@@ -149,6 +149,12 @@ class ChatSummary:
             message_count=chat.message_count,
             active=chat.active,
         )
+
+
+def reason_words(explanation: types_pb2.Explanation) -> str:
+    """Return where an answer runs and why, in one clause; empty where nothing is decided."""
+    node, summary = clean(explanation.node_name), clean(explanation.summary)
+    return f"{node}: {summary}" if node and summary and node not in summary else summary or node
 
 
 def progress_words(progress: types_pb2.Progress) -> str:

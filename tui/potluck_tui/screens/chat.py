@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
@@ -27,7 +27,7 @@ from potluck_tui.events import (
     Say,
     ScreenInstruction,
 )
-from potluck_tui.keys import CHAT, EVERYWHERE, hints
+from potluck_tui.keys import CHAT, CHAT_LIST_HINTS, EVERYWHERE, hints
 from potluck_tui.screens.dialogs import Ask, Confirm
 from potluck_tui.session import NEW_CHAT, Session
 from potluck_tui.status import StatusLine, status_line
@@ -93,6 +93,7 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Start with the new chat's draft."""
+        self.set_class(self._ssh, "-ssh")
         self._prompt.fill(self._drafts.get(self._session.chat_id))
         self._prompt.focus()
         self.show_session()
@@ -217,6 +218,12 @@ class ChatScreen(Screen[None]):
         if self._escape_armed:
             self._escape_armed = False
             self._show_status()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Show the keys of the part that has the focus."""
+        in_list = isinstance(event.widget, ChatList)
+        shown = CHAT_LIST_HINTS if in_list else hints(CHAT, EVERYWHERE)
+        self.query_one(KeyHints).show(shown)
 
     def action_new_chat(self) -> None:
         """Show an empty chat."""

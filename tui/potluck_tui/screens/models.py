@@ -39,7 +39,7 @@ class ModelPicker(ModalScreen[str | None]):
             line = Input(placeholder="Pick a model: type to filter", compact=True)
             line.cursor_blink = False
             yield line
-            table: DataTable[object] = DataTable(cursor_type="row", zebra_stripes=False)
+            table: DataTable[object] = DataTable(cursor_type="row", cell_padding=0)
             table.can_focus = False
             yield table
             yield Static(id="model-details", markup=False)
@@ -99,7 +99,7 @@ class ModelPicker(ModalScreen[str | None]):
         table = self.query_one(DataTable)
         self._models = matching(self._pool.models, self.query_one(Input).value)
         if not table.columns:
-            table.add_columns(*MODEL_COLUMNS)
+            table.add_columns(*(f"{name} " for name in MODEL_COLUMNS))
         table.clear()
         for model in self._models:
             table.add_row(*model_row(model, self._pool, self.app.size.width))

@@ -35,7 +35,7 @@ class NodesScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Build the table."""
         yield Bar(widget_id="title")
-        table: DataTable[object] = DataTable(cursor_type="row", cell_padding=1)
+        table: DataTable[object] = DataTable(cursor_type="row", cell_padding=0)
         yield table
         yield Static(id="node-problem", markup=False)
         yield KeyHints([*hints(NODES, EVERYWHERE)], widget_id="hints")
@@ -44,7 +44,7 @@ class NodesScreen(Screen[None]):
         """Fill the table."""
         table = self.query_one(DataTable)
         for name in NODE_COLUMNS:
-            table.add_column(name, key=name)
+            table.add_column(f"{name} ", key=name)
         self._fill()
 
     def show_pool(self, pool: PoolView) -> None:

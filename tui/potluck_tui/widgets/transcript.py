@@ -155,4 +155,6 @@ class Transcript(ScrollView, can_focus=True):
         index = self._top + y
         lines = self._document.lines
         line = lines[index] if index < len(lines) else Strip([])
-        return line.crop_extend(0, self.size.width, None).apply_style(self.rich_style)
+        # Neighbours of one style become one segment: each costs an escape sequence.
+        whole = line.crop_extend(0, self.size.width, None).apply_style(self.rich_style)
+        return whole.simplify()

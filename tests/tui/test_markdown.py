@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potluck_tui.clean import clean
+from potluck_tui.document import AnswerLines
+from potluck_tui.markdown_blocks import MarkdownBlocks
+from potluck_tui.markdown_lines import markdown_lines
+from tui.samples import ANSWER
+
+FRAGMENTS = st.sampled_from(
+    [
+        "word ", "word\n", "\n", "\n\n", "# head\n", "#", "- item\n", "-",
+        "  - nested\n", "1. one\n",
+        "1", ". ", "```", "```py\n", "code()\n", "~~~\n", "| a | b |\n", "|---|---|\n",
+        "| 1 | 2 |\n",
+        "> quote\n", ">", "    indented\n", "***\n", "---\n", "===\n", "`code`", "**bold**", "*",
+        "[a](http://b)", "[a]: http://b\n", "[a]", "![i](x)", "<think>\n", "</think>",
+        "\t", "漢字 ",
+        "👩‍👩‍👧 ", "\\", "&amp;", "\r", "\x1b[2J", "\u202e", "\u2028", "\x0c", "\x85",
+    ]
+)  # fmt: skip
+TEXTS = st.lists(FRAGMENTS | st.text(max_size=6), max_size=24).map("".join)
+
+
+def one_shot(text: str) -> list[str]:
+    blocks = MarkdownBlocks()
+    blocks.append(text)
+    blocks.finish()
+    return blocks.closed
+
+
+def cut(text: str, cuts: list[int]) -> list[str]:
+    edges = [0, *sorted(min(at, len(text)) for at in cuts), len(text)]
+    return [text[a:b] for a, b in pairwise(edges)]
+
+
+@given(TEXTS.map(clean), st.lists(st.integers(0, 120), max_size=12))
+def test_blocks_joined_are_the_text_at_every_moment(text: str, cuts: list[int]) -> None:
+    blocks, so_far = MarkdownBlocks(), ""
+    closed: list[str] = []
+    for piece in cut(text, cuts):
+        blocks.append(piece)
+        so_far += piece
+        assert "".join(blocks.closed) + blocks.tail == so_far
+        assert blocks.closed[: len(closed)] == closed
+        closed = list(blocks.closed)
+    blocks.finish()
+    assert "".join(blocks.closed) + blocks.tail == text
+
+
+@given(TEXTS, st.lists(st.integers(0, 120), max_size=12), st.integers(1, 60))
+def test_a_streamed_answer_ends_as_the_lines_of_the_whole(
+    text: str, cuts: list[int], width: int
+) -> None:
+    answer, so_far = AnswerLines(), ""
+    for piece in cut(text, cuts):
+        so_far += piece
+        answer.lines(so_far, width, complete=False)
+    assert answer.lines(text, width, complete=True) == AnswerLines().lines(
+        text, width, complete=True
+    )
+
+
+@given(TEXTS)
+def test_nothing_that_acts_on_a_terminal_is_drawn(text: str) -> None:
+    for line in AnswerLines().lines(text, 40, complete=True):
+        assert clean(line.text) == line.text
+        assert "\n" not in line.text
+        assert all(segment.control is None for segment in line)
+        assert all(segment.style is None or segment.style.link is None for segment in line)
+
+
+@given(TEXTS, st.integers(1, 50))
+def test_no_line_is_wider_than_asked(text: str, width: int) -> None:
+    for line in AnswerLines().lines(text, max(width, 12), complete=True):
+        assert line.cell_length <= max(width, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ("one\n\ntwo\n", ["one\n\n"]),
+        ("one\n\ntwo", []),
+        ("one\n\n#", []),
+        ("# head\npara\n", ["# head\n"]),
+        ("```\na\n\nb\n", []),
+        ("```\na\n```\n\nafter\n", ["```\na\n```\n\n"]),
+        ("- a\n\n- b\n\n  more\n", []),
+        ("- a\n\nafter\n", ["- a\n\n"]),
+        ("| a |\n|---|\n| 1 |\n", []),
+        ("> a\nlazy\n", []),
+    ],
+)
+def test_a_block_is_closed_when_nothing_later_can_change_it(text: str, closed: list[str]) -> None:
+    blocks = MarkdownBlocks()
+    blocks.append(text)
+    assert blocks.closed == closed
+
+
+def test_a_character_at_a_time_gives_the_blocks_of_the_whole() -> None:
+    blocks = MarkdownBlocks()
+    for character in ANSWER:
+        blocks.append(character)
+    blocks.finish()
+    assert blocks.closed == one_shot(ANSWER)
+
+
+def test_a_closed_block_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def count(markdown: str, width: int) -> object:
+        drawn.append(markdown)
+        return markdown_lines(markdown, width)
+
+    monkeypatch.setattr("potluck_tui.document.markdown_lines", count)
+    answer = AnswerLines()
+    for stop in range(0, len(ANSWER), 7):
+        answer.lines(ANSWER[:stop], 70, complete=False)
+    answer.lines(ANSWER, 70, complete=True)
+    table = next(block for block in one_shot(ANSWER) if block.startswith("| model"))
+    assert drawn.count(table) == 1
+
+
+def test_line_breaks_and_angle_brackets_of_a_model_show() -> None:
+    lines = [line.text for line in markdown_lines("<think>\nroses\nviolets", 40)]
+    assert lines == ["<think>", "roses", "violets"]

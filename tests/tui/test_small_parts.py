@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+
+from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_tui.captions import reason_line
+from potluck_tui.clipboard import copy_aside
+from potluck_tui.drafts import Drafts
+from potluck_tui.escape import DoubleEscape
+from potluck_tui.pool import PoolView
+from potluck_tui.scrolling import View, changed_regions, follow, hold
+from potluck_tui.tables import matching
+from potluck_tui.views import Ending, EndKind, Speaker, Turn
+from potluck_tui.widgets.prompt import History
+from potluck_tui.words import age, context, count, size
+from tui import samples
+
+CHAT = ChatId("c1")
+
+
+def test_drafts_come_back_and_are_private(tmp_path: Path) -> None:
+    file = tmp_path / "drafts.json"
+    drafts = Drafts(file)
+    drafts.put(CHAT, "half a thought\nand é")
+    drafts.put(ChatId(""), "new")
+    drafts.save()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["drafts.json"]
+    again = Drafts(file)
+    assert again.get(CHAT) == "half a thought\nand é"
+    again.put(CHAT, "  ")
+    again.save()
+    assert Drafts(file).get(CHAT) == ""
+    assert Drafts(file).get(ChatId("")) == "new"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"c1": 3}'])
+def test_a_broken_drafts_file_means_no_drafts(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "drafts.json"
+    file.write_text(content)
+    assert Drafts(file).get(CHAT) == ""
+
+
+def test_only_the_second_escape_in_a_row_and_in_time_counts() -> None:
+    escape = DoubleEscape()
+    assert not escape.press(0.0)
+    assert escape.press(1.4)
+    assert not escape.press(1.5)
+    assert not escape.press(3.1)
+    escape.other_key()
+    assert not escape.press(3.2)
+
+
+def test_history_walks_back_and_returns_to_what_was_typed() -> None:
+    history = History()
+    history.add("one")
+    history.add("two")
+    assert history.older("typed") == "two"
+    assert history.older("two") == "one"
+    assert history.older("one") is None
+    assert history.newer() == "two"
+    assert history.newer() == "typed"
+    assert history.newer() is None
+
+
+def test_a_growing_view_jumps_and_then_stands_still() -> None:
+    view = follow(0, height=10, line_count=11, growing=True)
+    assert view == View(top=6, extent=16)
+    for line_count in range(12, 17):
+        assert follow(6, height=10, line_count=line_count, growing=True) == view
+    assert follow(6, height=10, line_count=17, growing=True).top == 12
+    assert follow(12, height=10, line_count=17, growing=False) == View(top=7, extent=17)
+
+
+def test_a_reader_who_scrolled_up_is_left_alone() -> None:
+    assert hold(3, height=10, line_count=40, growing=True).top == 3
+    extents = {hold(3, 10, count, growing=True).extent for count in range(41, 51)}
+    assert extents == {50}
+
+
+def test_only_changed_cells_are_drawn_again() -> None:
+    old = [Strip([Segment("same")]), Strip([Segment("hello")]), Strip([Segment("漢字a")])]
+    new = [Strip([Segment("same")]), Strip([Segment("hello world")]), Strip([Segment("漢字b")])]
+    assert changed_regions(old, new, 80) == [Region(5, 1, 6, 1), Region(0, 2, 5, 1)]
+    assert changed_regions(new, [*new, Strip([Segment("x")])], 80) == [Region(0, 3, 1, 1)]
+
+
+def answer(reason: str, model: str = "llama:Q4") -> Turn:
+    ending = Ending(EndKind.COMPLETE, tokens_per_second=42.4, time_to_first_token_seconds=0.31)
+    return Turn(MessageId("a"), Speaker.MODEL, "", GenerationId("g"), model, reason, ending=ending)
+
+
+def test_the_reason_line_has_it_all_where_there_is_room() -> None:
+    line = reason_line(answer("studio: warm"), 100)
+    assert line == "studio: warm · llama:Q4 · 42 tokens/s · first after 0.3 s"
+
+
+@pytest.mark.parametrize("width", range(1, 100))
+def test_the_reason_line_is_never_too_wide_and_keeps_its_figures(width: int) -> None:
+    line = reason_line(answer("studio: warm, 漢字, 1 of 4 slots busy", "m" * 40), width)
+    assert cell_len(line) <= width
+    if width > 50:
+        assert line.endswith("42 tokens/s · first after 0.3 s")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (size(812), "812 B"),
+        (size(12 * 2**20), "12 MB"),
+        (size(5 * 2**30), "5.0 GB"),
+        (size(2**60), "1073741824 GB"),
+        (count(8_030_000_000), "8.0B"),
+        (count(135_000_000), "135M"),
+        (context(131072), "128K"),
+        (context(512), "512"),
+        (context(0), "?"),
+        (age(0.42), "0.4s"),
+        (age(75), "1m"),
+        (age(90000), "1d"),
+    ],
+)
+def test_numbers_read_well(words: str, expected: str) -> None:
+    assert words == expected
+
+
+def test_models_are_found_by_every_word_typed() -> None:
+    pool = PoolView.from_proto(samples.house())
+    assert [m.label for m in matching(pool.models, "INSTRUCT q4")] == [
+        "llama-3.1-8b-instruct:Q4_K_M"
+    ]
+    assert matching(pool.models, "")[0].loaded_on == ("studio",)
+    assert not matching(pool.models, "")[-1].usable
+    assert {m.label.split(":")[0]: pool.fit(m) for m in pool.models} == {
+        "llama-3.1-8b-instruct": "loaded",
+        "opt-6.7b": "unusable",
+        "potluck-starter": "fits",
+        "qwen2.5-32b-instruct": "no room",
+    }
+
+
+async def test_a_copy_is_in_a_private_file_and_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "copied.md"
+    assert await copy_aside("text", file, {}) == [str(file)]
+    assert file.read_text() == "text"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (place,) = await copy_aside("text", tmp_path, {})
+    assert "not in" in place
