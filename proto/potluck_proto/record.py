@@ -85,7 +85,7 @@ class WorkerRecord:
                 memory_total_mib=_count(blob["mt"]),
                 memory_free_mib=_count(blob["mf"]),
             )
-        except (KeyError, TypeError, msgpack.UnpackException, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError(f"malformed record: {error!r}") from error
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, network
-from potluck_proto.errors import PotluckError, ProtocolMismatch, from_rpc
+from potluck_proto.errors import NodeLost, PotluckError, ProtocolMismatch, from_rpc
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
@@ -173,6 +173,9 @@ class NodeRegistry:
                 shown = connection.sources != {"local"} or connection.state is not None
                 connection.problem = failure if shown else None
                 self._lose(connection, pb.NODE_HEALTH_LOST)
+            except NodeLost as error:
+                connection.problem = error
+                self._lose(connection, pb.NODE_HEALTH_LOST)
             except PotluckError as error:
                 connection.problem = error
                 self._lose(connection, pb.NODE_HEALTH_REFUSED)
@@ -196,9 +199,8 @@ class NodeRegistry:
             )
         log.info("connected to %s at %s", hello.state.name, connection.address)
         call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
-        patience = asyncio.create_task(self._doubt(connection, call))
         try:
-            async for response in call:
+            while response := await self._hear(connection, call):
                 connection.state = response.state
                 connection.heard = time.monotonic()
                 connection.problem = None
@@ -206,20 +208,26 @@ class NodeRegistry:
                 self._on_state(response.state)
                 self._changed()
         finally:
-            patience.cancel()
             call.cancel()
 
-    async def _doubt(self, connection: Connection, call: WatchCall) -> None:
-        """Suspect a silent worker, then break the stream."""
-        connection.heard = time.monotonic()
-        while (silent_seconds := time.monotonic() - connection.heard) < LOST_SECONDS:
-            if silent_seconds > SUSPECT_SECONDS and connection.health == pb.NODE_HEALTH_READY:
-                connection.health = pb.NODE_HEALTH_SUSPECT
-                self._changed()
-            await asyncio.sleep(HEARTBEAT_SECONDS / 4)
-        connection.problem = PotluckError(f"It has been silent for {LOST_SECONDS} seconds.")
-        self._lose(connection, pb.NODE_HEALTH_LOST)
-        call.cancel()
+    async def _hear(self, connection: Connection, call: WatchCall) -> worker.WatchResponse | None:
+        """Return the worker's next state, `None` at the end of the stream; suspect it meanwhile.
+
+        Raises `NodeLost` for a worker that stays silent.
+        """
+        reading = asyncio.ensure_future(call.read())
+        try:
+            if not (await asyncio.wait([reading], timeout=SUSPECT_SECONDS))[0]:
+                if connection.alive:
+                    connection.health = pb.NODE_HEALTH_SUSPECT
+                    self._changed()
+                await asyncio.wait([reading], timeout=LOST_SECONDS - SUSPECT_SECONDS)
+            if not reading.done():
+                raise NodeLost(f"It has been silent for {LOST_SECONDS} seconds.")
+            response = reading.result()
+            return response if isinstance(response, worker.WatchResponse) else None
+        finally:
+            reading.cancel()
 
     def _twin(self, connection: Connection, node_id: str) -> Connection | None:
         """Return another living connection to the same worker."""

@@ -57,6 +57,11 @@ class Place:
     busy: int
 
     @property
+    def full(self) -> bool:
+        """Whether a further answer would wait for a slot."""
+        return self.loaded is not None and self.busy >= self.loaded.slots
+
+    @property
     def fits(self) -> bool:
         """Whether the model fits into what is free and not promised."""
         return self.model.memory_needed_bytes <= self.free_bytes
@@ -135,9 +140,9 @@ def _look_at(node: Node, model: Model, pool: Pool) -> Place:
 
 
 def _warm(places: Sequence[Place]) -> Place | None:
-    """Step 2: where the model is in memory; the shortest queue, then the least busy."""
+    """Step 2: where the model is in memory; a free slot, then the shortest queue."""
     warm = [place for place in places if place.loaded is not None]
-    return min(warm, key=lambda place: (place.waiting, place.busy), default=None)
+    return min(warm, key=lambda place: (place.full, place.waiting, place.busy), default=None)
 
 
 def _cold_fits(places: Sequence[Place]) -> Place | None:
@@ -199,11 +204,11 @@ def _candidate(place: Place) -> Candidate:
         reason = (
             f"in memory, {min(place.busy, place.loaded.slots)} of {place.loaded.slots} slots busy"
         )
-        if place.waiting or place.busy >= place.loaded.slots:
+        if place.full:
             reason += f", {place.waiting} waiting"
     else:
         verb = "loaded for this" if place.fits else "too small"
-        reason = f"{verb}, needs {gib(needed_bytes)} GiB, {gib(place.free_bytes)} GiB free"
+        reason = f"{verb}: needs {gib(needed_bytes)}, has {gib(place.free_bytes)} GiB free"
     return Candidate(
         node_id=place.node.node_id,
         node_name=place.node.name,

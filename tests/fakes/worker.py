@@ -1,0 +1,153 @@
+"""A worker that is a real gRPC server and a fake everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from potluck_proto import PROTOCOL_VERSION, errors, network
+from potluck_proto.errors import PotluckError
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as pb
+from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+
+GIB = 2**30
+Context = grpc.aio.ServicerContext[object, object]
+
+
+def describe(name: str, quantization: str = "", needed_bytes: int = GIB) -> types.ModelDescription:
+    """Return a model that a node could have."""
+    return types.ModelDescription(
+        name=name,
+        quantization=quantization,
+        memory_needed_bytes=needed_bytes,
+        engines=["fake"],
+        context_length=4096,
+        slots=4,
+    )
+
+
+def deltas(words: list[str]) -> list[types.Delta]:
+    """Return an answer of one token a word."""
+    return [
+        types.Delta(
+            first_token_index=number,
+            token_ids=[number],
+            text_offset=len("".join(words[:number])),
+            text=word,
+        )
+        for number, word in enumerate(words)
+    ]
+
+
+@dataclass
+class FakeWorker(pb_grpc.WorkerServiceServicer):
+    """Answers every prompt with `script`, as fast as `gate` lets it.
+
+    Attributes:
+        script: The deltas of the answer.
+        gate: Awaited before each delta, with its number; replace it to pace, stall or fail.
+        end: How the answer ends.
+        asked: The requests that came.
+        cancelled: How many answers were cut off by the caller.
+    """
+
+    node_id: str = "fake-node"
+    name: str = "fake"
+    models: list[types.ModelDescription] = field(default_factory=lambda: [describe("echo")])
+    free_bytes: int = 8 * GIB
+    protocol_version: int = PROTOCOL_VERSION
+    script: list[types.Delta] = field(default_factory=lambda: deltas(["one ", "two ", "three"]))
+    gate: Callable[[int], Awaitable[None] | None] = lambda _: None
+    end: types.End = field(default_factory=lambda: types.End(reason=types.END_REASON_END_OF_TURN))
+    asked: list[pb.GenerateRequest] = field(default_factory=list)
+    loaded: list[types.LoadedModel] = field(default_factory=list)
+    refusal: PotluckError | None = None
+    cancelled: int = 0
+    silent: bool = False
+    draining: bool = False
+
+    async def serve(self, path: Path) -> str:
+        """Start on a unix socket; return the address."""
+        self.server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        pb_grpc.add_WorkerServiceServicer_to_server(self, self.server)
+        network.listen_unix(self.server, path)
+        await self.server.start()
+        return network.unix_address(path)
+
+    async def die(self) -> None:
+        """Break every connection at once."""
+        await self.server.stop(None)
+
+    def state(self) -> types.NodeState:
+        """Return the node as it is now."""
+        memory = types.Device(
+            id="host", memory_free_bytes=self.free_bytes, memory_total_bytes=8 * GIB
+        )
+        return types.NodeState(
+            node_id=self.node_id,
+            name=self.name,
+            devices=[memory],
+            models=self.models,
+            loaded=self.loaded,
+            draining=self.draining,
+        )
+
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+        return pb.DescribeResponse(protocol_version=self.protocol_version, state=self.state())
+
+    async def Watch(
+        self, request: pb.WatchRequest, context: Context
+    ) -> AsyncIterator[pb.WatchResponse]:
+        while True:
+            if not self.silent:
+                yield pb.WatchResponse(state=self.state())
+            await asyncio.sleep(0.1)
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        self.asked.append(request)
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        try:
+            for number, delta in enumerate(self.script):
+                if (wait := self.gate(number)) is not None:
+                    await wait
+                yield pb.GenerateResponse(delta=delta)
+            yield pb.GenerateResponse(end=self.end)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            raise
+
+    async def Load(
+        self, request: pb.LoadRequest, context: Context
+    ) -> AsyncIterator[pb.LoadResponse]:
+        model = types.LoadedModel(
+            name=request.options.model, slots=4, state=types.MODEL_STATE_READY
+        )
+        self.loaded.append(model)
+        yield pb.LoadResponse(fraction=1.0, loaded=model)
+
+    async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
+        self.loaded.clear()
+        return pb.UnloadResponse()
+
+    async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
+        self.draining = request.draining
+        return pb.DrainResponse()
+
+    async def Fit(self, request: pb.FitRequest, context: Context) -> pb.FitResponse:
+        return pb.FitResponse(fits=True)
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        return pb.EmbedResponse()
+
+    async def Logs(
+        self, request: pb.LogsRequest, context: Context
+    ) -> AsyncIterator[pb.LogsResponse]:
+        yield pb.LogsResponse(lines=["a line"])
