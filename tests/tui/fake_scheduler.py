@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Never
@@ -53,7 +53,8 @@ class Reply:
 class FakeAnswer:
     """One answer: text that grows, and an end."""
 
-    def __init__(self, chat_id: str, message: pb.StoredMessage) -> None:
+    def __init__(self, chat_id: str, message: pb.StoredMessage, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
         self.chat_id = chat_id
         self.message = message
         self.viewers = 0
@@ -79,6 +80,7 @@ class FakeAnswer:
         """End the answer."""
         if not self.message.HasField("end"):
             self.message.end.CopyFrom(end or COMPLETE)
+            self._on_end()
             await self._wake()
 
     async def play(self, reply: Reply) -> None:
@@ -101,6 +103,7 @@ class FakeAnswer:
                 if text := self.message.content[offset:]:
                     yield pb.AttachResponse(delta=types_pb2.Delta(text_offset=offset, text=text))
                     offset += len(text)
+                    continue
                 if self.message.HasField("end"):
                     yield pb.AttachResponse(end=self.message.end)
                     return
@@ -188,7 +191,12 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
 
     def change_pool(self, pool: pb.WatchPoolResponse) -> None:
         """Show another pool to whoever watches."""
+        pool.chats_revision = self.pool.chats_revision
         self.pool = pool
+        self._chats_changed()
+
+    def _chats_changed(self) -> None:
+        self.pool.chats_revision += 1
         self._pool_changed.set()
         self._pool_changed = asyncio.Event()
 
@@ -220,7 +228,10 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         chat = self.chats[chat_id]
         chat.chat.model = request.model or chat.chat.model
         user, stored = self._add_turn(chat, request.content)
-        answer = self.answers[stored.generation_id] = FakeAnswer(chat_id, stored)
+        answer = self.answers[stored.generation_id] = FakeAnswer(
+            chat_id, stored, self._chats_changed
+        )
+        self._chats_changed()
         if reply is not None:
             task = asyncio.create_task(answer.play(reply))
             self._tasks.add(task)

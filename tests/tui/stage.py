@@ -86,7 +86,13 @@ async def type_text(pilot: Pilot[None], text: str) -> None:
     await pilot.press(*(names.get(character, character) for character in text))
 
 
-def make_stage(folder: Path, *, ssh: bool = False) -> StagedApp:
-    """Return an app and its scheduler in a folder."""
-    home = Home(folder)
-    return StagedApp(FakeScheduler(home.scheduler_socket), home, ssh=ssh)
+def make_stage(folder: Path, home: Home | None = None, *, ssh: bool = False) -> StagedApp:
+    """Return an app and its scheduler.
+
+    Args:
+        folder: Where the scheduler listens.
+        home: The app's home; the folder if it is not given.
+        ssh: What the app is told of its terminal.
+    """
+    socket = Home(folder).scheduler_socket
+    return StagedApp(FakeScheduler(socket), home or Home(folder), ssh=ssh)

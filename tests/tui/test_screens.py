@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
 from textual.pilot import Pilot
 
+from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2
 from tui import samples
 from tui.fake_scheduler import Reply
-from tui.stage import LARGE, SMALL, StagedApp, type_text, until
+from tui.stage import LARGE, SMALL, StagedApp, make_stage, type_text, until
 
 Compare = Callable[..., bool]
 Stage = Callable[[Pilot[None]], Awaitable[None]]
@@ -51,7 +53,8 @@ def add_chats(app: StagedApp) -> None:
 
 
 @SIZES
-def test_welcome(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
+def test_welcome(short_tmp: Path, snap_compare: Compare, size: tuple[int, int]) -> None:
+    app = make_stage(short_tmp, Home(Path("/home/ada/.local/share/potluck")))
     app.scheduler.pool = samples.first_start()
 
     async def stage(pilot: Pilot[None]) -> None:
@@ -106,7 +109,7 @@ def test_nodes(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> 
 def test_node_details(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
     async def stage(pilot: Pilot[None]) -> None:
         await connected(pilot)
-        await pilot.press("f4", "end", "enter")
+        await pilot.press("f4", "down", "down", "down", "enter")
         await until(pilot, lambda: app.shows("RTX 4080"))
 
     assert snap_compare(app, terminal_size=size, run_before=stage)

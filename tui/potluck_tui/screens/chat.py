@@ -76,7 +76,7 @@ class ChatScreen(Screen[None]):
         self._escape_armed = False
         self._disarm_timer: Timer | None = None
         self._draft_timer: Timer | None = None
-        self._shown_turns: object = None
+        self._built = False
 
     def compose(self) -> ComposeResult:
         """Build the places of the screen."""
@@ -93,6 +93,7 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Start with the new chat's draft."""
+        self._built = True
         self.set_class(self._ssh, "-ssh")
         self._prompt.fill(self._drafts.get(self._session.chat_id))
         self._prompt.focus()
@@ -103,7 +104,7 @@ class ChatScreen(Screen[None]):
     def show_session(self) -> None:
         """Show what the session knows now. Parts that did not change are not drawn."""
         session = self._session
-        if not self.is_mounted:
+        if not self._built:
             return
         chat_count = counted_chats(len(session.chats))
         self.query_one("#title", Bar).show(StatusLine(session.title, chat_count))

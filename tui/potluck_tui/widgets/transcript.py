@@ -100,8 +100,9 @@ class Transcript(ScrollView, can_focus=True):
         )
         after = self._document.lines[top : top + height]
         self._place()
-        if self._top == top:
-            self.refresh(*scrolling.changed_regions(before, after, self.size.width))
+        regions = scrolling.changed_regions(before, after, self.size.width)
+        if regions and self._top == top:
+            self.refresh(*regions)
         finished = time.monotonic()
         self._next_flush = started + max(FLUSH_SECONDS, (finished - started) / COST_SHARE)
 
