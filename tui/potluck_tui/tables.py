@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
+from rich.table import Table
 from rich.text import Text
 
 from potluck_tui.pool import Health, ModelView, NodeView, PoolView
 from potluck_tui.words import age, context, count, counted, size
 
-MODEL_COLUMNS = ("model", "size", "params", "context", "licence", "on", "now")
+MODEL_COLUMNS = ("model", "   size", "params", "context", "licence", "on", "now")
 NODE_COLUMNS = ("node", "health", "with", "memory", "loaded", "slots", "queue", "tok/s", "seen")
 
 _HEALTH_STYLES = {
@@ -49,9 +50,9 @@ def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
     spare = max(0, width - 78)
     return _spaced(
         Text(fitted(model.label, 24 + spare // 2), style=style),
-        Text(size(model.file_bytes), style=style, justify="right"),
-        Text(count(model.parameter_count), style=style, justify="right"),
-        Text(context(model.training_context_length), style=style, justify="right"),
+        Text(f"{size(model.file_bytes):>7}", style=style),
+        Text(f"{count(model.parameter_count):>6}", style=style),
+        Text(f"{context(model.training_context_length):>7}", style=style),
         Text(fitted(model.licence or "?", 10 + spare // 6), style=style),
         Text(_places(model.node_names, 8 + spare // 3), style=style),
         Text(fit, style=_FIT_STYLES[fit]),
@@ -90,10 +91,10 @@ def node_row(node: NodeView, width: int) -> list[Text]:
         Text(device.accelerator if device else "?"),
         memory_bar(node, bar_cells=6 + spare // 6),
         Text(fitted(loaded or "-", 11 + spare // 2)),
-        Text(busy, justify="right"),
-        Text(str(node.queue_length), justify="right"),
-        Text(f"{node.tokens_per_second:.0f}", justify="right"),
-        Text(age(node.age_seconds), justify="right"),
+        Text(f"{busy:>5}"),
+        Text(f"{node.queue_length:>5}"),
+        Text(f"{node.tokens_per_second:>5.0f}"),
+        Text(f"{age(node.age_seconds):>4}"),
     )
 
 
@@ -126,12 +127,18 @@ def memory_bar(node: NodeView, bar_cells: int) -> Text:
     )
 
 
-def node_details(node: NodeView) -> Text:
+def node_details(node: NodeView) -> Table:
     """Return everything that is known about a node."""
-    text = Text()
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
 
     def line(name: str, value: str, style: str = "") -> None:
-        text.append(f"{name:<10}", "dim").append(f"{value}\n", style)
+        table.add_row(name, Text(value, style))
+
+    def heading(words: str) -> None:
+        table.add_row("")
+        table.add_row(Text(words, "bold not dim"))
 
     line("health", node.health.value, _HEALTH_STYLES[node.health])
     if node.problem:
@@ -143,22 +150,20 @@ def node_details(node: NodeView) -> Text:
     if node.tags:
         line("tags", ", ".join(node.tags))
     if node.devices:
-        text.append("\nDevices\n", "bold")
+        heading("Devices")
     for device in node.devices:
         others = f", {size(device.others_bytes)} by other programs" if device.others_bytes else ""
-        line(
-            f"  {device.accelerator}",
-            f"{device.name}: {size(device.free_bytes)} of {size(device.total_bytes)} free{others}",
-        )
+        free = f"{size(device.free_bytes)} of {size(device.total_bytes)} free"
+        line(f"  {device.accelerator}", f"{device.name}: {free}{others}")
     if node.engines:
-        text.append("\nEngines\n", "bold")
+        heading("Engines")
     for engine in node.engines:
         if engine.available:
             line("  ready", f"{engine.name} {engine.version}".strip(), "green")
         else:
             line("  missing", f"{engine.name}: {engine.advice or 'no advice'}", "yellow")
     if node.loaded:
-        text.append("\nLoaded models\n", "bold")
+        heading("Loaded")
     for model in node.loaded:
         line(
             f"  {model.state}",
@@ -167,10 +172,10 @@ def node_details(node: NodeView) -> Text:
             f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting",
         )
     if node.model_problems:
-        text.append("\nModel files that cannot be used\n", "bold")
-        for name, problem in node.model_problems:
-            text.append(f"  {name}: ").append(f"{problem}\n", "red")
-    return text
+        heading("Unusable")
+    for name, problem in node.model_problems:
+        line("  file", f"{name}: {problem}", "red")
+    return table
 
 
 def fitted(text: str, cells: int) -> str:
