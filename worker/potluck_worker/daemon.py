@@ -83,9 +83,8 @@ class WorkerDaemon:
         await self.store.scan()
         await self._server.start()
         self._advertiser = Advertiser(self._record(), host, port)
-        await self._advertiser.start()
         self._keep(self._rescan())
-        self._keep(self._reannounce())
+        self._keep(self._announce())
         log.info("listening on %s", ", ".join(self.addresses))
 
     async def stop(self) -> None:
@@ -125,8 +124,9 @@ class WorkerDaemon:
             except OSError as error:
                 log.warning("cannot look for models: %s", error)
 
-    async def _reannounce(self) -> None:
-        """Tell the network when free memory changed much."""
+    async def _announce(self) -> None:
+        """Tell the network, and again when free memory changed much."""
+        await self._advertiser.start()
         told = self._record()
         while True:
             await asyncio.sleep(ANNOUNCE_SECONDS)

@@ -70,6 +70,7 @@ class ModelManager:
         self._measure = measure
         self._residents: dict[Key, Resident] = {}
         self._crashes: dict[Key, Crashes] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self.draining = False
 
     @property
@@ -123,13 +124,14 @@ class ModelManager:
         return resident.model.memory_needed_bytes
 
     async def close(self) -> None:
-        """Free everything."""
-        residents, self._residents = self.residents, {}
-        for resident in residents:
+        """Free everything; returns when the last child is gone."""
+        for resident in self.residents:
             if resident.loading is not None:
                 resident.loading.cancel()
                 await asyncio.gather(resident.loading, return_exceptions=True)
-        await asyncio.gather(*(r.process.close() for r in residents if r.process.loaded))
+        for resident in self.residents:
+            self._forget(resident)
+        await asyncio.gather(*self._leaving)
 
     def _begin_load(self, model: StoredModel) -> Resident:
         key = (model.name, model.quantization)
@@ -174,9 +176,14 @@ class ModelManager:
         self._changed()
 
     def _forget(self, resident: Resident) -> None:
+        """Take a model off the list, and see its child off."""
         key = (resident.model.name, resident.model.quantization)
-        if self._residents.get(key) is resident:
-            del self._residents[key]
+        if self._residents.get(key) is not resident:
+            return
+        del self._residents[key]
+        leaving = asyncio.create_task(resident.process.close())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
         self._changed()
 
     def _count_crash(self, key: Key) -> None:

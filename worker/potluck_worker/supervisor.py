@@ -81,6 +81,7 @@ class EngineProcess:
         self._loading: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._heard = time.monotonic()
         self._closing = False
+        self._listening: asyncio.Task[None] | None = None
         self.loaded: Loaded | None = None
         self.stats = Stats(0, 0, 0.0, 0)
         self.load_fraction = 0.0
@@ -132,10 +133,7 @@ class EngineProcess:
                 start_new_session=True,
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._tasks = [
-            asyncio.create_task(self._listen(), name=f"engine {self.process_id} listen"),
-            asyncio.create_task(self._watch_progress(), name=f"engine {self.process_id} watch"),
-        ]
+        self._listening = asyncio.create_task(self._listen(), name=f"engine {self.process_id}")
 
     async def generate(self, request: Generate) -> AsyncIterator[Event]:
         """Yield what comes of a request; the last is its `Finished`.
@@ -164,19 +162,15 @@ class EngineProcess:
     async def close(self) -> None:
         """End the child; returns when it is gone."""
         self._closing = True
+        if self._listening is None:
+            return
         self._send(Close())
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._process.wait()
         except TimeoutError:
             self._kill()
-        await self._process.wait()
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        self._writer.close()
+        await self._listening
 
     def log_lines(self, count: int) -> list[str]:
         """Return the last lines of the child's log."""
@@ -195,8 +189,9 @@ class EngineProcess:
             self._process.kill()
 
     async def _listen(self) -> None:
-        """Take frames until the pipe ends, then say how the child ended."""
+        """Take frames until the pipe ends, then say how the child ended and let go of it."""
         garbage = ""
+        watching = asyncio.create_task(self._watch_progress())
         try:
             while (body := await frames.read(self._reader)) is not None:
                 self._heard = time.monotonic()
@@ -204,10 +199,14 @@ class EngineProcess:
         except frames.FrameError as error:
             garbage = f" It wrote {error}."
             self._kill()
+        watching.cancel()
         code = await self._process.wait()
         if self.death is None:
             self.death = self._describe_death(code, garbage)
         self._end_everything(self.death)
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     def _take(self, frame: FromChild) -> None:
         match frame:
@@ -262,7 +261,8 @@ class EngineProcess:
                 "SIGSEGV": "crashed (SIGSEGV)",
             }.get(name, f"ended by {name}")
         lines = [line for line in self.log_lines(20) if line.strip(" .")][-LOG_LINES_SHOWN:]
-        said = f" Its last words: {' | '.join(lines)[:400]}" if code != -signal.SIGKILL else ""
+        words = "" if code == -signal.SIGKILL else " | ".join(lines)[:400]
+        said = f" Its last words: {words}" if words else ""
         return EngineDied(
             f"The engine {how}.{garbage} Ask again; it starts afresh.{said}", exit_code=code
         )

@@ -1,8 +1,8 @@
 """Ask a model file every held-out question; print the share of answers on the right topic.
 
-`python evaluate.py [FILE]`, with `potluck[llama]` installed: Potluck's own engine runs it. An answer
-is on the topic whose known answer it is most alike. A question that training could have asked is
-refused.
+`python evaluate.py [FILE]`, with `potluck[llama]` installed: Potluck's own engine runs it.
+An answer is on the topic whose known answer it is most alike. A question that training could have
+asked is refused.
 """
 
 from __future__ import annotations
