@@ -81,6 +81,7 @@ class PotluckApp(App[None]):
         self.session = Session()
         self._link = PoolLink(client, self._post, now_unix_seconds)
         self._copying: asyncio.Task[None] | None = None
+        self._leaving = False
         self._chat_screen = ChatScreen(
             self.session,
             Drafts(home.drafts_file),
@@ -109,7 +110,8 @@ class PotluckApp(App[None]):
     @on(Arrived)
     def take_in(self, message: Arrived) -> None:
         """Let the session take in what happened: the only place where events change it."""
-        self.do(self.session.handle(message.event))
+        if not self._leaving:
+            self.do(self.session.handle(message.event))
 
     def do(self, instructions: list[Instruction]) -> None:
         """Carry out what the session asks for, then show what it knows."""
@@ -177,6 +179,7 @@ class PotluckApp(App[None]):
     def action_leave(self) -> None:
         """Leave; the draft is saved, and answers go on."""
         self._chat_screen.keep_draft()
+        self._leaving = True
         answering = self.session.answer is not None
         self.exit(message="The answer goes on; `potluck` shows it." if answering else None)
 

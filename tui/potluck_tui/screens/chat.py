@@ -77,19 +77,25 @@ class ChatScreen(Screen[None]):
         self._disarm_timer: Timer | None = None
         self._draft_timer: Timer | None = None
         self._built = False
+        self._title = Bar(widget_id="title")
+        self._chats = ChatList(widget_id="chats")
+        self._transcript = Transcript(widget_id="transcript")
+        self._prompt = Prompt(widget_id="prompt")
+        self._status = Bar(widget_id="status")
+        self._hints = KeyHints(hints(CHAT, EVERYWHERE), widget_id="hints")
 
     def compose(self) -> ComposeResult:
         """Build the places of the screen."""
-        yield Bar(widget_id="title")
+        yield self._title
         with Horizontal(id="middle"):
-            yield ChatList(widget_id="chats")
+            yield self._chats
             with Vertical(id="talk"):
-                yield Transcript(widget_id="transcript")
+                yield self._transcript
                 with Horizontal(id="prompt-row"):
                     yield Static(">", id="prompt-mark", markup=False)
-                    yield Prompt(widget_id="prompt")
-        yield Bar(widget_id="status")
-        yield KeyHints(hints(CHAT, EVERYWHERE), widget_id="hints")
+                    yield self._prompt
+        yield self._status
+        yield self._hints
 
     def on_mount(self) -> None:
         """Start with the new chat's draft."""
@@ -107,8 +113,8 @@ class ChatScreen(Screen[None]):
         if not self._built:
             return
         chat_count = counted_chats(len(session.chats))
-        self.query_one("#title", Bar).show(StatusLine(session.title, chat_count))
-        self.query_one(ChatList).show(session.chats, session.chat_id)
+        self._title.show(StatusLine(session.title, chat_count))
+        self._chats.show(session.chats, session.chat_id)
         introduction = None
         if not session.turns and not session.loading:
             introduction = welcome(
@@ -126,7 +132,7 @@ class ChatScreen(Screen[None]):
             following=self._transcript.following,
             escape_armed=self._escape_armed,
         )
-        self.query_one("#status", Bar).show(line)
+        self._status.show(line)
 
     def carry_out(self, instruction: ScreenInstruction) -> None:
         """Do what the session asks of the screen."""
@@ -224,7 +230,7 @@ class ChatScreen(Screen[None]):
         """Show the keys of the part that has the focus."""
         in_list = isinstance(event.widget, ChatList)
         shown = CHAT_LIST_HINTS if in_list else hints(CHAT, EVERYWHERE)
-        self.query_one(KeyHints).show(shown)
+        self._hints.show(shown)
 
     def action_new_chat(self) -> None:
         """Show an empty chat."""
@@ -235,16 +241,15 @@ class ChatScreen(Screen[None]):
 
     def action_toggle_chats(self) -> None:
         """Go to the list of chats, or back to the prompt."""
-        chats = self.query_one(ChatList)
-        if chats.has_focus:
+        if self._chats.has_focus:
             self._close_drawer()
             self._prompt.focus()
         else:
-            chats.add_class("-open")
-            chats.focus()
+            self._chats.add_class("-open")
+            self._chats.focus()
 
     def _close_drawer(self) -> None:
-        self.query_one(ChatList).remove_class("-open")
+        self._chats.remove_class("-open")
 
     @on(OptionList.OptionSelected, "#chats")
     def open_chat(self, event: OptionList.OptionSelected) -> None:
@@ -313,14 +318,6 @@ class ChatScreen(Screen[None]):
     def following_changed(self) -> None:
         """Say in the status line that there is more below."""
         self._show_status()
-
-    @property
-    def _transcript(self) -> Transcript:
-        return self.query_one(Transcript)
-
-    @property
-    def _prompt(self) -> Prompt:
-        return self.query_one(Prompt)
 
 
 def counted_chats(count: int) -> str:
