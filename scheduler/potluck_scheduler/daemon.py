@@ -57,7 +57,9 @@ class SchedulerDaemon:
             on_lost=self._on_lost,
             changed=self._pulse.beat,
         )
-        self.generations = Generations(self._core, self.nodes, self.store, self._on_chat)
+        self.generations = Generations(
+            self._core, self.nodes, self.store, self._pulse, self._on_chat
+        )
         self._service = SchedulerService(
             home,
             self._core,

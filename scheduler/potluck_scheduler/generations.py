@@ -18,10 +18,12 @@ import grpc
 
 from potluck_proto.errors import (
     NodeLost,
+    NoNodes,
     OffsetNotReached,
     PotluckError,
     StoreError,
     UnknownGeneration,
+    UnknownModel,
     Unreachable,
     from_rpc,
 )
@@ -30,7 +32,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.convert import explanation_to_proto
-from potluck_scheduler.core.events import Dispatch, RequestEnded, RequestSubmitted
+from potluck_scheduler.core.events import Dispatch, Instruction, RequestEnded, RequestSubmitted
 from potluck_scheduler.core.model import Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.nodes import NodeRegistry
@@ -40,6 +42,9 @@ from potluck_scheduler.store import ChatStore, Submission
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5
+MEETING_SECONDS = 3.0
+"""Zeroconf needs about two to find what is there."""
+
 ENDED_KEPT = 64
 """Ended answers that stay in memory, for viewers that are just reading them."""
 
@@ -98,6 +103,7 @@ class Generations:
         core: Decides where they go.
         nodes: The workers.
         store: Where they are kept.
+        pulse: Beats when the pool changed.
         changed: Called when a chat changed.
     """
 
@@ -106,8 +112,11 @@ class Generations:
         core: Scheduler,
         nodes: NodeRegistry,
         store: ChatStore,
+        pulse: Pulse,
         changed: Callable[[], None],
     ) -> None:
+        self._started = time.monotonic()
+        self._pulse = pulse
         self._core = core
         self._nodes = nodes
         self._store = store
@@ -237,8 +246,9 @@ class Generations:
     async def _answer(self, generation: Generation) -> types.End:
         """Find a place, and take in what the worker says until its end."""
         asked = generation.request
-        request = Request(generation.generation_id, generation.submission.model, tuple(asked.nodes))
-        (instruction,) = self._core.handle(RequestSubmitted(request), time.monotonic())
+        instruction = await self._place(
+            Request(generation.generation_id, generation.submission.model, tuple(asked.nodes))
+        )
         decision = instruction.decision
         generation.explanation = explanation_to_proto(decision.explanation)
         generation.pulse.beat()
@@ -277,6 +287,21 @@ class Generations:
         finally:
             call.cancel()
         raise PotluckError(f"{explanation.node_name} ended the answer without a reason.")
+
+    async def _place(self, request: Request) -> Instruction:
+        """Return the core's decision.
+
+        A scheduler that has just started has not met its workers yet: what has no place for lack of
+        them is tried again as they appear, for `MEETING_SECONDS`.
+        """
+        while True:
+            beat = self._pulse.next_beat()
+            (instruction,) = self._core.handle(RequestSubmitted(request), time.monotonic())
+            error = instruction.decision.error
+            rest_seconds = self._started + MEETING_SECONDS - time.monotonic()
+            if not isinstance(error, NoNodes | UnknownModel) or rest_seconds <= 0:
+                return instruction
+            await asyncio.wait([beat], timeout=rest_seconds)
 
     def _take(self, generation: Generation, response: worker.GenerateResponse) -> types.End | None:
         match response.WhichOneof("event"):
