@@ -151,6 +151,14 @@ class EngineProcess:
         try:
             while True:
                 event = await events.get()
+                # What came while the reader was busy goes out as one: it costs once and not often.
+                while isinstance(event, Produced) and not events.empty():
+                    following = events.get_nowait()
+                    if isinstance(following, Produced):
+                        event = _joined(event, following)
+                    else:
+                        yield event
+                        event = following
                 yield event
                 if isinstance(event, Finished):
                     return
@@ -266,3 +274,14 @@ class EngineProcess:
         return EngineDied(
             f"The engine {how}.{garbage} Ask again; it starts afresh.{said}", exit_code=code
         )
+
+
+def _joined(first: Produced, second: Produced) -> Produced:
+    """Return two neighbouring pieces of an answer as one."""
+    return Produced(
+        first.request_id,
+        first.first_token_index if first.token_ids else second.first_token_index,
+        [*first.token_ids, *second.token_ids],
+        first.text_offset,
+        first.text + second.text,
+    )
