@@ -137,9 +137,7 @@ async def measure_speed(home: Home) -> None:
             name = f"{count} stream(s) through the worker | plain llama.cpp loop, 1"
             row(name, ours, theirs, "tokens/s")
         resident = psutil.Process().memory_info().rss / 2**20
-        print(
-            f"{'memory of this process, which holds daemon, loop and model':<62} {resident:>9.1f} MiB"
-        )
+        print(f"{'memory of this process: daemon, loop, model':<62} {resident:>9.1f} MiB")
     await daemon.stop()
 
 
