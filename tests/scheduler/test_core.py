@@ -139,6 +139,9 @@ def test_the_default_is_a_real_model_that_fits_before_the_starter() -> None:
     assert default_model([node("a", 8, starter)]) == "starter:Q8_0"
     assert default_model([node("a", 8, starter, huge)]) == "starter:Q8_0"
     assert default_model([node("a", 8, starter, real, larger, huge)]) == "larger:Q4_K_M"
+    broken = model(ModelKey("broken", ""), 0, problem=ModelFileError("x"))
+    assert default_model([node("a", 8, starter, broken)]) == "starter:Q8_0"
+    assert default_model([node("a", 8, broken)]) == "broken"
     loaded = node("a", 8, starter, real, larger, **warm(real.key))
     assert default_model([loaded]) == "real:Q4_K_M"
 

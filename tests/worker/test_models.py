@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from engines.driving import STARTER
-from potluck_proto.errors import AmbiguousModel, ModelFileError, UnknownModel
-from potluck_worker.models import ModelStore
+from potluck_proto.errors import AmbiguousModel, EngineMissing, ModelFileError, UnknownModel
+from potluck_worker.engines.base import failure_of
+from potluck_worker.models import FileStamp, Finding, ModelStore
 
 MANY = 2**60
 
@@ -80,6 +81,23 @@ async def test_a_broken_file_is_listed_with_the_reason(
     assert part in broken.problem.message
     with pytest.raises(ModelFileError, match=part):
         await models.find("broken", "", MANY)
+
+
+async def test_without_the_engine_a_model_keeps_its_name_and_says_what_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "some-model-Q4_K_M.gguf").symlink_to(STARTER)
+    models = store(folder)
+    missing = failure_of(EngineMissing("llama.cpp is not installed."))
+
+    async def inspect(path: Path, stamp: FileStamp) -> Finding:
+        return Finding(stamp, failure=missing)
+
+    monkeypatch.setattr(models, "_inspect", inspect)
+    await models.scan()
+    assert ("some-model", "Q4_K_M") in {(m.name, m.quantization) for m in models.models}
+    with pytest.raises(EngineMissing, match="not installed"):
+        await models.find("some-model", "", MANY)
 
 
 async def test_a_file_that_kills_its_reader_is_refused_in_words(folder: Path) -> None:

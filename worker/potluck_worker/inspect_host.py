@@ -15,7 +15,6 @@ import hashlib
 import json
 import resource
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -23,6 +22,7 @@ import psutil
 from potluck_proto.errors import EngineMissing, PotluckError
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
+from potluck_worker.hardware import llama_availability
 
 CPU_LIMIT_SECONDS = 60
 
@@ -54,8 +54,8 @@ def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
 
 def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> Inspection:
     """Describe a GGUF file. Raises `PotluckError`."""
-    if find_spec("llama_cpp") is None:
-        raise EngineMissing("llama.cpp is not installed. Install it: pip install 'potluck[llama]'.")
+    if advice := llama_availability().advice:
+        raise EngineMissing(advice)
     from llama_cpp import llama_cpp as api
 
     from potluck_worker.engines.llama import engine, library

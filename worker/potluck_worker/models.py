@@ -39,6 +39,7 @@ INSPECTION_SECONDS = 60.0
 """A file that takes longer to read is refused."""
 
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")
+_QUANTIZATION = re.compile(r"[-._]((?:I?Q\d|BF16|F16|F32)\w*)$", re.IGNORECASE)
 _FIRST_PART = re.compile(r"-00001-of-(\d{5})$")
 
 
@@ -272,8 +273,13 @@ def _stem(path: Path) -> str:
 
 def _stored(path: Path, finding: Finding) -> StoredModel:
     inspection = finding.inspection
-    quantization = inspection.quantization if inspection else ""
     name = _stem(path)
+    if inspection is not None:
+        quantization = inspection.quantization
+    else:
+        # The file cannot say it, and people will ask for it by the same name.
+        match = _QUANTIZATION.search(name)
+        quantization = match[1].upper() if match else ""
     if quantization:
         name = re.sub(rf"[-._]{re.escape(quantization)}$", "", name, flags=re.IGNORECASE)
     failure = finding.failure

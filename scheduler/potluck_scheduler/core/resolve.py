@@ -33,16 +33,17 @@ def resolve(typed: str, nodes: Iterable[Node]) -> list[ModelKey]:
 def default_model(nodes: Iterable[Node]) -> str:
     """Return the model for those who name none, empty where there is none at all.
 
-    A real model before the starter, one in memory before others, then the largest that fits.
+    One that can be used before one that cannot, one that fits before one that does not, a real one
+    before the starter, one in memory before others, then the largest.
     """
-    best: tuple[tuple[bool, bool, bool, int, float], str] | None = None
+    best: tuple[tuple[bool, bool, bool, bool, int, float], str] | None = None
     for node in nodes:
         for model in node.models:
-            if model.problem is not None or not model.engines:
-                continue
+            usable = model.problem is None and bool(model.engines)
             loaded = node.loaded_model(model.key) is not None
             fits = loaded or model.memory_needed_bytes <= node.memory_free_bytes
-            rank = (fits, not model.starter, loaded, model.parameter_count, model.bits_per_weight)
+            size = (model.parameter_count, model.bits_per_weight)
+            rank = (usable, fits, not model.starter, loaded, *size)
             if best is None or rank > best[0]:
                 best = (rank, str(model.key))
     return best[1] if best else ""
