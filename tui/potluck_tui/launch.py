@@ -95,8 +95,10 @@ async def ensure_running(
     return client
 
 
-async def start(daemon: Daemon, home: Home) -> None:
-    """Start one daemon and wait until it serves. Raises `PotluckError` with what it said.
+async def start(daemon: Daemon, home: Home) -> list[str]:
+    """Start one daemon; return where it listens, once it does.
+
+    Raises `PotluckError` with what the daemon said where it did not start.
 
     Another process may start the same daemon at the same moment; then one of the two ends at once,
     and the other is as good.
@@ -117,6 +119,7 @@ async def start(daemon: Daemon, home: Home) -> None:
     if not said and running_instance(home, daemon.name) is None:
         process.wait()
         raise PotluckError(_last_words(daemon, home))
+    return said.decode().split()[1:]
 
 
 async def _until_it_answers(client: PoolClient) -> None:

@@ -34,25 +34,25 @@ async def up(options: argparse.Namespace, home: Home) -> int:
         what = f"The worker at {options.listen}" if options.listen else "Traffic to other machines"
         print(network.INSECURE_LAN_WARNING.format(what=what), file=sys.stderr)
     home.prepare()
-    report: dict[str, object] = {}
+    started: dict[str, list[str]] = {}
     for name in chosen:
         running = running_instance(home, name)
         if running is None:
-            await launch.start(launch.Daemon(name, ("--idle-exit", "0", *arguments[name])), home)
-            running = running_instance(home, name)
-            report[name] = "started"
+            daemon = launch.Daemon(name, ("--idle-exit", "0", *arguments[name]))
+            started[name] = await launch.start(daemon, home)
         elif arguments[name]:
             raise BadRequest(
                 f"The {name} runs already (process {running['process_id']}), with other options. "
                 "Stop it first with `potluck down`."
             )
         else:
-            report[name] = "runs already"
+            started[name] = []
     if options.json:
+        report = {name: {"started": bool(at), "addresses": at} for name, at in started.items()}
         print(json.dumps(report))
     else:
-        for name, state in report.items():
-            print(f"{name}: {state}")
+        for name, at in started.items():
+            print(f"{name}: started at {' '.join(at)}" if at else f"{name}: runs already")
     return 0
 
 
