@@ -1,4 +1,4 @@
-"""What both daemons do alike: one instance a home, a log file, an end on a signal."""
+"""What both daemons do alike: one instance a home, a log file, an end on a signal or when idle."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TypedDict
 
 from potluck_proto import __version__
-from potluck_proto.errors import HomeError
+from potluck_proto.errors import HomeError, PotluckError
 from potluck_proto.home import Home
+
+log = logging.getLogger(__name__)
+
+IDLE_CHECK_SECONDS = 5.0
 
 
 class InstanceInfo(TypedDict):
@@ -94,10 +98,38 @@ def configure_logging(home: Home, name: str) -> None:
     )
 
 
-def stop_event() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets. Call inside the running loop."""
-    event = asyncio.Event()
+def run(name: str, serve: Callable[[Home], Coroutine[None, None, None]]) -> int:
+    """Run a daemon to its end; return 0, or 1 with one sentence on stderr.
+
+    Args:
+        name: `worker` or `scheduler`.
+        serve: Reads the settings and serves; may raise `PotluckError`.
+    """
+    home = Home.default()
+    try:
+        home.prepare()
+        with single_instance(home, name):
+            configure_logging(home, name)
+            asyncio.run(serve(home))
+    except PotluckError as error:
+        print(f"potluck-{name}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def until_stopped_or_idle(in_use: Callable[[], bool], idle_exit_seconds: float) -> None:
+    """Return on a signal, or when nothing was in use for `idle_exit_seconds`; 0 is never."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    return event
+        loop.add_signal_handler(number, stop.set)
+    used = time.monotonic()
+    while not stop.is_set():
+        if in_use():
+            used = time.monotonic()
+        if idle_exit_seconds and time.monotonic() - used > idle_exit_seconds:
+            log.info("nobody used this daemon for %.0f seconds", idle_exit_seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(IDLE_CHECK_SECONDS, idle_exit_seconds or 60.0)):
+                await stop.wait()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 
 from potluck_proto import daemon, settings
-from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
 from potluck_scheduler.daemon import SchedulerDaemon
 from potluck_scheduler.settings import SchedulerSettings
@@ -34,28 +32,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the daemon; return 0, or 1 with one sentence on stderr."""
+    """Run the daemon; return its exit code."""
     options = build_parser().parse_args()
-    home = Home.default()
-    try:
-        home.prepare()
-        given = {
-            "workers": options.worker,
-            "insecure_lan": options.insecure_lan,
-            "idle_exit_seconds": options.idle_exit,
-        }
+    given = {
+        "workers": options.worker,
+        "insecure_lan": options.insecure_lan,
+        "idle_exit_seconds": options.idle_exit,
+    }
+
+    async def serve(home: Home) -> None:
         loaded = settings.load(SchedulerSettings, home, "scheduler", given)
-        with daemon.single_instance(home, "scheduler"):
-            daemon.configure_logging(home, "scheduler")
-            asyncio.run(_serve(home, loaded))
-    except PotluckError as error:
-        print(f"potluck-scheduler: {error.message}", file=sys.stderr)
-        return 1
-    return 0
+        await SchedulerDaemon(home, loaded).run()
 
-
-async def _serve(home: Home, loaded: SchedulerSettings) -> None:
-    await SchedulerDaemon(home, loaded).run()
+    return daemon.run("scheduler", serve)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 
@@ -13,6 +11,7 @@ from potluck_proto import daemon, network
 from potluck_proto.errors import SchedulerRestarted
 from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
+from potluck_proto.pulse import Pulse
 from potluck_proto.record import OPEN_CLUSTER
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
@@ -22,7 +21,6 @@ from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.discovery import Discovery
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.nodes import NodeRegistry
-from potluck_scheduler.pulse import Pulse
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
 from potluck_scheduler.store import ChatStore
@@ -31,8 +29,6 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 0.5
 """What open calls get to end when the daemon stops."""
-
-IDLE_CHECK_SECONDS = 5.0
 
 
 class SchedulerDaemon:
@@ -80,13 +76,15 @@ class SchedulerDaemon:
 
     async def run(self) -> None:
         """Serve until a signal, or until nobody used it for long."""
-        stop = daemon.stop_event()
         await self.start()
         print("ready", network.unix_address(self._home.scheduler_socket), flush=True)
         try:
-            await self._until_idle(stop)
+            await daemon.until_stopped_or_idle(self._in_use, self._settings.idle_exit_seconds)
         finally:
             await self.stop()
+
+    def _in_use(self) -> bool:
+        return bool(self._service.viewers or self.generations.active())
 
     async def start(self) -> None:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
@@ -128,17 +126,3 @@ class SchedulerDaemon:
 
     def _on_chat(self) -> None:
         self._service.chats_changed()
-
-    async def _until_idle(self, stop: asyncio.Event) -> None:
-        """Return on the signal, or when nobody watched or asked for the settings' time."""
-        limit_seconds = self._settings.idle_exit_seconds
-        used = time.monotonic()
-        while not stop.is_set():
-            if self._service.viewers or self.generations.active():
-                used = time.monotonic()
-            if limit_seconds and time.monotonic() - used > limit_seconds:
-                log.info("nobody used this scheduler for %.0f seconds", limit_seconds)
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(IDLE_CHECK_SECONDS, limit_seconds or 60.0)):
-                    await stop.wait()

@@ -28,6 +28,7 @@ from potluck_proto.errors import (
     from_rpc,
 )
 from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
@@ -36,7 +37,6 @@ from potluck_scheduler.core.events import Dispatch, Instruction, RequestEnded, R
 from potluck_scheduler.core.model import Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.nodes import NodeRegistry
-from potluck_scheduler.pulse import Pulse
 from potluck_scheduler.store import ChatStore, Submission
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
 from potluck_proto.errors import BadRequest, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
@@ -24,7 +25,6 @@ from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.generations import Generation, Generations
 from potluck_scheduler.nodes import Connection, NodeRegistry
-from potluck_scheduler.pulse import Pulse
 from potluck_scheduler.store import ChatStore
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         connection = self._nodes.add(address, "static")
         deadline = time.monotonic() + FOUND_SECONDS
         while not connection.alive and connection.problem is None and time.monotonic() < deadline:
-            await asyncio.wait([self._pulse.next_beat()], timeout=FOUND_SECONDS)
+            await self._pulse.wait(FOUND_SECONDS)
         return pb.AddNodeResponse(node=_node(connection))
 
     async def RemoveNode(

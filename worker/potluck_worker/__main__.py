@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
 from potluck_proto import daemon, settings
-from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
 from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.settings import WorkerSettings
@@ -37,30 +35,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the daemon; return 0, or 1 with one sentence on stderr."""
+    """Run the daemon; return its exit code."""
     options = build_parser().parse_args()
-    home = Home.default()
-    try:
-        home.prepare()
-        given = {
-            "name": options.name,
-            "listen": options.listen,
-            "insecure_lan": options.insecure_lan,
-            "model_paths": options.models,
-            "idle_exit_seconds": options.idle_exit,
-        }
+    given = {
+        "name": options.name,
+        "listen": options.listen,
+        "insecure_lan": options.insecure_lan,
+        "model_paths": options.models,
+        "idle_exit_seconds": options.idle_exit,
+    }
+
+    async def serve(home: Home) -> None:
         loaded = settings.load(WorkerSettings, home, "worker", given)
-        with daemon.single_instance(home, "worker"):
-            daemon.configure_logging(home, "worker")
-            asyncio.run(_serve(home, loaded))
-    except PotluckError as error:
-        print(f"potluck-worker: {error.message}", file=sys.stderr)
-        return 1
-    return 0
+        await WorkerDaemon(home, loaded).run()
 
-
-async def _serve(home: Home, loaded: WorkerSettings) -> None:
-    await WorkerDaemon(home, loaded).run()
+    return daemon.run("worker", serve)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
-import time
 from collections.abc import Coroutine
 
 import grpc
 
 from potluck_proto import daemon, network
 from potluck_proto.home import Home
+from potluck_proto.pulse import Pulse
 from potluck_proto.record import OPEN_CLUSTER, WorkerRecord
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.advertise import Advertiser
@@ -21,7 +20,7 @@ from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
-from potluck_worker.state import NodeReporter, Pulse
+from potluck_worker.state import NodeReporter
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +66,15 @@ class WorkerDaemon:
 
     async def run(self) -> None:
         """Serve until a signal, or until nobody used it for long."""
-        stop = daemon.stop_event()
         await self.start()
         print("ready", *self.addresses, flush=True)
         try:
-            await self._until_idle(stop)
+            await daemon.until_stopped_or_idle(self._in_use, self._settings.idle_exit_seconds)
         finally:
             await self.stop()
+
+    def _in_use(self) -> bool:
+        return bool(self._service.watchers or self._service.generations)
 
     async def start(self) -> None:
         """Look at the models, open the listeners, tell the network. Raises `PotluckError`."""
@@ -134,20 +135,6 @@ class WorkerDaemon:
             if abs(record.memory_free_mib - told.memory_free_mib) > told.memory_total_mib / 10:
                 await self._advertiser.update(record)
                 told = record
-
-    async def _until_idle(self, stop: asyncio.Event) -> None:
-        """Return on the signal, or when nobody watched or asked for the settings' time."""
-        limit_seconds = self._settings.idle_exit_seconds
-        used = time.monotonic()
-        while not stop.is_set():
-            if self._service.watchers or self._service.generations:
-                used = time.monotonic()
-            if limit_seconds and time.monotonic() - used > limit_seconds:
-                log.info("nobody used this worker for %.0f seconds", limit_seconds)
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(5.0, limit_seconds or 5.0)):
-                    await stop.wait()
 
     def _record(self) -> WorkerRecord:
         memory = self.manager.memory()

@@ -11,13 +11,14 @@ import grpc
 
 from potluck_proto import PROTOCOL_VERSION, errors
 from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert import generate_frame, response
 from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore, StoredModel
-from potluck_worker.state import NodeReporter, Pulse, loaded_model
+from potluck_worker.state import NodeReporter, loaded_model
 from potluck_worker.supervisor import EngineProcess
 
 log = logging.getLogger(__name__)

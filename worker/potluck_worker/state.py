@@ -1,8 +1,7 @@
-"""The node's state as it is sent to schedulers, and the pulse that says when to send it."""
+"""The node's state as it is sent to schedulers."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 
@@ -15,26 +14,6 @@ from potluck_worker.hardware import llama_availability, processor_name
 from potluck_worker.manager import ModelManager, Resident
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.settings import WorkerSettings
-
-
-class Pulse:
-    """Wakes everyone who waits, each time that something changed."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def beat(self) -> None:
-        """Wake all who wait now."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def wait(self, timeout_seconds: float) -> None:
-        """Return at the next beat, or after `timeout_seconds` without one."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._event.wait()
-        except TimeoutError:
-            pass
 
 
 class NodeReporter:

@@ -20,6 +20,10 @@ class Pulse:
             self._next = asyncio.get_running_loop().create_future()
         return _shared(self._next)
 
+    async def wait(self, timeout_seconds: float) -> None:
+        """Return at the next beat, or after `timeout_seconds` without one."""
+        await asyncio.wait([self.next_beat()], timeout=timeout_seconds)
+
     def beat(self) -> None:
         """Wake all who wait."""
         if self._next is not None:
