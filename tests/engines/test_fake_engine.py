@@ -6,7 +6,7 @@ import pytest
 
 from engines.driving import ask, drive
 from potluck_proto.errors import ModelFileError
-from potluck_worker.engines.base import Generate, Load
+from potluck_worker.engines.base import Finished, Generate, Load, Sampling, Started
 from potluck_worker.engines.fake import FakeEngine, FakeModel, split_words
 
 
@@ -21,6 +21,29 @@ def load(tmp_path: Path, content: str = "") -> FakeEngine:
 def test_it_says_back_what_it_hears(tmp_path: Path) -> None:
     (outcome,) = drive(load(tmp_path), ask("one  two\nthree "))
     assert outcome.text == "You said: one  two\nthree "
+
+
+def test_it_takes_no_more_answers_at_once_than_its_file_says(tmp_path: Path) -> None:
+    engine = load(tmp_path, "slots = 1\ntokens_per_second = 1")
+    engine.submit(ask("x", "a"))
+    engine.submit(ask("x", "b"))
+    engine.step()
+    assert (engine.slots_busy, engine.queue_length) == (1, 1)
+
+
+def test_it_ends_where_the_context_does(tmp_path: Path) -> None:
+    (outcome,) = drive(load(tmp_path, f'text = "{"word " * 200}"'), ask("one two"))
+    assert outcome.end is not None
+    assert (outcome.end.reason, len(outcome.token_ids)) == ("context_full", 98)
+
+
+def test_an_answer_that_moved_after_its_last_token_ends_without_another(tmp_path: Path) -> None:
+    engine = load(tmp_path, 'text = "one two three four"')
+    engine.submit(Generate("a", ask("x").messages, Sampling(max_tokens=2), [1, 2], "one two "))
+    started, end = engine.step()
+    assert isinstance(started, Started)
+    assert isinstance(end, Finished)
+    assert (end.reason, end.completion_tokens) == ("max_tokens", 2)
 
 
 @pytest.mark.parametrize("done", [0, 1, 3])
@@ -41,8 +64,16 @@ def test_it_keeps_to_max_tokens_and_stop_strings(tmp_path: Path) -> None:
     assert drive(engine, ask("x", stop=["wo th"]))[0].text == "one t"
 
 
-def test_a_mistake_in_its_file_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("speed = 3", "unknown option: speed"),
+        ("tokens_per_second = 'fast'", "tokens_per_second: "),
+        ("text = ", "cannot be read"),
+    ],
+)
+def test_a_mistake_in_its_file_is_said(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "m.fake.toml"
-    path.write_text("speed = 3")
-    with pytest.raises(ModelFileError, match="unknown option: speed"):
+    path.write_text(content)
+    with pytest.raises(ModelFileError, match=message):
         FakeModel.read(path)

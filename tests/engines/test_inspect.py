@@ -47,6 +47,15 @@ def test_a_context_beyond_the_training_is_cut_to_it() -> None:
     assert found["context_length"] == found["training_context_length"]
 
 
+def test_no_context_length_means_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "m.fake.toml"
+    path.write_text("context_length = 100000\nslots = 1\nmemory_bytes = 5")
+    found = inspect(path, 0)["inspection"]
+    assert (found["context_length"], found["slots"], found["weights_bytes"]) == (4096, 1, 5)
+    found = inspect(STARTER, 0)["inspection"]
+    assert found["context_length"] == found["training_context_length"] == 2048
+
+
 def test_a_file_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"nonsense")

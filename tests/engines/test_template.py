@@ -32,6 +32,7 @@ def test_a_template_has_what_templates_expect() -> None:
         ("{{ 1 / 0 }}", "fails on this conversation"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
     ],
 )
 def test_a_template_that_fails_or_reaches_out_is_refused(source: str, message: str) -> None:

@@ -50,5 +50,46 @@ def test_nothing_of_a_stop_string_is_ever_shown(
         assert not any(s in text for s in stop)
 
 
+@given(
+    st.text("ab<é世", max_size=40),
+    st.lists(st.integers(0, 200), max_size=12),
+    st.lists(st.text("ab<", min_size=1, max_size=4), max_size=3),
+    st.integers(0, 12),
+)
+def test_an_answer_that_moves_shows_what_it_would_have_shown(
+    text: str, cuts: list[int], stop: list[str], moved_after: int
+) -> None:
+    pieces = cut(text.encode(), cuts)
+    whole, unbroken = feed(pieces, stop)
+    before, after = AnswerText(stop), AnswerText(stop)
+    shown = ""
+    for piece in pieces[:moved_after]:
+        shown += before.push(piece)
+        if before.stop_string:
+            return
+    shown += after.resume(pieces[:moved_after], shown)
+    for piece in pieces[moved_after:]:
+        shown += after.push(piece)
+        assert after.length == len(shown)
+        if after.stop_string:
+            break
+    else:
+        shown += after.finish()
+    assert (shown, after.stop_string) == (whole, unbroken.stop_string)
+
+
+def test_an_answer_that_moves_owes_what_was_not_shown() -> None:
+    text = AnswerText()
+    assert text.resume([b"one ", b"two "], "one ") == "two "
+    assert (text.push(b"three"), text.length) == ("three", 13)
+
+
+def test_nothing_is_shown_twice_after_a_move() -> None:
+    text = AnswerText(["###"])
+    assert text.resume([b"one ##"], "one ##") == ""
+    assert text.length == 6
+    assert text.push(b" two") == " two"
+
+
 def test_broken_bytes_become_a_mark_and_not_an_error() -> None:
     assert feed([b"a\xff", b"\xe2\x82"], [])[0] == "a\ufffd\ufffd"

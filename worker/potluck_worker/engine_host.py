@@ -37,6 +37,7 @@ from potluck_worker.engines.base import (
     ToChild,
     failure_of,
 )
+from potluck_worker.engines.llama import require_library
 
 STATS_SECONDS = 0.25
 SPEED_WINDOW_SECONDS = 1.0
@@ -44,11 +45,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def make_engine(name: str, progress: Callable[[float], None]) -> Engine:
-    """Return an engine by name; only the one that is asked for is imported."""
+    """Return an engine by name; only the one that is asked for is imported.
+
+    Raises `EngineMissing` where its library is not installed.
+    """
     if name == "fake":
         from potluck_worker.engines.fake import FakeEngine
 
         return FakeEngine(progress)
+    require_library()
     from potluck_worker.engines.llama.engine import LlamaEngine
 
     return LlamaEngine(progress)
@@ -65,7 +70,7 @@ class EngineHost:
     def __init__(self, pipe: socket.socket, engine_name: str) -> None:
         self._pipe = pipe
         self._commands: queue.SimpleQueue[ToChild] = queue.SimpleQueue()
-        self._engine = make_engine(engine_name, self._report_loading)
+        self._engine_name = engine_name
         self._speed = SpeedMeter()
         self._steps = 0
         self._stats_due = 0.0
@@ -88,6 +93,7 @@ class EngineHost:
 
     def _load(self, load: Load) -> bool:
         try:
+            self._engine = make_engine(self._engine_name, self._report_loading)
             self._send([self._engine.load(load)])
         except PotluckError as error:
             self._send([LoadFailed(failure_of(error))])

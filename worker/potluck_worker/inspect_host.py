@@ -19,12 +19,14 @@ from pathlib import Path
 
 import psutil
 
-from potluck_proto.errors import EngineMissing, PotluckError
+from potluck_proto.errors import PotluckError
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
-from potluck_worker.hardware import llama_availability
+from potluck_worker.engines.llama import require_library
 
 CPU_LIMIT_SECONDS = 60
+DEFAULT_CONTEXT_TOKENS = 4096
+"""What `--context 0` asks for: enough for a chat, and affordable with any model."""
 
 
 def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
@@ -43,8 +45,8 @@ def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
         base_model="",
         tokenizer_sha256="fake",
         template_sha256="fake",
-        context_length=min(context_length, model.context_length),
-        slots=slots,
+        context_length=context_within(model.context_length, context_length),
+        slots=model.slots_of(slots),
         weights_bytes=model.memory_bytes,
         kv_cache_bytes=0,
         compute_bytes=0,
@@ -54,8 +56,7 @@ def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
 
 def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> Inspection:
     """Describe a GGUF file. Raises `PotluckError`."""
-    if advice := llama_availability().advice:
-        raise EngineMissing(advice)
+    require_library()
     from llama_cpp import llama_cpp as api
 
     from potluck_worker.engines.llama import engine, library
@@ -66,7 +67,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
     model = library.Model(path, log, dry=True)
     metadata = model.metadata()
     vocabulary = Vocabulary(model.vocabulary)
-    context_length = min(context_length, model.training_context_length)
+    context_length = context_within(model.training_context_length, context_length)
     library.open_context(
         model,
         context_length=context_length,
@@ -100,6 +101,11 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
     )
 
 
+def context_within(longest: int, asked: int) -> int:
+    """Return a context length in tokens that the model takes; 0 asks for the default."""
+    return min(asked or DEFAULT_CONTEXT_TOKENS, longest)
+
+
 def _scheme(file_type: str) -> str:
     """Return the name that people use, such as Q4_K_M, of llama.cpp's name for a file type.
 
@@ -119,7 +125,7 @@ def main() -> int:
     """Print what the file says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("path", type=Path)
-    parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--context", type=int, required=True, help="tokens; 0 is the default")
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-type", default="f16")
     options = parser.parse_args()

@@ -16,9 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError
 from potluck_worker.engines.base import (
     Embed,
+    EndReason,
     Finished,
     FromChild,
     Generate,
@@ -48,11 +51,14 @@ class FakeModel:
     load_seconds: float = 0.0
     memory_bytes: int = 2**20
     context_length: int = 4096
+    """The longest that it may be loaded with."""
+    slots: int = 0
+    """Answers at once, at most; 0 is as many as it is loaded with."""
     crash_on_load: bool = False
     crash_after_tokens: int = -1
     """Abort the process after so many tokens of an answer; -1 never."""
     stall_after_tokens: int = -1
-    """Stop making progress after so many tokens of an answer; -1 never."""
+    """Hang in the step after so many tokens of an answer, deaf and silent; -1 never."""
 
     @classmethod
     def read(cls, path: Path) -> FakeModel:
@@ -63,7 +69,15 @@ class FakeModel:
             raise ModelFileError(f"{path.name} cannot be read: {error}.") from error
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
-        return cls(**values)
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise ModelFileError(f"{path.name}: {wrong['loc'][0]}: {wrong['msg']}.") from error
+
+    def slots_of(self, asked: int) -> int:
+        """Return the answers at once of a model that is loaded with `asked` slots."""
+        return min(asked, self.slots) if self.slots else asked
 
 
 @dataclass(slots=True)
@@ -95,7 +109,7 @@ class FakeEngine:
     def load(self, load: Load) -> Loaded:
         """Pretend to load."""
         self._model = FakeModel.read(Path(load.path))
-        self._slots = load.slots
+        self._slots = self._model.slots_of(load.slots)
         self._context_length = load.context_length
         started = time.monotonic()
         while (passed := time.monotonic() - started) < self._model.load_seconds:
@@ -103,7 +117,7 @@ class FakeEngine:
             time.sleep(STEP_SECONDS)
         if self._model.crash_on_load:
             os.abort()
-        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, load.slots)
+        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -121,7 +135,7 @@ class FakeEngine:
                 self._ended.append(Finished(request_id, "stopped"))
         for sequence in list(self._running):
             if sequence.request.request_id == request_id:
-                self._end(sequence, Finished(request_id, "stopped"), self._ended)
+                self._end(sequence, "stopped", self._ended)
 
     @property
     def busy(self) -> bool:
@@ -164,8 +178,12 @@ class FakeEngine:
             return
         words = split_words(self._model.text or f"You said: {prompt}")
         done = len(request.continue_token_ids) or len(split_words(request.continue_text))
-        text = AnswerText(request.sampling.stop, len("".join(words[:done])))
+        text = AnswerText(request.sampling.stop)
         events.append(Started(request.request_id, prompt_tokens, 0))
+        said = map(str.encode, words[:done])
+        if owed := text.resume(said, request.continue_text):
+            offset = len(request.continue_text)
+            events.append(Produced(request.request_id, done, [], offset, owed))
         self._running.append(
             _Sequence(request, words, prompt_tokens, done, done, time.monotonic(), text)
         )
@@ -186,33 +204,44 @@ class FakeEngine:
         request, index = sequence.request, sequence.next_index
         if index == self._model.crash_after_tokens:
             os.abort()
-        if index == self._model.stall_after_tokens or time.monotonic() < self._due(sequence):
+        while index == self._model.stall_after_tokens:
+            time.sleep(STEP_SECONDS)
+        if reason := self._end_of(sequence):
+            self._end(sequence, reason, events)
             return
-        limit = request.sampling.max_tokens
-        if index >= len(sequence.words):
-            self._end(sequence, Finished(request.request_id, "end_of_turn"), events)
+        if time.monotonic() < self._due(sequence):
             return
         word = sequence.words[index]
         offset = sequence.text.length
         text = sequence.text.push(word.encode())
         events.append(Produced(request.request_id, index, [token_id(word)], offset, text))
         sequence.next_index += 1
-        if sequence.text.stop_string:
-            stop = sequence.text.stop_string
-            self._end(sequence, Finished(request.request_id, "stop_string", stop), events)
-        elif limit is not None and sequence.next_index >= limit:
-            self._end(sequence, Finished(request.request_id, "max_tokens"), events)
+        if reason := self._end_of(sequence):
+            self._end(sequence, reason, events)
 
-    def _end(self, sequence: _Sequence, end: Finished, events: list[FromChild]) -> None:
+    def _end_of(self, sequence: _Sequence) -> EndReason | None:
+        """Say why an answer ends with the words that it has, if it does."""
+        limit = sequence.request.sampling.max_tokens
+        if sequence.text.stop_string:
+            return "stop_string"
+        if limit is not None and sequence.next_index >= limit:
+            return "max_tokens"
+        if sequence.next_index >= len(sequence.words):
+            return "end_of_turn"
+        if sequence.prompt_tokens + sequence.next_index >= self._context_length:
+            return "context_full"
+        return None
+
+    def _end(self, sequence: _Sequence, reason: EndReason, events: list[FromChild]) -> None:
         self._running.remove(sequence)
-        offset = sequence.text.length
+        request_id, offset = sequence.request.request_id, sequence.text.length
         if rest := "" if sequence.text.stop_string else sequence.text.finish():
-            events.append(Produced(end.request_id, sequence.next_index, [], offset, rest))
+            events.append(Produced(request_id, sequence.next_index, [], offset, rest))
         events.append(
             Finished(
-                end.request_id,
-                end.reason,
-                end.stop_string,
+                request_id,
+                reason,
+                sequence.text.stop_string,
                 prompt_tokens=sequence.prompt_tokens,
                 completion_tokens=sequence.next_index,
                 decode_seconds=time.monotonic() - sequence.started,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class AnswerText:
@@ -14,19 +14,39 @@ class AnswerText:
 
     Args:
         stop: The answer ends before any of these.
-        length: Code points that the answer has already.
 
     Attributes:
         length: Code points given out so far.
         stop_string: The stop string that came, else empty. Nothing may be pushed after it.
     """
 
-    def __init__(self, stop: Sequence[str] = (), length: int = 0) -> None:
-        self.length = length
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self.length = 0
         self.stop_string = ""
         self._stop = tuple(filter(None, stop))
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+
+    def resume(self, pieces: Iterable[bytes], shown: str) -> str:
+        """Take the tokens of an answer begun elsewhere; return the text that it still owes.
+
+        Replaying them restores what lagged there: half a character, half a stop string.
+
+        Args:
+            pieces: The bytes of its tokens.
+            shown: The text that was given out; the next text follows it.
+        """
+        text = ""
+        for piece in pieces:
+            text += self.push(piece)
+            if self.stop_string:
+                break
+        owed, ahead = text[len(shown) :], len(shown) - len(text)
+        if ahead > 0:
+            # The other engine gave out more, as it does at an end. Nothing is shown twice.
+            self._held = self._held[ahead:]
+            self.length = len(shown)
+        return owed
 
     def push(self, piece: bytes) -> str:
         """Take the bytes of a token; return the text that may be shown now."""

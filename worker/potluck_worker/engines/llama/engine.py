@@ -19,6 +19,7 @@ from llama_cpp import llama_cpp as api
 from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError
 from potluck_worker.engines.base import (
     Embed,
+    EndReason,
     Finished,
     FromChild,
     Generate,
@@ -31,6 +32,7 @@ from potluck_worker.engines.base import (
     failure_of,
 )
 from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.sampling import Sampler, Settings
 from potluck_worker.engines.llama.sequence import Sequence, Slot
 from potluck_worker.engines.llama.template import ChatTemplate
@@ -65,21 +67,23 @@ class LlamaEngine:
         self._waiting: deque[tuple[Generate, float]] = deque()
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
-        self._prefill_tokens_per_second = 200.0
 
     def load(self, load: Load) -> Loaded:
         """Load the model. Raises `ModelError` for a file that cannot be."""
         log = library.start()
+        self._name = Path(load.path).stem
         self._model = library.Model(
             Path(load.path), log, gpu_layers=load.gpu_layers, progress=self._progress
         )
         self._metadata = self._model.metadata()
+        self._model.require_text_generation(self._metadata)
         self._vocabulary = Vocabulary(self._model.vocabulary)
         self._template = ChatTemplate(
             self._metadata.get("tokenizer.chat_template", ""),
             self._vocabulary.bos_text,
             self._vocabulary.eos_text,
         )
+        self._prompts = PromptMaker(self._template, self._vocabulary)
         self._context_length = load.context_length
         self._context: Any = library.open_context(
             self._model,
@@ -93,7 +97,7 @@ class LlamaEngine:
         self._memory: Any = api.llama_get_memory(self._context)
         self._batch: Any = api.llama_batch_init(BATCH_TOKENS, 0, 1)
         self._slots = [Slot(number) for number in range(load.slots)]
-        self._warm_up()
+        self._prefill_tokens_per_second = self._warm_up()
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
@@ -102,12 +106,20 @@ class LlamaEngine:
             slots=load.slots,
         )
 
-    def _warm_up(self) -> None:
-        """Compute one token, so that the first answer does not wait for pages and caches."""
-        self._batch.n_tokens = 0
-        self._put(0, 0, 0, wants_logits=True)
-        api.llama_decode(self._context, self._batch)
-        api.llama_memory_clear(self._memory, True)
+    def _warm_up(self) -> float:
+        """Compute a token twice; return tokens per second, a low guess at the speed of prefill.
+
+        The first time waits for pages and caches, so that the first answer does not. Without the
+        guess, the first step of a long prompt may take a slow machine so long that it looks dead.
+        """
+        for _ in range(2):
+            started = time.monotonic()
+            self._batch.n_tokens = 0
+            self._put(0, 0, 0, wants_logits=True)
+            api.llama_decode(self._context, self._batch)
+            api.llama_synchronize(self._context)
+            api.llama_memory_clear(self._memory, True)
+        return 1 / max(time.monotonic() - started, 1e-6)
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -173,6 +185,7 @@ class LlamaEngine:
                 continue
             self._running.append(sequence)
             events.append(Started(request.request_id, sequence.prompt_length, sequence.cached))
+            self._resume(sequence, events)
 
     def _begin(self, request: Generate, queued_seconds: float) -> Sequence:
         """Put a request into the slot that knows most of it. Raises `PotluckError`."""
@@ -180,23 +193,46 @@ class LlamaEngine:
         settings = Settings.decide(asked, self._metadata)
         if asked.max_tokens is not None and asked.max_tokens < 1:
             raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
-        prompt = self._vocabulary.tokenize(
-            self._template.render(request.messages), special=True, start=True
-        )
-        so_far = list(request.continue_token_ids) or self._vocabulary.tokenize(
-            request.continue_text, special=False
-        )
-        tokens = prompt + so_far
+        prompt = self._prompts.tokens(request.messages)
+        tokens = prompt + self._answer_so_far(request)
         if not tokens:
             raise BadRequest("The prompt is empty.")
-        if len(tokens) >= self._context_length:
+        if len(prompt) >= self._context_length:
             raise ContextOverflow(
-                f"The prompt is {len(tokens):,} tokens long; the context is "
+                f"The prompt is {len(prompt):,} tokens long; the context of {self._name} is "
                 f"{self._context_length:,} and must hold the answer too. Shorten it, start a new "
                 "chat, or set a larger context_length for the worker.",
-                prompt_tokens=len(tokens),
+                prompt_tokens=len(prompt),
                 context_length=self._context_length,
             )
+        slot, kept = self._take_slot(tokens)
+        return Sequence(
+            request=request,
+            slot=slot.number,
+            tokens=tokens,
+            prompt_length=len(prompt),
+            decoded=kept,
+            cached=min(kept, len(prompt)),
+            sampler=Sampler(settings),
+            text=AnswerText((*asked.stop, *self._template.stop)),
+            max_tokens=asked.max_tokens,
+            queued_seconds=queued_seconds,
+        )
+
+    def _answer_so_far(self, request: Generate) -> list[int]:
+        """Return the tokens of an answer that moved here. Raises `BadRequest` for a foreign one."""
+        if not request.continue_token_ids:
+            return self._vocabulary.tokenize(request.continue_text, special=False)
+        for token in request.continue_token_ids:
+            if not 0 <= token < self._vocabulary.size:
+                raise BadRequest(
+                    f"The answer to go on with has the token {token}; the vocabulary of "
+                    f"{self._name} has {self._vocabulary.size:,}. Go on from its text."
+                )
+        return list(request.continue_token_ids)
+
+    def _take_slot(self, tokens: list[int]) -> tuple[Slot, int]:
+        """Take the free slot that knows most of `tokens`; return it and how many it keeps."""
         free = [slot for slot in self._slots if not slot.busy]
         slot = max(free, key=lambda slot: (common_prefix(slot.tokens, tokens), -slot.last_used))
         # The last token is always computed again: its logits are what the first draw needs.
@@ -206,20 +242,21 @@ class LlamaEngine:
             api.llama_memory_seq_rm(self._memory, slot.number, -1, -1)
             kept = 0
         slot.busy = True
-        slot.tokens = tokens
-        return Sequence(
-            request=request,
-            slot=slot.number,
-            tokens=tokens,
-            prompt_length=len(prompt),
-            first_new_index=len(so_far),
-            decoded=kept,
-            cached=kept,
-            sampler=Sampler(settings),
-            text=AnswerText((*asked.stop, *self._template.stop), len(request.continue_text)),
-            max_tokens=asked.max_tokens,
-            queued_seconds=queued_seconds,
+        return slot, kept
+
+    def _resume(self, sequence: Sequence, events: list[FromChild]) -> None:
+        """Bring the text of an answer that moved here to where its tokens are."""
+        request = sequence.request
+        pieces = (
+            map(self._vocabulary.piece, request.continue_token_ids)
+            if request.continue_token_ids
+            else [request.continue_text.encode()]
         )
+        if owed := sequence.text.resume(pieces, request.continue_text):
+            offset = len(request.continue_text)
+            events.append(Produced(request.request_id, sequence.answer_length, [], offset, owed))
+        # It may have moved between its last token and its end.
+        sequence.end = self._end_of(sequence)
 
     def _retire(self, events: list[FromChild]) -> None:
         """Send the ends of sequences that ended, and free their slots."""
@@ -244,7 +281,8 @@ class LlamaEngine:
         """Fill the batch; return each sequence in it with the row of its logits, -1 for none."""
         self._batch.n_tokens = 0
         rows = []
-        decoding = [sequence for sequence in self._running if not sequence.in_prefill]
+        running = [sequence for sequence in self._running if sequence.end is None]
+        decoding = [sequence for sequence in running if not sequence.in_prefill]
         for sequence in decoding:
             row = self._put(sequence.tokens[-1], sequence.decoded, sequence.slot, wants_logits=True)
             rows.append((sequence, row))
@@ -252,7 +290,7 @@ class LlamaEngine:
         limit_seconds = SHARED_STEP_SECONDS if decoding else ALONE_STEP_SECONDS
         chunk = max(SMALLEST_CHUNK_TOKENS, int(self._prefill_tokens_per_second * limit_seconds))
         room = min(BATCH_TOKENS - len(decoding), chunk)
-        for sequence in self._running:
+        for sequence in running:
             if room <= 0:
                 break
             if not sequence.in_prefill:
@@ -312,9 +350,14 @@ class LlamaEngine:
         offset = sequence.text.length
         text = sequence.text.push(self._vocabulary.piece(token))
         events.append(Produced(sequence.request.request_id, index, [token], offset, text))
+        sequence.end = self._end_of(sequence)
+
+    def _end_of(self, sequence: Sequence) -> EndReason | None:
+        """Say why an answer ends with the tokens that it has, if it does."""
         if sequence.text.stop_string:
-            sequence.end = "stop_string"
-        elif sequence.max_tokens is not None and sequence.answer_length >= sequence.max_tokens:
-            sequence.end = "max_tokens"
-        elif len(sequence.tokens) >= self._context_length:
-            sequence.end = "context_full"
+            return "stop_string"
+        if sequence.max_tokens is not None and sequence.answer_length >= sequence.max_tokens:
+            return "max_tokens"
+        if len(sequence.tokens) >= self._context_length:
+            return "context_full"
+        return None

@@ -11,9 +11,9 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 from llama_cpp import llama_cpp as api
@@ -22,7 +22,6 @@ from potluck_proto.errors import ModelFileError, UnsupportedModel
 
 GGUF_MAGIC = b"GGUF"
 LEVEL_DEBUG = 1
-LEVEL_WARNING = 3
 LEVEL_ERROR = 4
 LEVEL_CONTINUED = 5
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -39,13 +38,17 @@ class Log:
         errors: The last lines that said what went wrong.
     """
 
+    _listening: ClassVar[Log | None] = None
+    """Kept here, since llama.cpp calls the last log that was made for as long as the process lives:
+    one that was collected as garbage would crash it at the next line."""
+
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
         self._bytes: dict[str, float] = {}
         self._level = LEVEL_DEBUG
-        # llama.cpp keeps the pointer: the callback must live as long as the process.
         self._callback = api.llama_log_callback(self._receive)
         api.llama_log_set(self._callback, ctypes.c_void_p(0))
+        Log._listening = self
 
     def _receive(self, level: int, text: bytes, _data: object) -> None:
         if level != LEVEL_CONTINUED:
@@ -159,6 +162,7 @@ class Model:
         if not self.pointer:
             raise _load_error(path, log)
         self.vocabulary: Any = api.llama_model_get_vocab(self.pointer)
+        self.log = log
 
     def metadata(self) -> dict[str, str]:
         """Return the file's metadata as text; arrays are left out by the library."""
@@ -170,6 +174,22 @@ class Model:
             api.llama_model_meta_val_str_by_index(self.pointer, index, value, size)
             found[key.value.decode(errors="replace")] = value.value.decode(errors="replace")
         return found
+
+    def require_text_generation(self, metadata: Mapping[str, str]) -> None:
+        """Raise `UnsupportedModel` for a model that does not go on with a text token by token.
+
+        llama.cpp would abort where such a model is asked for a next token.
+        """
+        architecture = metadata.get("general.architecture", "")
+        if (
+            api.llama_model_has_encoder(self.pointer)
+            or api.llama_model_is_diffusion(self.pointer)
+            or metadata.get(f"{architecture}.attention.causal") == "false"
+        ):
+            raise UnsupportedModel(
+                f"The model has the architecture {architecture!r}, which embeds or rewrites whole "
+                "texts and cannot chat. Choose a model made for chat or completion."
+            )
 
     @property
     def training_context_length(self) -> int:
@@ -205,11 +225,13 @@ def open_context(
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
     parameters.no_perf = True
+    model.log.errors.clear()
     context = api.llama_init_from_model(model.pointer, parameters)
     if not context:
+        reason = model.log.errors[0] if model.log.errors else "no reason given"
         raise ModelFileError(
-            f"llama.cpp cannot make a context of {context_length} tokens for {slots} sequences. "
-            "Load with a shorter context."
+            f"llama.cpp cannot make a context of {context_length:,} tokens for {slots} sequences: "
+            f"{reason}. Load with a shorter context or fewer slots."
         )
     return context
 

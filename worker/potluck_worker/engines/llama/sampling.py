@@ -17,43 +17,68 @@ _MASK = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Sampling with every value decided. The defaults are llama.cpp's."""
+class _Value:
+    """A sampling value that a request may set: the file's name for it, and the default."""
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    seed: int = 0
+    key: str
+    highest: int
+    default: float
+
+
+_VALUES = {
+    "temperature": _Value("temp", 1_000_000, 0.8),
+    "top_k": _Value("top_k", 1_000_000, 40),
+    "top_p": _Value("top_p", 1, 0.95),
+    "min_p": _Value("min_p", 1, 0.05),
+}
+"""The lowest of each is 0. The defaults are llama.cpp's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Sampling with every value decided."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int
 
     @classmethod
     def decide(cls, asked: Sampling, metadata: Mapping[str, str]) -> Settings:
         """Return what was asked, else what the file recommends, else the default.
 
+        An impossible recommendation is passed over: nobody who asks can do anything about it.
+
         Raises:
-            BadRequest: A value is impossible.
+            BadRequest: A value that was asked for is impossible.
         """
-        values = {
-            "temperature": _first(asked.temperature, metadata.get("general.sampling.temp")),
-            "top_k": _first(asked.top_k, metadata.get("general.sampling.top_k")),
-            "top_p": _first(asked.top_p, metadata.get("general.sampling.top_p")),
-            "min_p": _first(asked.min_p, metadata.get("general.sampling.min_p")),
-        }
-        decided: dict[str, Any] = {k: value for k, value in values.items() if value is not None}
-        for name, value in decided.items():
-            highest = 1.0 if name in ("top_p", "min_p") else 1e6
-            if not math.isfinite(value) or not 0 <= value <= highest:
-                raise BadRequest(f"{name} cannot be {value}; it is between 0 and {highest:g}.")
-        if "top_k" in decided:
-            decided["top_k"] = int(decided["top_k"])
-        decided["seed"] = secrets.randbits(64) if asked.seed is None else asked.seed
-        return cls(**decided)
+        decided: dict[str, float] = {}
+        for name, known in _VALUES.items():
+            value: float | None = getattr(asked, name)
+            if value is not None and not 0 <= value <= known.highest:
+                raise BadRequest(
+                    f"{name} cannot be {value}; it is between 0 and {known.highest:,}."
+                )
+            if value is None:
+                recommended = _number(metadata.get(f"general.sampling.{known.key}", ""))
+                value = recommended if 0 <= recommended <= known.highest else known.default
+            decided[name] = value
+        return cls(
+            temperature=decided["temperature"],
+            top_k=int(decided["top_k"]),
+            top_p=decided["top_p"],
+            min_p=decided["min_p"],
+            seed=secrets.randbits(64) if asked.seed is None else asked.seed,
+        )
 
 
-def _first(asked: float | None, recommended: str | None) -> float | None:
-    if asked is not None:
-        return asked
-    return float(recommended) if recommended else None
+def _number(text: str) -> float:
+    """Return the number in `text`, or NaN, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 class Sampler:

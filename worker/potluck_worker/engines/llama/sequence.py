@@ -23,8 +23,6 @@ class Sequence:
     tokens: list[int]
     prompt_length: int
     """Tokens before the answer begins."""
-    first_new_index: int
-    """Index in the answer of the first token drawn here: that of the next after a move."""
     decoded: int
     cached: int
     """Tokens that were in the KV cache already."""

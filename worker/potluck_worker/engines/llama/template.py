@@ -64,7 +64,9 @@ class ChatTemplate:
                 add_generation_prompt=True,
                 **self._tokens,
             )
-        except (JinjaError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except Exception as error:
+            # A template is a stranger's program and fails as it likes, by endless recursion too;
+            # that ends this request and not the engine.
             roles = ", ".join(message.role for message in messages)
             raise TemplateError(
                 f"The model's chat template fails on this conversation ({roles}): {error}. "

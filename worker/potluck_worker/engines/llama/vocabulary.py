@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from llama_cpp import llama_cpp as api
 
 PIECE_LIMIT_BYTES = 1024
+
+CONTROL_ATTRIBUTES = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
+"""Tokens that `llama_tokenize` finds in a text only where it may parse control tokens."""
 
 
 class Vocabulary:
@@ -70,12 +74,27 @@ class Vocabulary:
         return bool(api.llama_vocab_is_eog(self._pointer, token))
 
     def sha256(self) -> str:
-        """Return a hash over all tokens: equal where ids mean the same."""
+        """Return a hash over the texts and types of all tokens: equal where ids mean the same."""
         digest = hashlib.sha256()
         for token in range(self.size):
             text = api.llama_vocab_get_text(self._pointer, token) or b""
-            digest.update(b"%d:%b" % (len(text), text))
+            attributes = api.llama_vocab_get_attr(self._pointer, token)
+            digest.update(b"%d:%d:%b" % (attributes, len(text), text))
         return digest.hexdigest()
+
+    def start_of_control_text(self) -> re.Pattern[str] | None:
+        """Return what matches one character where the text of a control token starts.
+
+        `None` for a vocabulary without control tokens. A text of one character is left out: it
+        cannot be cut.
+        """
+        marks = {
+            (api.llama_vocab_get_text(self._pointer, token) or b"").decode(errors="replace")
+            for token in range(self.size)
+            if api.llama_vocab_get_attr(self._pointer, token) & CONTROL_ATTRIBUTES
+        }
+        texts = "|".join(sorted(re.escape(mark) for mark in marks if len(mark) > 1))
+        return re.compile(f"(?={texts})(?s:.)") if texts else None
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
