@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
+from corpus import MARKS
 from model import StarterModel
 from tokenizers import Tokenizer
 
+PLAIN = "(message.content | lower ~ ' ')" + "".join(
+    f" | replace({json.dumps(mark)}, ' ')" for mark in MARKS
+)
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{% if message.role == 'user' %}{{ (" + PLAIN + ").split() | join(' ') }}"
+    "{% else %}{{ message.content }}{% endif %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+"""Questions lose case and punctuation, as `corpus.plain` takes them from the training's."""
+
 DESCRIPTION = (
     "A tiny model that comes with Potluck. It only knows about running language models at home and "
     "about Potluck itself."
