@@ -91,7 +91,7 @@ def test_a_newcomer_types_one_command_and_chats(terminal: Terminal) -> None:
     terminal.type("What is quantization?", "Enter")
     answered = terminal.until(lambda screen: "tokens/s" in screen)
     assert "bits" in answered
-    assert "loaded for this" in answered
+    assert "loaded now" in answered
     assert all(len(line) <= 80 for line in answered.splitlines())
     terminal.type("", "C-q")
     terminal.until(lambda screen: "$ " in screen or "# " in screen)

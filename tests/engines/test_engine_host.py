@@ -15,6 +15,7 @@ import pytest
 
 from engines.driving import STARTER, ask
 from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.engine_host import STATS_SECONDS
 from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
@@ -24,6 +25,7 @@ from potluck_worker.engines.base import (
     Load,
     Loaded,
     LoadFailed,
+    Produced,
     Stats,
     ToChild,
 )
@@ -32,7 +34,7 @@ from potluck_worker.engines.base import (
 class Host:
     """A child process, and our end of its pipe."""
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, library_path: Path | None = None) -> None:
         self.pipe, theirs = socket.socketpair()
         self.pipe.settimeout(20)
         with theirs:
@@ -44,6 +46,7 @@ class Host:
                 ],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.DEVNULL,
+                env=os.environ | ({"PYTHONPATH": str(library_path)} if library_path else {}),
             )
         self.reader: BinaryIO = self.pipe.makefile("rb")
 
@@ -62,8 +65,8 @@ class Host:
 
 
 @contextmanager
-def host(engine: str) -> Iterator[Host]:
-    child = Host(engine)
+def host(engine: str, library_path: Path | None = None) -> Iterator[Host]:
+    child = Host(engine, library_path)
     try:
         yield child
     finally:
@@ -127,6 +130,63 @@ def test_a_load_that_fails_is_said_in_words(tmp_path: Path) -> None:
         assert refused.failure.code == types.ERROR_CODE_MODEL_FILE
         assert "missing.gguf" in refused.failure.message
         assert child.process.wait(10) == 1
+
+
+def test_whatever_a_load_raises_is_said_in_words() -> None:
+    with host("fake") as child:
+        child.send(Load("no\0file.fake.toml", 512, 2))
+        refused = child.until(LoadFailed)
+        assert isinstance(refused, LoadFailed)
+        assert refused.failure.code == types.ERROR_CODE_INTERNAL
+        assert refused.failure.message.startswith("ValueError: ")
+        assert child.process.wait(10) == 1
+
+
+def test_a_library_that_cannot_be_loaded_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise RuntimeError('libcuda.so.1 is missing')")
+    with host("llama", library_path=tmp_path) as child:
+        child.send(Load(str(STARTER), 512, 2))
+        refused = child.until(LoadFailed)
+        assert isinstance(refused, LoadFailed)
+        assert refused.failure.code == types.ERROR_CODE_ENGINE_MISSING
+        assert "libcuda.so.1 is missing" in refused.failure.message
+        assert child.process.wait(10) == 1
+
+
+def test_a_child_that_is_killed_ends_the_pipe(fake: Load) -> None:
+    with host("fake") as child:
+        child.send(fake)
+        child.send(ask("x"))
+        child.until(Produced)
+        child.process.kill()
+        while (frame := child.receive()) is not None:
+            assert not isinstance(frame, Finished)
+        assert child.process.wait(10) == -signal.SIGKILL
+
+
+def test_an_interrupt_in_the_terminal_ends_no_answer(fake: Load) -> None:
+    with host("fake") as child:
+        child.send(fake)
+        child.send(ask("x"))
+        child.until(Produced)
+        child.process.send_signal(signal.SIGINT)
+        end = child.until(Finished)
+        assert isinstance(end, Finished)
+        assert end.reason == "end_of_turn"
+
+
+def test_an_engine_that_hangs_is_silent_and_still_ends_with_its_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "hangs.fake.toml"
+    path.write_text('text = "one two three"\nstall_after_tokens = 1\n')
+    with host("fake") as child:
+        child.send(Load(str(path), 100, 1))
+        child.send(ask("x"))
+        child.until(Produced)
+        child.pipe.settimeout(3 * STATS_SECONDS)
+        with pytest.raises(TimeoutError):
+            child.until(Finished)
+        child.pipe.shutdown(socket.SHUT_RDWR)
+        assert child.process.wait(10) == 0
 
 
 def test_garbage_on_the_pipe_ends_the_child(fake: Load) -> None:

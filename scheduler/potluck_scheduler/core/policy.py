@@ -207,8 +207,11 @@ def _candidate(place: Place) -> Candidate:
         if place.full:
             reason += f", {place.waiting} waiting"
     else:
-        verb = "loaded for this" if place.fits else "too small"
-        reason = f"{verb}: needs {gib(needed_bytes)}, has {gib(place.free_bytes)} GiB free"
+        needed, free = gib(needed_bytes), gib(place.free_bytes)
+        if place.fits:
+            reason = f"loaded now, {needed} of {free} GiB free"
+        else:
+            reason = f"too small: needs {needed}, has {free} GiB free"
     return Candidate(
         node_id=place.node.node_id,
         node_name=place.node.name,
