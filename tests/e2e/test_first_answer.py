@@ -43,14 +43,6 @@ def test_ask_prints_all_of_it_as_json(machine: Machine) -> None:
     assert answer["completion_tokens"] > 0
 
 
-def test_a_seed_gives_the_same_answer_again(machine: Machine) -> None:
-    first, second, other = (
-        machine.potluck("ask", "-t", "1.5", "--seed", seed, "Tell me about GPUs").stdout
-        for seed in ("7", "7", "8")
-    )
-    assert first == second != other
-
-
 def test_nodes_models_and_status_say_what_there_is(machine: Machine) -> None:
     assert "does not run" in machine.potluck("status").stdout
     nodes = json.loads(machine.potluck("nodes", "--json").stdout)["nodes"]

@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,37 +63,35 @@ class Daemon:
         return home.logs / f"{self.name}.start.log"
 
 
-async def ensure_running(
-    home: Home,
-    *,
-    worker: Sequence[str] | None = (),
-    scheduler: Sequence[str] | None = (),
-    idle_exit_seconds: int = IDLE_EXIT_SECONDS,
-) -> PoolClient:
-    """Return a client of the local scheduler, starting what does not run.
-
-    Args:
-        home: The home whose daemons are meant.
-        worker: Arguments for a worker that must be started; `None` starts none.
-        scheduler: Likewise for a scheduler; `None` expects a running one.
-        idle_exit_seconds: For the daemons that are started; 0 means never.
+async def ensure_running(home: Home) -> PoolClient:
+    """Return a client of the local scheduler, starting what does not run on this machine.
 
     Raises:
         PotluckError: A daemon did not start; the message is what it said.
     """
     home.prepare()
-    idle = ("--idle-exit", str(idle_exit_seconds))
-    if worker is not None and running_instance(home, "worker") is None:
-        await start(Daemon("worker", (*idle, *worker)), home)
+    idle = ("--idle-exit", str(IDLE_EXIT_SECONDS))
+    for name in ("worker", "scheduler"):
+        if running_instance(home, name) is None:
+            await start(Daemon(name, idle), home)
     client = PoolClient(network.unix_address(home.scheduler_socket))
     try:
-        if scheduler is not None and running_instance(home, "scheduler") is None:
-            await start(Daemon("scheduler", (*idle, *scheduler)), home)
         await _until_it_answers(client)
     except BaseException:
         await client.close()
         raise
     return client
+
+
+@asynccontextmanager
+async def running_pool(home: Home) -> AsyncIterator[PoolClient]:
+    """Yield a client of the local pool, started where it does not run, once a worker is ready."""
+    client = await ensure_running(home)
+    try:
+        await until_a_node_is_ready(client)
+        yield client
+    finally:
+        await client.close()
 
 
 async def start(daemon: Daemon, home: Home) -> list[str]:

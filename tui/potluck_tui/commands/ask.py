@@ -18,7 +18,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
-from potluck_tui.launch import ensure_running, until_a_node_is_ready
+from potluck_tui.launch import running_pool
 
 STARTER_MODEL = "potluck-starter"
 INTRODUCTION = "Why should I run a language model at home?"
@@ -33,17 +33,13 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
         system_prompt=options.system,
         sampling=_sampling(options),
     )
-    client = await ensure_running(home)
-    try:
-        await until_a_node_is_ready(client)
+    async with running_pool(home) as client:
         if options.json:
             answer = await _stream(client, request, lambda _: None)
             print(json.dumps(answer.to_json()))
         else:
             answer = await _stream(client, request, _writer())
             _print_origin(answer, sys.stderr)
-    finally:
-        await client.close()
     return answer.exit_code()
 
 
@@ -51,13 +47,9 @@ async def introduce(home: Home) -> int:
     """Walk the whole path without a terminal: one question to the starter model, to stdout."""
     print("No terminal here, so this is one question to the starter model; `potluck ask` asks any.")
     print(f"\n> {INTRODUCTION}\n", flush=True)
-    client = await ensure_running(home)
-    try:
-        await until_a_node_is_ready(client)
-        request = pb.SubmitRequest(request_id=new_id(), content=INTRODUCTION, model=STARTER_MODEL)
+    request = pb.SubmitRequest(request_id=new_id(), content=INTRODUCTION, model=STARTER_MODEL)
+    async with running_pool(home) as client:
         answer = await _stream(client, request, _writer())
-    finally:
-        await client.close()
     _print_origin(answer, sys.stdout)
     return answer.exit_code()
 

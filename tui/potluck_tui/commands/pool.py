@@ -11,19 +11,15 @@ from google.protobuf.json_format import MessageToDict
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
-from potluck_tui.launch import ensure_running, until_a_node_is_ready
+from potluck_tui.launch import running_pool
 
 GIB = 2**30
 
 
 async def nodes(options: argparse.Namespace, home: Home) -> int:
     """List the machines of the pool."""
-    client = await ensure_running(home)
-    try:
-        await until_a_node_is_ready(client)
+    async with running_pool(home) as client:
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
-    finally:
-        await client.close()
     if options.json:
         _print_json(response)
         return 0
@@ -38,12 +34,8 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
 
 async def models(options: argparse.Namespace, home: Home) -> int:
     """List the models of the pool."""
-    client = await ensure_running(home)
-    try:
-        await until_a_node_is_ready(client)
+    async with running_pool(home) as client:
         response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
-    finally:
-        await client.close()
     if options.json:
         _print_json(response)
         return 0
