@@ -47,7 +47,7 @@ class Reply:
     pieces: Sequence[str]
     seconds_between: float = 0.0
     end: types_pb2.End = field(default_factory=lambda: COMPLETE)
-    reason: str = "studio: warm, 1 of 4 slots busy"
+    reason: str = "studio: in memory, 1 of 4 slots busy"
 
 
 class FakeAnswer:
@@ -185,7 +185,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             _, stored = self._add_turn(chat, question)
             stored.content = answer
             stored.model = "llama-3.1-8b-instruct:Q4_K_M"
-            stored.explanation.summary = "studio: warm, 1 of 4 slots busy"
+            stored.explanation.summary = "studio: in memory, 1 of 4 slots busy"
             stored.end.CopyFrom(COMPLETE)
         return chat
 

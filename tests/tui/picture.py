@@ -14,7 +14,7 @@ from tui.stage import make_stage, staged, type_text, until
 PICTURE = Path(__file__).parents[2] / "docs" / "screenshot.svg"
 SIZE = (100, 30)
 QUESTION = "Which models fit into the 16 GB of the studio?"
-REASON = "studio: warm, 1 of 4 slots busy"
+REASON = "studio: in memory, 1 of 4 slots busy"
 OTHERS = (
     "Backups with restic",
     "Names for a cat",

@@ -19,7 +19,7 @@ async def test_a_question_is_answered_with_its_reason(app: StagedApp) -> None:
         await until(pilot, lambda: app.shows("tokens/s"))
         assert app.shows("> why?")
         assert app.shows("Because of Rayleigh scattering.")
-        assert app.shows("studio: warm, 1 of 4 slots busy")
+        assert app.shows("studio: in memory, 1 of 4 slots busy")
         assert app.prompt.text == ""
     assert app.scheduler.submitted[0].content == "why?"
 
