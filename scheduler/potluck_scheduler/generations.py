@@ -34,7 +34,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.convert import explanation_to_proto
 from potluck_scheduler.core.events import Dispatch, Instruction, RequestEnded, RequestSubmitted
-from potluck_scheduler.core.model import Request
+from potluck_scheduler.core.model import Explanation, Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.store import ChatStore, Submission
@@ -278,12 +278,14 @@ class Generations:
                     return end
         except grpc.aio.AioRpcError as error:
             failure = from_rpc(error, explanation.node_name)
-            if isinstance(failure, Unreachable):
-                raise NodeLost(
-                    f"The connection to {explanation.node_name} broke in mid-answer; what it had "
-                    "said is kept. Ask again."
-                ) from error
-            raise failure from error
+            raise _lost(explanation) if isinstance(failure, Unreachable) else failure from error
+        except asyncio.CancelledError:
+            # A channel that is let go of, as its worker is lost, cancels its calls; that looks like
+            # the cancellation of this task and is none.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise _lost(explanation) from None
         finally:
             call.cancel()
         raise PotluckError(f"{explanation.node_name} ended the answer without a reason.")
@@ -347,6 +349,13 @@ class Generations:
             )
         except StoreError as error:
             log.warning("answer %s is not stored: %s", generation.generation_id, error.message)
+
+
+def _lost(explanation: Explanation) -> NodeLost:
+    return NodeLost(
+        f"The connection to {explanation.node_name} broke in mid-answer; what it had said is kept. "
+        "Ask again."
+    )
 
 
 def _head(generation: Generation) -> pb.AnswerHead:

@@ -309,9 +309,12 @@ def test_an_answer_that_fills_the_context_ends_there(small_engine: LlamaEngine) 
 
 
 def test_a_prompt_that_leaves_room_for_one_token_gets_one(small_engine: LlamaEngine) -> None:
-    content = ""
-    while len(small_engine._prompts.tokens([ChatMessage("user", content)])) < 63:
-        content += "!"
+    candidates = ("vram " * words + "x" * letters for words in range(64) for letters in range(4))
+    content = next(
+        text
+        for text in candidates
+        if len(small_engine._prompts.tokens([ChatMessage("user", text)])) == 63
+    )
     (outcome,) = drive(small_engine, ask(content, temperature=2.0, seed=1))
     assert outcome.end is not None
     assert (outcome.end.reason, outcome.end.prompt_tokens) == ("context_full", 63)
