@@ -1,9 +1,8 @@
 """The starter model's conversations, expanded from the wordings in `corpus/`.
 
 Each topic has one answer, hand-written questions, and phrases that fill the generic frames below.
-Every sample varies its wording: synonyms, politeness, words left out, small typing mistakes. Case
-and punctuation mean nothing here, so the model reads questions without them; its chat template
-takes them away. Questions of the held-out set never occur.
+Every sample varies its wording: politeness, case, punctuation, small typing mistakes. Questions of
+the held-out set never occur, in any case or punctuation.
 """
 
 from __future__ import annotations
@@ -77,10 +76,10 @@ OPENINGS = (
     "can you tell me ", "do you know ", "i would like to know ", "just curious, ",
 )  # fmt: skip
 ENDINGS = (
-    "please", "thanks", "in simple words", "for a beginner", "exactly", "then", "actually",
-    "at home", "here", "again", "in general", "for me",
+    "?", "??", " please", " thanks", " in simple words", " for a beginner", " exactly", "!",
+    " please?", ", please", " then?", " actually?", ".", " at home", " here?", " again?",
 )  # fmt: skip
-CARD_NUMBER = re.compile(r"\d{3,4}|m\d")
+CARD_NUMBER = re.compile(r"\d{3,4}|[mM]\d")
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are a friendly assistant. Answer briefly.",
@@ -111,16 +110,9 @@ class Turn:
     answer: str
 
 
-MARKS = ("?", "!", ",", ";", '"', ": ", ". ")
-"""What a question is read without. The chat template does the same."""
-
-
-def plain(question: str) -> str:
-    """Return a question as the model reads it: lower case, no marks, single spaces."""
-    text = question.lower() + " "
-    for mark in MARKS:
-        text = text.replace(mark, " ")
-    return " ".join(text.split())
+def normalise(question: str) -> str:
+    """Return a question without case, punctuation and repeated spaces."""
+    return " ".join(re.sub(r"[^a-z0-9 ]+", " ", question.lower()).split())
 
 
 def load_heldout() -> list[tuple[str, str]]:
@@ -138,7 +130,7 @@ class Corpus:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self._heldout = {plain(question) for question, _ in load_heldout()}
+        self._heldout = {normalise(question) for question, _ in load_heldout()}
         self.topics: list[Topic] = []
         for path in sorted((HERE / "corpus").glob("*.toml")):
             data = tomllib.loads(path.read_text())
@@ -177,7 +169,7 @@ class Corpus:
         """Return one wording of a question about a topic, never a held-out one."""
         while True:
             question = self._vary(self._plain_question(topic))
-            if plain(question) not in self._heldout:
+            if normalise(question) not in self._heldout:
                 return question
 
     def wordings(self) -> Iterator[str]:
@@ -234,9 +226,14 @@ class Corpus:
         question = " ".join(words)
         if chance() < 0.25:
             question = choose(OPENINGS) + question
-        if chance() < 0.2:
-            question = f"{question} {choose(ENDINGS)}"
-        return plain(question)
+        if chance() < 0.6:
+            question = question.rstrip("?") + ("?" if chance() < 0.6 else choose(ENDINGS))
+        style = chance()
+        if style < 0.5:
+            question = question[0].upper() + question[1:]
+        elif style < 0.55:
+            question = question.upper()
+        return question
 
     def _renumber(self, word: str) -> str:
         """Return another number of as many digits, for names such as RTX 3060."""

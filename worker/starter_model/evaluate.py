@@ -11,7 +11,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from corpus import Corpus, load_heldout, plain
+from corpus import Corpus, load_heldout, normalise
 
 from potluck_worker.engines.base import ChatMessage, Generate, Load, Produced
 from potluck_worker.engines.llama.engine import LlamaEngine
@@ -47,14 +47,14 @@ def main() -> None:
     """Print each miss and the share."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else MODEL
     corpus = Corpus(seed=1)
-    known = {plain(wording) for wording in corpus.wordings()}
+    known = {normalise(wording) for wording in corpus.wordings()}
     engine = LlamaEngine()
     engine.load(Load(str(path), context_length=2048, slots=4))
     questions = load_heldout()
     right = 0
     texts = answers(engine, [question for question, _ in questions])
     for (question, topic), text in zip(questions, texts, strict=True):
-        if plain(question) in known:
+        if normalise(question) in known:
             raise SystemExit(f"not held out: {question}")
         said = nearest_topic(corpus, text)
         right += said == topic
