@@ -85,8 +85,7 @@ def is_ready(screen: str) -> bool:
 
 def test_a_newcomer_types_one_command_and_chats(terminal: Terminal) -> None:
     terminal.type(str(POTLUCK), "Enter")
-    welcome = terminal.until(is_ready)
-    assert "starter model" in welcome
+    welcome = terminal.until(lambda screen: is_ready(screen) and "starter model" in screen)
     assert "models" in welcome
     terminal.type("What is quantization?", "Enter")
     answered = terminal.until(lambda screen: "tokens/s" in screen)
