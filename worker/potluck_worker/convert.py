@@ -49,6 +49,8 @@ def generate_frame(request: pb.GenerateRequest, request_id: str) -> Generate:
         sampling=_sampling(request.sampling),
         continue_token_ids=list(request.continuation.token_ids),
         continue_text=request.continuation.text,
+        tools=request.tools_json,
+        thinking=request.thinking if request.HasField("thinking") else None,
     )
 
 
@@ -56,7 +58,9 @@ def _message(message: types.Message) -> ChatMessage:
     role = ROLES.get(message.role)
     if role is None:
         raise BadRequest(f"A message has no role that is known ({message.role}).")
-    return ChatMessage(role, message.content)
+    return ChatMessage(
+        role, message.content, message.reasoning, message.tool_calls_json, message.tool_call_id
+    )
 
 
 def _sampling(sampling: types.Sampling) -> Sampling:

@@ -284,4 +284,5 @@ def _joined(first: Produced, second: Produced) -> Produced:
         [*first.token_ids, *second.token_ids],
         first.text_offset,
         first.text + second.text,
+        [*first.logprobs, *second.logprobs],
     )

@@ -321,17 +321,31 @@ class Message(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_JSON_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     content: _builtins.str
+    reasoning: _builtins.str
+    """What the assistant thought before it spoke."""
+    tool_calls_json: _builtins.str
+    """The calls that the assistant made: JSON, a list of objects with `id`,
+    `name` and `arguments`.
+    """
+    tool_call_id: _builtins.str
+    """Which call a message of ROLE_TOOL answers."""
     def __init__(
         self,
         *,
         role: Global___Role.ValueType = ...,
         content: _builtins.str = ...,
+        reasoning: _builtins.str = ...,
+        tool_calls_json: _builtins.str = ...,
+        tool_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "reasoning", b"reasoning", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls_json", b"tool_calls_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,7 +423,7 @@ class Sampling(_message.Message):
     json_schema: _builtins.str
     """A JSON schema, as JSON text."""
     logprobs: _builtins.int
-    """Report this many alternatives and their log probability at each position."""
+    """Report the log probability of each token, and of this many alternatives."""
     @_builtins.property
     def dry(self) -> Global___Dry: ...
     @_builtins.property
@@ -647,7 +661,9 @@ Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
 class TokenLogprobs(_message.Message):
-    """Log probabilities at one position, the likeliest first."""
+    """Log probabilities at one position: of the token that was drawn, then of the
+    likeliest, before any sampling option.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -339,10 +339,18 @@ class GenerateRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     CONTINUATION_FIELD_NUMBER: _builtins.int
+    TOOLS_JSON_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """Unique for the life of the answer, over all nodes that it visits."""
     model: _builtins.str
     quantization: _builtins.str
+    tools_json: _builtins.str
+    """Functions that the model may call: JSON, a list as chat templates take it."""
+    thinking: _builtins.bool
+    """Whether a model that can think first shall; absent leaves it to the
+    template.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]: ...
     @_builtins.property
@@ -362,12 +370,16 @@ class GenerateRequest(_message.Message):
         messages: _abc.Iterable[_types_pb2.Message] | None = ...,
         sampling: _types_pb2.Sampling | None = ...,
         continuation: Global___Continuation | None = ...,
+        tools_json: _builtins.str = ...,
+        thinking: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["continuation", b"continuation", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "continuation", b"continuation", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuation", b"continuation", "generation_id", b"generation_id", "messages", b"messages", "model", b"model", "quantization", b"quantization", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "continuation", b"continuation", "generation_id", b"generation_id", "messages", b"messages", "model", b"model", "quantization", b"quantization", "sampling", b"sampling", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
+    _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 

@@ -42,7 +42,9 @@ class Load:
     flash_attention: bool | None = None
     """`None` leaves it to the engine."""
     threads: int | None = None
-    """`None` takes the physical cores."""
+    """`None` takes the physical cores, and fewer while other programs keep them busy."""
+    lora_adapters: Sequence[str] = ()
+    """Paths of adapters, each applied whole."""
     kind: Literal["load"] = "load"
 
 
@@ -52,6 +54,40 @@ class ChatMessage:
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    reasoning: str = ""
+    """What the assistant thought before it spoke; templates know it as `reasoning_content`."""
+    tool_calls: str = ""
+    """The calls that the assistant made: JSON, a list of `{"id", "name", "arguments"}`."""
+    tool_call_id: str = ""
+    """Which call a `tool` message answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dry:
+    """The penalty on repeated sequences ("don't repeat yourself")."""
+
+    multiplier: float
+    base: float = 1.75
+    allowed_length: int = 2
+    penalty_window: int = -1
+    """Tokens that it looks back; -1 is the whole context."""
+    sequence_breakers: Sequence[str] = ("\n", ":", '"', "*")
+
+
+@dataclass(frozen=True, slots=True)
+class Xtc:
+    """Drop the top choices now and then ("exclude top choices")."""
+
+    probability: float
+    threshold: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Mirostat:
+    """Mirostat 2.0."""
+
+    tau: float = 5.0
+    eta: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +98,25 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    penalty_window: int | None = None
+    """Last tokens that the penalties look at; -1 is the whole context."""
+    dry: Dry | None = None
+    xtc: Xtc | None = None
+    mirostat: Mirostat | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     """Position `i` is drawn with a generator seeded by (seed, i)."""
     max_tokens: int | None = None
     stop: Sequence[str] = ()
+    grammar: str = ""
+    """GBNF; at most one of this and `json_schema`."""
+    json_schema: str = ""
+    logprobs: int | None = None
+    """Alternatives to report at each position, beside the token that was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +130,10 @@ class Generate:
     """The answer so far, for an answer that moved here; its indices go on from there."""
     continue_text: str = ""
     """The same as text."""
+    tools: str = ""
+    """Functions that the model may call: JSON, a list as the template takes it."""
+    thinking: bool | None = None
+    """Whether a model that can think first shall; `None` leaves it to the template."""
     kind: Literal["generate"] = "generate"
 
 
@@ -169,6 +224,18 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities at one position.
+
+    Of the model's own distribution, before any sampling option. The token that was drawn stands
+    first, then the likeliest, the likeliest of them first.
+    """
+
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Produced:
     """A piece of an answer."""
 
@@ -178,6 +245,8 @@ class Produced:
     text_offset: int
     """Where `text` starts in the answer, in code points."""
     text: str
+    logprobs: Sequence[TokenLogprobs] = ()
+    """One for each of `token_ids` where they were asked for."""
     kind: Literal["produced"] = "produced"
 
 
