@@ -26,7 +26,7 @@ check: $(DEV_READY)
 	@cd proto && ../$(BIN)/buf lint
 
 bench: $(DEV_READY)
-	@$(BIN)/python tests/bench/run.py
+	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
 
 proto: $(DEV_READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python proto/generate.py

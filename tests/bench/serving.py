@@ -26,6 +26,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 
+UNDER_WAY = 40
 HERE = Path(__file__).resolve().parent
 
 
@@ -33,9 +34,17 @@ HERE = Path(__file__).resolve().parent
 class Timeline:
     """When the tokens of one answer came."""
 
-    asked: float
+    asked: float = 0.0
     times: list[float] = field(default_factory=list)
     cached_prompt_tokens: int = 0
+    under_way: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it has `UNDER_WAY` tokens."""
+
+    def add(self, count: int) -> None:
+        """Note that tokens came."""
+        self.times += [time.perf_counter()] * count
+        if len(self.times) >= UNDER_WAY:
+            self.under_way.set()
 
     @property
     def first(self) -> float:
@@ -72,11 +81,10 @@ class Worker:
             messages=[types.Message(role=types.ROLE_USER, content=prompt)],
             sampling=types.Sampling(temperature=0, max_tokens=tokens),
         )
-        line = timeline or Timeline(0.0)
+        line = timeline or Timeline()
         line.asked = time.perf_counter()
         async for response in self._stub.Generate(request):
-            now = time.perf_counter()
-            line.times += [now] * len(response.delta.token_ids)
+            line.add(len(response.delta.token_ids))
             if response.HasField("end"):
                 line.cached_prompt_tokens = response.end.usage.cached_prompt_tokens
         assert len(line.times) == tokens, f"{len(line.times)} tokens instead of {tokens}"
@@ -101,7 +109,7 @@ class LlamaServer:
                 "return_tokens": True,
             }
         ).encode()
-        line = timeline or Timeline(0.0)
+        line = timeline or Timeline()
         line.asked = time.perf_counter()
         reader, writer = await asyncio.open_connection(self._host, self._port)
         writer.write(
@@ -110,8 +118,8 @@ class LlamaServer:
         )
         async for row in reader:
             if row.startswith(b"data: {"):
-                now, event = time.perf_counter(), json.loads(row[6:])
-                line.times += [now] * len(event["tokens"])
+                event = json.loads(row[6:])
+                line.add(len(event["tokens"]))
                 if event["stop"]:
                     line.cached_prompt_tokens = event["timings"].get("cache_n", 0)
         writer.close()
@@ -122,7 +130,7 @@ class LlamaServer:
 
 @contextlib.asynccontextmanager
 async def our_worker(
-    model: Path, folder: Path, *, context_length: int, slots: int, threads: int | None
+    model: Path, folder: Path, *, context_length: int, slots: int, threads: int | None = None
 ) -> AsyncIterator[Worker]:
     """Run a worker with one model."""
     home = Home(folder)
@@ -139,7 +147,7 @@ async def our_worker(
         [sys.executable, "-m", "potluck_worker"], settings, lambda line: line.startswith("ready")
     ):
         async with network.dial(network.unix_address(home.worker_socket)) as channel:
-            yield Worker(channel, model.stem.removesuffix("-Q8_0"))
+            yield Worker(channel, model.name.split(".")[0].removesuffix("-Q8_0"))
 
 
 @contextlib.contextmanager
