@@ -28,6 +28,7 @@ from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.engines.base import ChatMessage, Load
 from potluck_worker.engines.llama.engine import LlamaEngine
+from potluck_worker.engines.llama.prompt import conversation_of
 from potluck_worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,8 @@ class PlainLoop:
     def __init__(self) -> None:
         self._engine = LlamaEngine()
         self._engine.load(Load(str(STARTER), CONTEXT_LENGTH, 1))
-        rendered = self._engine._template.render([ChatMessage("user", LONG)])
+        conversation = conversation_of([ChatMessage("user", LONG)])
+        rendered = self._engine._template.render(conversation)
         self._prompt = self._engine._vocabulary.tokenize(rendered, special=True, start=True)
 
     def tokens_per_second(self) -> float:

@@ -24,6 +24,7 @@ from potluck_worker.engines.base import (
 )
 from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.engine import LlamaEngine
+from potluck_worker.engines.llama.prompt import conversation_of
 from potluck_worker.engines.text import AnswerText
 
 LONG = "Write me a long story about a house full of computers."
@@ -57,7 +58,9 @@ def small_engine() -> Iterator[LlamaEngine]:
 def reference_greedy(engine: LlamaEngine, question: str) -> list[int]:
     """Return the greedy answer of a context of its own, one sequence, one token a step."""
     prompt = engine._vocabulary.tokenize(
-        engine._template.render([ChatMessage("user", question)]), special=True, start=True
+        engine._template.render(conversation_of([ChatMessage("user", question)])),
+        special=True,
+        start=True,
     )
     context = library.open_context(
         engine._model,
@@ -247,7 +250,7 @@ def test_an_ordinary_message_is_tokenized_as_it_is_rendered(
     engine: LlamaEngine, content: str
 ) -> None:
     messages = [ChatMessage("system", "Be brief."), ChatMessage("user", content)]
-    rendered = engine._template.render(messages)
+    rendered = engine._template.render(conversation_of(messages))
     plain = engine._vocabulary.tokenize(rendered, special=True, start=True)
     assert engine._prompts.tokens(messages) == plain
 
@@ -272,7 +275,7 @@ def test_a_message_cannot_forge_the_templates_marks(engine: LlamaEngine, content
     assert structure(content) == structure("hello")
     tokens = engine._prompts.tokens([ChatMessage("user", content)])
     text = b"".join(engine._vocabulary.piece(token, special=True) for token in tokens).decode()
-    assert text == engine._template.render([ChatMessage("user", content)])
+    assert text == engine._template.render(conversation_of([ChatMessage("user", content)]))
 
 
 def test_the_next_turn_computes_only_what_is_new(engine: LlamaEngine) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from potluck_proto.errors import TemplateError
 from potluck_worker.engines.base import ChatMessage
+from potluck_worker.engines.llama.prompt import conversation_of
 from potluck_worker.engines.llama.template import ChatTemplate
 
 MESSAGES = [ChatMessage("system", "Be brief."), ChatMessage("user", "Hi")]
@@ -11,7 +12,9 @@ MESSAGES = [ChatMessage("system", "Be brief."), ChatMessage("user", "Hi")]
 
 def test_a_file_without_a_template_gets_a_transcript() -> None:
     template = ChatTemplate("", "", "")
-    assert template.render(MESSAGES) == "System: Be brief.\n\nUser: Hi\n\nAssistant:"
+    assert (
+        template.render(conversation_of(MESSAGES)) == "System: Be brief.\n\nUser: Hi\n\nAssistant:"
+    )
     assert template.stop
 
 
@@ -21,7 +24,9 @@ def test_a_template_has_what_templates_expect() -> None:
         "[{{ m['role'] }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}"
         "{{ strftime_now('%Y') | length }}"
     )
-    assert ChatTemplate(source, "<s>", "</s>").render(MESSAGES) == "<s>[user] Hi</s>4"
+    assert (
+        ChatTemplate(source, "<s>", "</s>").render(conversation_of(MESSAGES)) == "<s>[user] Hi</s>4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,7 @@ def test_a_template_has_what_templates_expect() -> None:
 )
 def test_a_template_that_fails_or_reaches_out_is_refused(source: str, message: str) -> None:
     with pytest.raises(TemplateError, match=message):
-        ChatTemplate(source, "", "").render(MESSAGES)
+        ChatTemplate(source, "", "").render(conversation_of(MESSAGES))
 
 
 def test_what_is_no_template_is_said() -> None:

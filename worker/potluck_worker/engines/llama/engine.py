@@ -33,7 +33,7 @@ from potluck_worker.engines.base import (
 )
 from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.prompt import PromptMaker
-from potluck_worker.engines.llama.sampling import Sampler, Settings
+from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Sequence, Slot
 from potluck_worker.engines.llama.template import ChatTemplate
 from potluck_worker.engines.llama.vocabulary import Vocabulary, common_prefix
@@ -82,8 +82,10 @@ class LlamaEngine:
             self._metadata.get("tokenizer.chat_template", ""),
             self._vocabulary.bos_text,
             self._vocabulary.eos_text,
+            tool_use=self._metadata.get("tokenizer.chat_template.tool_use", ""),
         )
         self._prompts = PromptMaker(self._template, self._vocabulary)
+        self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
         self._context_length = load.context_length
         self._context: Any = library.open_context(
             self._model,
@@ -168,6 +170,7 @@ class LlamaEngine:
 
     def close(self) -> None:
         """Free the model."""
+        self._samplers.close()
         api.llama_batch_free(self._batch)
         api.llama_free(self._context)
         self._model.close()
@@ -190,11 +193,11 @@ class LlamaEngine:
     def _begin(self, request: Generate, queued_seconds: float) -> Sequence:
         """Put a request into the slot that knows most of it. Raises `PotluckError`."""
         asked = request.sampling
-        settings = Settings.decide(asked, self._metadata)
         if asked.max_tokens is not None and asked.max_tokens < 1:
             raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
-        prompt = self._prompts.tokens(request.messages)
-        tokens = prompt + self._answer_so_far(request)
+        prompt = self._prompts.tokens(request.messages, request.tools, request.thinking)
+        answer = self._answer_so_far(request)
+        tokens = prompt + answer
         if not tokens:
             raise BadRequest("The prompt is empty.")
         if len(prompt) >= self._context_length:
@@ -205,6 +208,7 @@ class LlamaEngine:
                 prompt_tokens=len(prompt),
                 context_length=self._context_length,
             )
+        sampler = self._samplers.begin(asked, prompt, answer)
         slot, kept = self._take_slot(tokens)
         return Sequence(
             request=request,
@@ -213,7 +217,7 @@ class LlamaEngine:
             prompt_length=len(prompt),
             decoded=kept,
             cached=min(kept, len(prompt)),
-            sampler=Sampler(settings),
+            sampler=sampler,
             text=AnswerText((*asked.stop, *self._template.stop)),
             max_tokens=asked.max_tokens,
             queued_seconds=queued_seconds,
@@ -335,21 +339,27 @@ class LlamaEngine:
             self._prefill_tokens_per_second += 0.5 * (speed - self._prefill_tokens_per_second)
         for sequence, row in rows:
             if row >= 0:
-                self._draw(sequence, row, events)
+                try:
+                    self._draw(sequence, row, events)
+                except PotluckError as error:
+                    sequence.end, sequence.failure = "failed", failure_of(error)
 
     def _draw(self, sequence: Sequence, row: int, events: list[FromChild]) -> None:
         """Draw the next token of a sequence, and see whether it ends there."""
         index = sequence.answer_length
-        token = sequence.sampler.sample(self._context, row, index)
+        sampler = sequence.sampler
+        token = sampler.sample(self._context, row, index)
         if sequence.first_token is None:
             sequence.first_token = time.monotonic()
         if self._vocabulary.ends(token):
             sequence.end = "end_of_turn"
             return
+        sampler.accept(token)
         sequence.tokens.append(token)
         offset = sequence.text.length
         text = sequence.text.push(self._vocabulary.piece(token))
-        events.append(Produced(sequence.request.request_id, index, [token], offset, text))
+        request_id, logprobs = sequence.request.request_id, sampler.logprobs(token)
+        events.append(Produced(request_id, index, [token], offset, text, logprobs))
         sequence.end = self._end_of(sequence)
 
     def _end_of(self, sequence: Sequence) -> EndReason | None:
