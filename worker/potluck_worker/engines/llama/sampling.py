@@ -144,6 +144,7 @@ class Sampler:
             self._remembering.append(dry)
         self._seen: dict[int, None] = {}
         self._seen_ids: TokenIds = np.empty(0, np.int32)
+        self._cuts_tail = not settings.top_k and settings.typical_p == 1 and settings.top_p < 1
         self._narrowing = self._narrowing_samplers()
         # It always drops the top; whether it is applied is decided by a coin of our own.
         xtc = settings.xtc
@@ -160,7 +161,7 @@ class Sampler:
         samplers = [api.llama_sampler_init_top_k(settings.top_k)] if settings.top_k else []
         if settings.typical_p < 1:
             samplers.append(api.llama_sampler_init_typical(settings.typical_p, 1))
-        if settings.top_p < 1:
+        if settings.top_p < 1 and not self._cuts_tail:
             samplers.append(api.llama_sampler_init_top_p(settings.top_p, 1))
         if settings.min_p > 0:
             samplers.append(api.llama_sampler_init_min_p(settings.min_p, 1))
@@ -264,7 +265,11 @@ class Sampler:
             if 0 < settings.top_k < len(logits):
                 best_k = np.argpartition(logits, -settings.top_k)[-settings.top_k :]
                 ids, logits = ids[best_k], logits[best_k]
-            candidates.fill(*self._possible(ids, logits))
+            ids, logits = self._possible(ids, logits)
+            if self._cuts_tail:
+                self._apply_top_p(ids, logits)
+            else:
+                candidates.fill(ids, logits)
             for sampler in self._narrowing:
                 candidates.apply(sampler)
             if settings.xtc and _uniform(settings.seed, index, COIN_OF_XTC) < (
@@ -279,6 +284,24 @@ class Sampler:
         token, probability = candidates.selected
         self._surprise = -math.log2(max(probability, 1e-30))
         return token
+
+    def _apply_top_p(self, ids: TokenIds, logits: Logits) -> None:
+        """Fill the array with the smallest set whose probabilities sum to `top_p`, or near it.
+
+        llama.cpp would sort the whole vocabulary for it, which takes milliseconds. What is so
+        unlikely that all its like together miss the sum by definition is left out first, and the
+        sum that is asked of the rest grows by as much as the rest lost.
+        """
+        settings = self._settings
+        weights = np.exp(logits - logits.max())
+        total = float(weights.sum())
+        tail = max(settings.min_p, (1 - settings.top_p) * total / len(weights))
+        likely = weights >= np.float32(min(tail, 1.0))
+        self._candidates.fill(ids[likely], logits[likely])
+        share = float(weights[likely].sum()) / total
+        sampler = api.llama_sampler_init_top_p(min(1.0, settings.top_p / share), 1)
+        self._candidates.apply(sampler)
+        api.llama_sampler_free(sampler)
 
     def _possible(self, ids: TokenIds, logits: Logits) -> tuple[TokenIds, Logits]:
         """Leave out what has no chance."""
