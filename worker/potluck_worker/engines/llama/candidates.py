@@ -32,7 +32,8 @@ class Candidates:
         self._ids = self._rows["id"]
         self._logits = self._rows["logit"]
         self._probabilities = self._rows["p"]
-        self._data = ctypes.cast(self._rows.ctypes.data, api.llama_token_data_p)
+        self._address = int(self._rows.ctypes.data)
+        self._data = ctypes.cast(self._address, api.llama_token_data_p)
         self._array = api.llama_token_data_array()
         self._reference = ctypes.byref(self._array)
 
@@ -51,18 +52,25 @@ class Candidates:
     @property
     def ids(self) -> TokenIds:
         """What is left, in an order that samplers may have changed; gone at the next `fill`."""
-        return self._ids[: self._array.size]
+        first = self._first
+        return self._ids[first : first + self._array.size]
 
     @property
     def logits(self) -> Logits:
         """The logits of `ids`."""
-        return self._logits[: self._array.size]
+        first = self._first
+        return self._logits[first : first + self._array.size]
 
     @property
     def selected(self) -> tuple[int, float]:
         """The token that was selected, and its probability among those that were left."""
-        at = self._array.selected
+        at = self._first + self._array.selected
         return int(self._ids[at]), float(self._probabilities[at])
+
+    @property
+    def _first(self) -> int:
+        """Where the array begins now: XTC drops tokens by moving its start."""
+        return (ctypes.addressof(self._array.data.contents) - self._address) // _ROW.itemsize
 
 
 def logits_of(context: Any, row: int, size: int) -> Logits:
