@@ -28,7 +28,7 @@ from potluck_worker.engines.llama.engine import LlamaEngine
 from potluck_worker.engines.llama.sampling import Sampler
 
 LONG = "Write me a long story about a house full of computers."
-OPEN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+OPEN: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Options that drop nothing."""
 
 FLAT = 10_000.0
@@ -252,8 +252,8 @@ def test_every_token_ruled_out_fails_its_own_request_alone(engine: LlamaEngine) 
         assert good.end.reason == "end_of_turn"
 
 
-WILD = {"temperature": 6.0, "top_k": 0, "top_p": 1.0, "min_p": 0.001}
-MOVING = {
+WILD: dict[str, Any] = {"temperature": 6.0, "top_k": 0, "top_p": 1.0, "min_p": 0.001}
+MOVING: dict[str, dict[str, Any]] = {
     "top_k": {"temperature": 6.0, "top_k": 30},
     "top_p": WILD | {"top_p": 0.9},
     "typical": WILD | {"typical_p": 0.8},
@@ -280,7 +280,7 @@ MOVING = {
 
 @pytest.mark.parametrize("name", MOVING)
 def test_an_answer_that_moved_goes_on_as_it_would_have(engine: LlamaEngine, name: str) -> None:
-    asked = Sampling(**MOVING[name] | {"seed": 5, "max_tokens": 40})  # type: ignore[arg-type]
+    asked = Sampling(**MOVING[name] | {"seed": 5, "max_tokens": 40})
     messages = [ChatMessage("user", LONG)]
     (whole,) = drive(engine, Generate("a", messages, asked))
     assert len(whole.token_ids) == 40

@@ -145,11 +145,14 @@ class _Parser:
         if max(least, most or 0) > LIMIT_REPETITIONS:
             raise self._error(at, f"{text} repeats more than {LIMIT_REPETITIONS:,} times")
         self._count(sum(symbol.size for symbol in repeated) * max(least, most or 1), at)
-        optional = f"{body.name}{{{at}"
-        more = [_Symbol(optional, 1)] if most is None or most > least else []
-        # Two turns show all that there is to see of a longer run.
-        again = more if most is None else []
-        self.rules[optional] = [[*repeated, *again], []]
+        more = []
+        if most is None:
+            more = [_Symbol(f"{body.name}{{{at}", 1)]
+            self.rules[f"{body.name}{{{at}"] = [[*repeated, *more], []]
+        # Of a bounded run the first turns, of which one has another behind it, show all.
+        for turn in range(min(2, most - least) if most is not None else 0):
+            self.rules[f"{body.name}{{{at}{{{turn}"] = [[*repeated, *more], []]
+            more = [_Symbol(f"{body.name}{{{at}{{{turn}", 1)]
         newest[body.last :] = [*repeated * min(least, 2), *more]
 
     def _count(self, elements: int, at: int) -> None:

@@ -7,6 +7,8 @@ accepted.
 
 from __future__ import annotations
 
+import codecs
+import json
 import math
 import time
 from typing import Any, Self
@@ -52,6 +54,8 @@ class Grammar:
     def __init__(self, text: str, vocabulary: Vocabulary, candidates: Candidates) -> None:
         names_tokens = gbnf.check(text)
         self._candidates = candidates
+        self._vocabulary = vocabulary
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         self.silent_ids = np.empty(0, np.int64) if names_tokens else vocabulary.silent_ids
         self._sampler: Any = api.llama_sampler_init_grammar(
             vocabulary.pointer, text.encode(), b"root"
@@ -75,7 +79,18 @@ class Grammar:
         """Say whether a token may come next."""
         self._candidates.fill(np.array([token], np.int32), np.zeros(1, np.float32))
         self._candidates.apply(self._sampler)
-        return bool(self._candidates.logits[0] > -math.inf)
+        return bool(self._candidates.logits[0] > -math.inf) and self._goes_on_with(token)
+
+    def _goes_on_with(self, token: int) -> bool:
+        """Say whether the answer's bytes and those of a token are a text, or may become one."""
+        state = self._decoder.getstate()
+        try:
+            self._decoder.decode(self._vocabulary.piece(token))
+        except UnicodeDecodeError:
+            return False
+        finally:
+            self._decoder.setstate(state)
+        return True
 
     def allowed(self, logits: Logits, needed: int) -> tuple[TokenIds, Logits]:
         """Return the tokens that may come next, with their logits.
@@ -105,6 +120,8 @@ class Grammar:
         candidates.fill(ids, logits)
         candidates.apply(self._sampler)
         kept = candidates.logits > -math.inf
+        for at in np.flatnonzero(kept & self._vocabulary.split_characters[candidates.ids]):
+            kept[at] = self._goes_on_with(int(candidates.ids[at]))
         return candidates.ids[kept], candidates.logits[kept]
 
     def check(self, token: int) -> None:
@@ -120,6 +137,7 @@ class Grammar:
         """
         started = time.monotonic()
         api.llama_sampler_accept(self._sampler, token)
+        self._decoder.decode(self._vocabulary.piece(token))
         if time.monotonic() - started > ACCEPT_SECONDS:
             raise BadRequest(
                 "The grammar is too ambiguous: the ways to read the answer have become too many. "
@@ -140,9 +158,24 @@ def grammar_of_schema(schema: str) -> str:
         )
     try:
         with limited(SCHEMA_SECONDS):
-            return str(json_schema_to_gbnf(schema))
+            return str(json_schema_to_gbnf(json.dumps(_reachable(json.loads(schema)))))
     except Exception as error:
         # The library raises what it likes on what it does not know, and recurses without end.
         known = isinstance(error, ValueError | AssertionError | OutOfTime)
         reason = str(error) if known else f"{type(error).__name__} {error}".strip()
         raise BadRequest(f"The JSON schema cannot be turned into a grammar: {reason}.") from error
+
+
+def _reachable(schema: Any) -> Any:
+    """Return a schema in which the library finds what a reference at the top refers to.
+
+    It does not look beside a reference for others, and a recursive type is written just so:
+    definitions, and at the top a reference to one.
+    """
+    if not isinstance(schema, dict):
+        raise ValueError("a schema is a JSON object")  # noqa: TRY004 - it is the caller's value
+    if "$ref" not in schema or len(schema) == 1:
+        return schema
+    return {name: value for name, value in schema.items() if name != "$ref"} | {
+        "anyOf": [{"$ref": schema["$ref"]}]
+    }

@@ -51,12 +51,14 @@ def limited(seconds: float) -> Iterator[None]:
     handler = signal.signal(signal.SIGALRM, stop)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            # Again and again: some library may swallow the first.
+            signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
             _limit_memory(limits)
             yield
         finally:
             running = False
     finally:
+        running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         resource.setrlimit(resource.RLIMIT_AS, limits)

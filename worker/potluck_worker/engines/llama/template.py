@@ -19,7 +19,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from potluck_proto.errors import BadRequest, TemplateError
-from potluck_worker.engines.llama.limits import limited
+from potluck_worker.engines.llama.limits import OutOfTime, limited
 
 FALLBACK = (
     "{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n"
@@ -78,12 +78,15 @@ class ChatTemplate:
         self._source = source or FALLBACK
         self._tool_use = tool_use or self._source
         try:
-            self._template = environment.from_string(self._source)
-            self._tool_template = environment.from_string(self._tool_use)
-            tree = environment.parse(self._tool_use)
-            self._knows_tools = "tools" in meta.find_undeclared_variables(tree)
-        except (JinjaError, RecursionError) as error:
-            raise TemplateError(f"The model's chat template is broken: {error}.") from error
+            # Jinja computes constants beforehand, so compiling may be endless too.
+            with limited(RENDER_SECONDS):
+                self._template = environment.from_string(self._source)
+                self._tool_template = environment.from_string(self._tool_use)
+                tree = environment.parse(self._tool_use)
+                self._knows_tools = "tools" in meta.find_undeclared_variables(tree)
+        except (JinjaError, RecursionError, MemoryError, OutOfTime) as error:
+            reason = str(error) or type(error).__name__
+            raise TemplateError(f"The model's chat template is broken: {reason}.") from error
 
     def render(self, conversation: Conversation) -> str:
         """Return the prompt that ends where the assistant begins to speak.
@@ -114,7 +117,7 @@ class ChatTemplate:
             roles = ", ".join(str(message["role"]) for message in conversation.messages[:20])
             raise TemplateError(
                 f"The model's chat template fails on this conversation ({roles}): "
-                f"{error or type(error).__name__}. Another model may take it."
+                f"{str(error) or type(error).__name__}. Another model may take it."
             ) from error
 
     def _require_tools(self, conversation: Conversation) -> None:

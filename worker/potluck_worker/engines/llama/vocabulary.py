@@ -87,6 +87,19 @@ class Vocabulary:
         )
         return np.fromiter(silent, np.int64)
 
+    @functools.cached_property
+    def split_characters(self) -> NDArray[np.bool_]:
+        """For each token, whether it begins or ends within a character, or has bytes of none."""
+
+        def splits(piece: bytes) -> bool:
+            try:
+                piece.decode()
+            except UnicodeDecodeError:
+                return True
+            return False
+
+        return np.fromiter((splits(self.piece(token)) for token in range(self.size)), np.bool_)
+
     def sha256(self) -> str:
         """Return a hash over the texts and types of all tokens: equal where ids mean the same."""
         digest = hashlib.sha256()
