@@ -294,7 +294,8 @@ def _cycles(edges: dict[str, list[str]]) -> Iterator[list[str]]:
                     parent = work[-1][0]
                     lowest[parent] = min(lowest[parent], lowest[name])
                 if lowest[name] == numbers[name]:
-                    group = path[path.index(name) :]
-                    del path[-len(group) :]
+                    group = [path.pop()]
+                    while group[-1] != name:
+                        group.append(path.pop())
                     on_path.difference_update(group)
                     yield group

@@ -103,10 +103,12 @@ class ChatTemplate:
             with limited(RENDER_SECONDS):
                 return template.render(
                     messages=conversation.messages,
+                    # As Hugging Face renders them: these are there, and None where there is nothing.
+                    tools=conversation.tools or None,
+                    documents=None,
                     add_generation_prompt=True,
-                    # Whether it is there at all matters to templates.
-                    **({"tools": conversation.tools} if with_tools else {}),
-                    # Most families have the first name, some the second.
+                    # Whether it is there at all matters to templates. Most know the
+                    # first name, some the second.
                     **({} if thinking is None else {"enable_thinking": thinking}),
                     **({} if thinking is None else {"thinking": thinking}),
                     **self._tokens,
