@@ -16,6 +16,10 @@ _ROW = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """`llama_token_data`."""
 
 
+SAMPLED = 64
+"""One of so many logits is looked at to guess how high the likeliest are."""
+
+
 class Candidates:
     """One array, as long as the vocabulary, which all answers of an engine use in turn.
 
@@ -79,3 +83,19 @@ def logits_of(context: Any, row: int, size: int) -> Logits:
     address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
     values = memoryview((ctypes.c_float * size).from_address(address))
     return np.frombuffer(values, np.float32)
+
+
+def likeliest(logits: Logits, count: int) -> NDArray[np.int64]:
+    """Return where the `count` highest logits are, in no order; all where there are no more.
+
+    A sample of the logits says how high about twice as many are. Choosing among those takes a
+    third of the time of choosing among all; where the sample misled, all are gone through.
+    """
+    if not count or count >= len(logits):
+        return np.arange(min(count, len(logits)))
+    sample = logits[::SAMPLED]
+    rank = min(len(sample), 2 * count // SAMPLED + 8)
+    high = np.flatnonzero(logits >= np.partition(sample, -rank)[-rank])
+    if len(high) < count:
+        return np.argpartition(logits, -count)[-count:]
+    return high[np.argpartition(logits[high], -count)[-count:]]

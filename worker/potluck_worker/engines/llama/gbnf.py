@@ -26,8 +26,9 @@ LIMIT_REPETITIONS = 2000
 LIMIT_ELEMENTS = 1_000_000
 """Characters and references after repetitions are written out, 8 bytes each."""
 
-LIMIT_BEGINNINGS = 20_000
-"""Ways in which one rule may begin: llama.cpp follows them all at once."""
+LIMIT_BEGINNINGS = 2_000
+"""Ways in which one rule may begin: llama.cpp follows them all at once, and checks each token of
+the vocabulary against each."""
 
 _TOKEN = re.compile(
     r"""

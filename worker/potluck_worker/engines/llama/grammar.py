@@ -11,6 +11,8 @@ import codecs
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +22,7 @@ from llama_cpp.llama_grammar import json_schema_to_gbnf
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import Sampling
 from potluck_worker.engines.llama import gbnf
-from potluck_worker.engines.llama.candidates import Candidates, Logits, TokenIds
+from potluck_worker.engines.llama.candidates import Candidates, Logits, TokenIds, likeliest
 from potluck_worker.engines.llama.limits import OutOfTime, limited
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 
@@ -33,6 +35,9 @@ SCHEMA_SECONDS = 2.0
 ACCEPT_SECONDS = 0.2
 """What taking in one token may take. It takes microseconds, but an ambiguous grammar can double it
 with each character, and all other answers wait."""
+
+FILTER_SECONDS = 2.0
+"""What checking the whole vocabulary may take; it takes some 20 ms for 152k tokens."""
 
 
 class Grammar:
@@ -103,8 +108,8 @@ class Grammar:
             BadRequest: There is none.
         """
         if 0 < needed <= FIRST_TRIED < len(logits):
-            likeliest = np.argpartition(logits, -FIRST_TRIED)[-FIRST_TRIED:].astype(np.int32)
-            found = self._filter(likeliest, logits[likeliest])
+            tried = likeliest(logits, FIRST_TRIED).astype(np.int32)
+            found = self._filter(tried, logits[tried])
             if len(found[0]) >= needed:
                 return found
         found = self._filter(self._candidates.all_ids, logits)
@@ -118,7 +123,8 @@ class Grammar:
     def _filter(self, ids: TokenIds, logits: Logits) -> tuple[TokenIds, Logits]:
         candidates = self._candidates
         candidates.fill(ids, logits)
-        candidates.apply(self._sampler)
+        with _hurried(FILTER_SECONDS):
+            candidates.apply(self._sampler)
         kept = candidates.logits > -math.inf
         for at in np.flatnonzero(kept & self._vocabulary.split_characters[candidates.ids]):
             kept[at] = self._goes_on_with(int(candidates.ids[at]))
@@ -135,18 +141,25 @@ class Grammar:
         Raises:
             BadRequest: It took too long.
         """
-        started = time.monotonic()
-        api.llama_sampler_accept(self._sampler, token)
+        with _hurried(ACCEPT_SECONDS):
+            api.llama_sampler_accept(self._sampler, token)
         self._decoder.decode(self._vocabulary.piece(token))
-        if time.monotonic() - started > ACCEPT_SECONDS:
-            raise BadRequest(
-                "The grammar is too ambiguous: the ways to read the answer have become too many. "
-                "Write it so that each text can be read in one way."
-            )
 
     def close(self) -> None:
         """Free it."""
         api.llama_sampler_free(self._sampler)
+
+
+@contextmanager
+def _hurried(seconds: float) -> Iterator[None]:
+    """Raise `BadRequest` after a call of the library that took too long."""
+    started = time.monotonic()
+    yield
+    if time.monotonic() - started > seconds:
+        raise BadRequest(
+            "The grammar is too ambiguous: the ways to read the answer have become too many. "
+            "Write it so that each text can be read in one way."
+        )
 
 
 def grammar_of_schema(schema: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from potluck_worker.engines.base import TokenLogprobs
-from potluck_worker.engines.llama.candidates import Logits
+from potluck_worker.engines.llama.candidates import Logits, likeliest
 
 
 def token_logprobs(logits: Logits, token: int, alternatives: int) -> TokenLogprobs:
@@ -14,13 +14,12 @@ def token_logprobs(logits: Logits, token: int, alternatives: int) -> TokenLogpro
     Args:
         logits: The model's, for the whole vocabulary.
         token: The token that was drawn; it stands first.
-        alternatives: How many of the likeliest tokens follow; of equal ones, the lower id first.
+        alternatives: How many of the likeliest tokens follow.
     """
     highest = logits.max()
     # In float32 for speed, summed pairwise by numpy: the error is some 1e-6.
     total = float(highest) + float(np.log(np.exp(logits - highest).sum()))
-    count = min(alternatives, len(logits))
-    best = np.argpartition(logits, -count)[-count:] if count else np.empty(0, np.int64)
+    best = likeliest(logits, alternatives)
     best = best[np.lexsort((best, -logits[best]))]
     ids = [token, *best.tolist()]
     return TokenLogprobs(ids, (logits[ids].astype(np.float64) - total).tolist())

@@ -25,7 +25,13 @@ from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import Dry, Sampling, TokenLogprobs
-from potluck_worker.engines.llama.candidates import Candidates, Logits, TokenIds, logits_of
+from potluck_worker.engines.llama.candidates import (
+    Candidates,
+    Logits,
+    TokenIds,
+    likeliest,
+    logits_of,
+)
 from potluck_worker.engines.llama.grammar import Grammar
 from potluck_worker.engines.llama.logprobs import token_logprobs
 from potluck_worker.engines.llama.settings import Settings
@@ -263,8 +269,8 @@ class Sampler:
             candidates.fill(*self._unsurprising(ids, logits / np.float32(settings.temperature)))
         else:
             if 0 < settings.top_k < len(logits):
-                best_k = np.argpartition(logits, -settings.top_k)[-settings.top_k :]
-                ids, logits = ids[best_k], logits[best_k]
+                kept = likeliest(logits, settings.top_k)
+                ids, logits = ids[kept], logits[kept]
             ids, logits = self._possible(ids, logits)
             if self._cuts_tail:
                 self._apply_top_p(ids, logits)

@@ -103,7 +103,7 @@ class ChatTemplate:
             with limited(RENDER_SECONDS):
                 return template.render(
                     messages=conversation.messages,
-                    # As Hugging Face renders them: these are there, and None where there is nothing.
+                    # As Hugging Face renders: these are there, and None for nothing.
                     tools=conversation.tools or None,
                     documents=None,
                     add_generation_prompt=True,
