@@ -66,10 +66,9 @@ def reference_greedy(engine: LlamaEngine, question: str) -> list[int]:
     )
     context = library.open_context(
         engine._model,
-        context_length=CONTEXT_LENGTH,
+        cells=CONTEXT_LENGTH,
         slots=1,
         batch=CONTEXT_LENGTH,
-        threads=THREADS,
     )
     sampler = api.llama_sampler_init_greedy()
     answer: list[int] = []
@@ -367,10 +366,9 @@ from potluck_worker.engines.llama.engine import LlamaEngine
 engine = LlamaEngine()
 engine.load(Load(sys.argv[1], 256, 1, threads=1))
 gc.collect()
-engine._batch.token[0] = 10**6
-engine._batch.n_tokens = 1
+engine._batch.add(0, 0, [10**6], wants_logits=True)
 from llama_cpp import llama_cpp as api
-api.llama_decode(engine._context, engine._batch)
+api.llama_decode(engine._context, engine._batch.native)
 engine.close()
 """
 

@@ -70,7 +70,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
     context_length = context_within(model.training_context_length, context_length)
     library.open_context(
         model,
-        context_length=context_length,
+        cells=context_length * slots,
         slots=slots,
         batch=engine.BATCH_TOKENS,
         kv_type=kv_type,

@@ -50,10 +50,11 @@ CLOSE_SECONDS = 2.0
 LOG_LIMIT_BYTES = 2**20
 LOG_LINES_SHOWN = 3
 
-ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
-"""What a child gets unless the user set it. Threads that spin at a barrier wait for whole time
-slices on a machine that is also used otherwise: measured beside one busy program on two cores, 3
-tokens/s instead of 1,700."""
+ENVIRONMENT = {"GOMP_SPINCOUNT": "3000"}
+"""What a child gets unless the user set it: how long its threads spin at a barrier before they
+sleep. Measured on two cores with a model of 135M parameters, one stream: 94 tokens/s with this or
+more, 31 without spinning; beside a busy program, while two threads are still at work, 23 with this
+and 3 with the library's default."""
 
 Event = Started | Produced | Finished
 
@@ -155,7 +156,7 @@ class EngineProcess:
                 while isinstance(event, Produced) and not events.empty():
                     following = events.get_nowait()
                     if isinstance(following, Produced):
-                        event = _joined(event, following)
+                        event = event.joined(following)
                     else:
                         yield event
                         event = following
@@ -274,15 +275,3 @@ class EngineProcess:
         return EngineDied(
             f"The engine {how}.{garbage} Ask again; it starts afresh.{said}", exit_code=code
         )
-
-
-def _joined(first: Produced, second: Produced) -> Produced:
-    """Return two neighbouring pieces of an answer as one."""
-    return Produced(
-        first.request_id,
-        first.first_token_index if first.token_ids else second.first_token_index,
-        [*first.token_ids, *second.token_ids],
-        first.text_offset,
-        first.text + second.text,
-        [*first.logprobs, *second.logprobs],
-    )

@@ -36,6 +36,8 @@ class Load:
     """Tokens for each sequence."""
     slots: int
     """Sequences at once."""
+    kv_cells: int | None = None
+    """Tokens in the KV cache, all sequences together; `None` lets each fill its context."""
     kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
     gpu_layers: int | None = None
     """Layers on the accelerator; `None` means all that there are."""
@@ -248,6 +250,17 @@ class Produced:
     logprobs: Sequence[TokenLogprobs] = ()
     """One for each of `token_ids` where they were asked for."""
     kind: Literal["produced"] = "produced"
+
+    def joined(self, following: Produced) -> Produced:
+        """Return this piece and the one after it as one."""
+        return Produced(
+            self.request_id,
+            self.first_token_index if self.token_ids else following.first_token_index,
+            [*self.token_ids, *following.token_ids],
+            self.text_offset,
+            self.text + following.text,
+            [*self.logprobs, *following.logprobs],
+        )
 
 
 def failed(request_id: RequestId, error: PotluckError) -> Finished:

@@ -28,10 +28,15 @@ class Candidates:
 
     Args:
         size: Tokens in the vocabulary.
+
+    Attributes:
+        all_ids: Every token.
+        changed: Room for a copy of the model's logits.
     """
 
     def __init__(self, size: int) -> None:
         self.all_ids: TokenIds = np.arange(size, dtype=np.int32)
+        self.changed: Logits = np.empty(size, np.float32)
         self._rows = np.zeros(size, _ROW)
         self._ids = self._rows["id"]
         self._logits = self._rows["logit"]

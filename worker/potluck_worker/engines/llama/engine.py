@@ -4,6 +4,10 @@ A step takes the newest token of each sequence that decodes, fills the rest of t
 tokens of sequences in prefill, computes it, and draws one token wherever logits came out. The
 prompt's share is measured in time, so that a long prompt neither stalls the others nor delays a
 cancellation for long.
+
+A request is admitted while there are slots and cells of the KV cache for its prompt. Answers grow;
+when the cells run out, what ended answers left behind goes first, then the youngest answer steps
+back into the queue with the tokens that it has, and is computed again when there is room.
 """
 
 from __future__ import annotations
@@ -32,24 +36,27 @@ from potluck_worker.engines.base import (
     failure_of,
 )
 from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama.batch import Batch
+from potluck_worker.engines.llama.cache import KVCache
+from potluck_worker.engines.llama.pace import Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.sampling import Samplers
-from potluck_worker.engines.llama.sequence import Sequence, Slot
+from potluck_worker.engines.llama.sequence import Part, Sequence
 from potluck_worker.engines.llama.template import ChatTemplate
-from potluck_worker.engines.llama.vocabulary import Vocabulary, common_prefix
+from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
+from potluck_worker.engines.llama.vocabulary import Vocabulary
 from potluck_worker.engines.text import AnswerText
 
 BATCH_TOKENS = 512
 """The most tokens in one step; larger batches are hardly faster."""
 
-SMALLEST_CHUNK_TOKENS = 16
-"""Prompt tokens that a step takes however slow the machine is, so that prefill gets on."""
+HEADROOM_TOKENS = 64
+"""Cells that are free for the answer when a request is admitted."""
 
-ALONE_STEP_SECONDS = 0.5
-"""What a step of prefill may take when nobody waits for a next token."""
-
-SHARED_STEP_SECONDS = 0.1
-"""What it may take when others decode: they stutter by no more than this."""
+KEPT_TOKENS = 16_384
+"""What ended answers may hold in the cache, divided by the answers under way: each of those passes
+over all of it with each token. Measured with 135M parameters: 1,000 tokens more for 16 answers at
+once make a step 5 % longer."""
 
 NO_ROOM = 1
 """What `llama_decode` returns when the KV cache has no place for the batch."""
@@ -64,7 +71,8 @@ class LlamaEngine:
 
     def __init__(self, progress: Callable[[float], None] = lambda _: None) -> None:
         self._progress = progress
-        self._waiting: deque[tuple[Generate, float]] = deque()
+        self._submitted: deque[tuple[Generate, float]] = deque()
+        self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
 
@@ -87,19 +95,25 @@ class LlamaEngine:
         self._prompts = PromptMaker(self._template, self._vocabulary)
         self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
         self._context_length = load.context_length
+        self._slots = load.slots
+        self._cells = max(load.context_length, load.kv_cells or load.context_length * load.slots)
         self._context: Any = library.open_context(
             self._model,
-            context_length=load.context_length,
+            cells=self._cells,
             slots=load.slots,
             batch=BATCH_TOKENS,
             kv_type=load.kv_type,
             flash_attention=load.flash_attention,
-            threads=load.threads,
         )
-        self._memory: Any = api.llama_get_memory(self._context)
-        self._batch: Any = api.llama_batch_init(BATCH_TOKENS, 0, 1)
-        self._slots = [Slot(number) for number in range(load.slots)]
-        self._prefill_tokens_per_second = self._warm_up()
+        self._cache = KVCache(
+            self._context,
+            sequences=self._model.sequences(load.slots),
+            divisible=self._model.divisible_memory,
+        )
+        self._batch = Batch(BATCH_TOKENS)
+        cores = library.allowed_cores()
+        self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
+        self._pace = Pace(self._warm_up())
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
@@ -109,19 +123,18 @@ class LlamaEngine:
         )
 
     def _warm_up(self) -> float:
-        """Compute a token twice; return tokens per second, a low guess at the speed of prefill.
+        """Compute a token twice; return the seconds that it took.
 
-        The first time waits for pages and caches, so that the first answer does not. Without the
-        guess, the first step of a long prompt may take a slow machine so long that it looks dead.
+        The first time waits for pages and caches, so that the first answer does not.
         """
         for _ in range(2):
             started = time.monotonic()
-            self._batch.n_tokens = 0
-            self._put(0, 0, 0, wants_logits=True)
-            api.llama_decode(self._context, self._batch)
+            self._batch.clear()
+            self._batch.add(0, 0, [0], wants_logits=True)
+            self._decode()
             api.llama_synchronize(self._context)
-            api.llama_memory_clear(self._memory, True)
-        return 1 / max(time.monotonic() - started, 1e-6)
+            api.llama_memory_clear(api.llama_get_memory(self._context), True)
+        return time.monotonic() - started
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -129,23 +142,23 @@ class LlamaEngine:
             error = BadRequest("Embeddings are not served yet.")
             self._ended.append(failed(request.request_id, error))
         else:
-            self._waiting.append((request, time.monotonic()))
+            self._submitted.append((request, time.monotonic()))
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request, queued or under way."""
-        for entry in self._waiting:
+        for entry in self._submitted:
             if entry[0].request_id == request_id:
-                self._waiting.remove(entry)
+                self._submitted.remove(entry)
                 self._ended.append(Finished(request_id, "stopped"))
                 return
-        for sequence in self._running:
+        for sequence in (*self._waiting, *self._running):
             if sequence.request.request_id == request_id and sequence.end is None:
                 sequence.end = "stopped"
 
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._waiting or self._running or self._ended)
+        return bool(self._submitted or self._waiting or self._running or self._ended)
 
     @property
     def slots_busy(self) -> int:
@@ -155,43 +168,38 @@ class LlamaEngine:
     @property
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._waiting)
+        return len(self._submitted) + len(self._waiting)
 
     def step(self) -> list[FromChild]:
         """Admit, compute one batch, draw; return what came of it."""
         events, self._ended = self._ended, []
+        self._prepare(events)
         self._retire(events)
         self._admit(events)
-        rows = self._fill_batch()
-        if rows:
-            self._compute(rows, events)
+        while (parts := self._fill_batch()) and not self._compute(parts, events):
+            pass
         self._retire(events)
         return events
 
     def close(self) -> None:
         """Free the model."""
         self._samplers.close()
-        api.llama_batch_free(self._batch)
         api.llama_free(self._context)
         self._model.close()
 
     # --- admission -----------------------------------------------------------------------------
 
-    def _admit(self, events: list[FromChild]) -> None:
-        """Give free slots to waiting requests, first come, first served."""
-        while self._waiting and any(not slot.busy for slot in self._slots):
-            request, arrived = self._waiting.popleft()
+    def _prepare(self, events: list[FromChild]) -> None:
+        """Make the prompts of new requests, so that what cannot be answered is said at once."""
+        while self._submitted:
+            request, submitted = self._submitted.popleft()
             try:
-                sequence = self._begin(request, time.monotonic() - arrived)
+                self._waiting.append(self._sequence(request, submitted))
             except PotluckError as error:
                 events.append(failed(request.request_id, error))
-                continue
-            self._running.append(sequence)
-            events.append(Started(request.request_id, sequence.prompt_length, sequence.cached))
-            self._resume(sequence, events)
 
-    def _begin(self, request: Generate, queued_seconds: float) -> Sequence:
-        """Put a request into the slot that knows most of it. Raises `PotluckError`."""
+    def _sequence(self, request: Generate, submitted: float) -> Sequence:
+        """Return a request with its prompt. Raises `PotluckError`."""
         asked = request.sampling
         if asked.max_tokens is not None and asked.max_tokens < 1:
             raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
@@ -208,19 +216,14 @@ class LlamaEngine:
                 prompt_tokens=len(prompt),
                 context_length=self._context_length,
             )
-        sampler = self._samplers.begin(asked, prompt, answer)
-        slot, kept = self._take_slot(tokens)
         return Sequence(
             request=request,
-            slot=slot.number,
             tokens=tokens,
             prompt_length=len(prompt),
-            decoded=kept,
-            cached=min(kept, len(prompt)),
-            sampler=sampler,
+            sampler=self._samplers.begin(asked, prompt, answer),
             text=AnswerText((*asked.stop, *self._template.stop)),
             max_tokens=asked.max_tokens,
-            queued_seconds=queued_seconds,
+            submitted=submitted,
         )
 
     def _answer_so_far(self, request: Generate) -> list[int]:
@@ -235,18 +238,28 @@ class LlamaEngine:
                 )
         return list(request.continue_token_ids)
 
-    def _take_slot(self, tokens: list[int]) -> tuple[Slot, int]:
-        """Take the free slot that knows most of `tokens`; return it and how many it keeps."""
-        free = [slot for slot in self._slots if not slot.busy]
-        slot = max(free, key=lambda slot: (common_prefix(slot.tokens, tokens), -slot.last_used))
-        # The last token is always computed again: its logits are what the first draw needs.
-        kept = min(common_prefix(slot.tokens, tokens), len(tokens) - 1)
-        if not api.llama_memory_seq_rm(self._memory, slot.number, kept, -1):
-            # A recurrent state cannot be cut back; it starts anew.
-            api.llama_memory_seq_rm(self._memory, slot.number, -1, -1)
-            kept = 0
-        slot.busy = True
-        return slot, kept
+    def _admit(self, events: list[FromChild]) -> None:
+        """Give slots and cells to waiting requests, first come, first served."""
+        free_cells = self._cells - sum(len(sequence.tokens) for sequence in self._running)
+        while self._waiting and len(self._running) < self._slots:
+            need = len(self._waiting[0].tokens) + HEADROOM_TOKENS
+            if self._running and need > free_cells:
+                break
+            free_cells -= need
+            self._begin(self._waiting.popleft(), events)
+        self._cache.trim(KEPT_TOKENS // max(1, len(self._running)))
+
+    def _begin(self, sequence: Sequence, events: list[FromChild]) -> None:
+        """Put a request into the cache, next to what is known of it."""
+        sequence.held = self._cache.take(sequence.tokens)
+        self._running.append(sequence)
+        if sequence.started is not None:
+            return  # it stepped back for others, and goes on
+        sequence.started = time.monotonic()
+        sequence.cached = min(sequence.decoded, sequence.prompt_length)
+        request = sequence.request
+        events.append(Started(request.request_id, sequence.prompt_length, sequence.cached))
+        self._resume(sequence, events)
 
     def _resume(self, sequence: Sequence, events: list[FromChild]) -> None:
         """Bring the text of an answer that moved here to where its tokens are."""
@@ -264,8 +277,12 @@ class LlamaEngine:
 
     def _retire(self, events: list[FromChild]) -> None:
         """Send the ends of sequences that ended, and free their slots."""
-        for sequence in [s for s in self._running if s.end is not None]:
-            self._running.remove(sequence)
+        for sequence in [s for s in (*self._waiting, *self._running) if s.end is not None]:
+            if sequence.held is None:
+                self._waiting.remove(sequence)
+            else:
+                self._running.remove(sequence)
+                self._cache.release(sequence.held)
             offset = sequence.text.length
             if rest := "" if sequence.text.stop_string else sequence.text.finish():
                 events.append(
@@ -273,76 +290,84 @@ class LlamaEngine:
                 )
             events.append(sequence.finished())
             sequence.sampler.close()
-            slot = self._slots[sequence.slot]
-            # What was drawn last is not in the cache: only what was decoded may be reused.
-            slot.tokens = sequence.tokens[: sequence.decoded]
-            slot.busy = False
-            slot.last_used = time.monotonic()
+
+    def _step_back(self) -> None:
+        """Free the cells of the youngest answer; it waits, with the tokens that it has."""
+        sequence = self._running.pop()
+        assert sequence.held is not None
+        self._cache.clear(sequence.held)
+        self._cache.release(sequence.held)
+        sequence.held = None
+        self._waiting.appendleft(sequence)
 
     # --- computing -----------------------------------------------------------------------------
 
-    def _fill_batch(self) -> list[tuple[Sequence, int]]:
-        """Fill the batch; return each sequence in it with the row of its logits, -1 for none."""
-        self._batch.n_tokens = 0
-        rows = []
+    def _fill_batch(self) -> list[Part]:
+        """Fill the batch; return whose tokens are in it."""
+        self._batch.clear()
         running = [sequence for sequence in self._running if sequence.end is None]
-        decoding = [sequence for sequence in running if not sequence.in_prefill]
-        for sequence in decoding:
-            row = self._put(sequence.tokens[-1], sequence.decoded, sequence.slot, wants_logits=True)
-            rows.append((sequence, row))
-            sequence.decoded += 1
-        limit_seconds = SHARED_STEP_SECONDS if decoding else ALONE_STEP_SECONDS
-        chunk = max(SMALLEST_CHUNK_TOKENS, int(self._prefill_tokens_per_second * limit_seconds))
-        room = min(BATCH_TOKENS - len(decoding), chunk)
-        for sequence in running:
-            if room <= 0:
+        prefilling = [sequence for sequence in running if sequence.in_prefill]
+        parts = [self._put(sequence, 1) for sequence in running if not sequence.in_prefill]
+        room = min(self._batch.room, self._pace.prompt_tokens(len(parts), len(prefilling)))
+        for sequence in prefilling:
+            count = min(room, len(sequence.tokens) - sequence.decoded)
+            if count <= 0:
                 break
-            if not sequence.in_prefill:
-                continue
-            stop = min(sequence.decoded + room, len(sequence.tokens))
-            row = -1
-            for position in range(sequence.decoded, stop):
-                last = position == len(sequence.tokens) - 1
-                token = sequence.tokens[position]
-                row = self._put(token, position, sequence.slot, wants_logits=last)
-            rows.append((sequence, row if stop == len(sequence.tokens) else -1))
-            room -= stop - sequence.decoded
-            sequence.decoded = stop
-        return rows
+            parts.append(self._put(sequence, count))
+            room -= count
+        return parts
 
-    def _put(self, token: int, position: int, slot: int, *, wants_logits: bool) -> int:
-        """Add one token to the batch; return its row."""
-        batch, row = self._batch, self._batch.n_tokens
-        batch.token[row] = token
-        batch.pos[row] = position
-        batch.n_seq_id[row] = 1
-        batch.seq_id[row][0] = slot
-        batch.logits[row] = wants_logits
-        batch.n_tokens = row + 1
-        return int(row)
+    def _put(self, sequence: Sequence, count: int) -> Part:
+        """Add the next tokens of a sequence to the batch."""
+        assert sequence.held is not None
+        tokens = sequence.tokens[sequence.decoded : sequence.decoded + count]
+        last = sequence.decoded + count == len(sequence.tokens)
+        row = self._batch.add(sequence.held.id, sequence.decoded, tokens, wants_logits=last)
+        return Part(sequence, tokens, row if last else None)
 
-    def _compute(self, rows: list[tuple[Sequence, int]], events: list[FromChild]) -> None:
-        """Decode the batch and draw a token for each row of logits."""
+    def _compute(self, parts: list[Part], events: list[FromChild]) -> bool:
+        """Compute the batch and draw a token for each row of logits.
+
+        Returns false where the cells ran out and an answer stepped back: the batch must be made
+        anew, without it.
+        """
         started = time.monotonic()
-        code = api.llama_decode(self._context, self._batch)
+        code = self._decode()
+        while code == NO_ROOM and self._cache.drop_oldest():
+            code = self._decode()
+        if code == NO_ROOM and len(self._running) > 1:
+            self._step_back()
+            return False
         if code != 0:
-            reason = "the KV cache is full" if code == NO_ROOM else f"llama_decode returned {code}"
-            for sequence, _ in rows:
-                error = PotluckError(f"llama.cpp could not compute a step: {reason}.")
-                sequence.end, sequence.failure = "failed", failure_of(error)
-                sequence.decoded = 0
-                api.llama_memory_seq_rm(self._memory, sequence.slot, -1, -1)
-            return
-        prefilled = self._batch.n_tokens - len(rows)
-        if prefilled >= SMALLEST_CHUNK_TOKENS:
-            speed = self._batch.n_tokens / (time.monotonic() - started)
-            self._prefill_tokens_per_second += 0.5 * (speed - self._prefill_tokens_per_second)
-        for sequence, row in rows:
-            if row >= 0:
+            self._fail(parts, code)
+            return True
+        decoding = sum(not part.sequence.in_prefill for part in parts)
+        for part in parts:
+            part.keep()
+            if part.row is not None:
                 try:
-                    self._draw(sequence, row, events)
+                    self._draw(part.sequence, part.row, events)
                 except PotluckError as error:
-                    sequence.end, sequence.failure = "failed", failure_of(error)
+                    part.sequence.end, part.sequence.failure = "failed", failure_of(error)
+        seconds, prompt_tokens = time.monotonic() - started, len(self._batch) - decoding
+        self._pace.learn(decoding=decoding, prompt_tokens=prompt_tokens, seconds=seconds)
+        if prompt_tokens == 0:
+            self._threads.learn(decoding, seconds)
+        return True
+
+    def _decode(self) -> int:
+        threads = self._threads.threads
+        api.llama_set_n_threads(self._context, threads, threads)
+        return int(api.llama_decode(self._context, self._batch.native))
+
+    def _fail(self, parts: list[Part], code: int) -> None:
+        """End the sequences of a batch that could not be computed."""
+        reason = "the KV cache is full" if code == NO_ROOM else f"llama_decode returned {code}"
+        error = PotluckError(f"llama.cpp could not compute a step: {reason}.")
+        for sequence in (part.sequence for part in parts):
+            assert sequence.held is not None
+            sequence.end, sequence.failure = "failed", failure_of(error)
+            self._cache.clear(sequence.held)
 
     def _draw(self, sequence: Sequence, row: int, events: list[FromChild]) -> None:
         """Draw the next token of a sequence, and see whether it ends there."""

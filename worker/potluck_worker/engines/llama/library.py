@@ -24,6 +24,9 @@ GGUF_MAGIC = b"GGUF"
 LEVEL_DEBUG = 1
 LEVEL_ERROR = 4
 LEVEL_CONTINUED = 5
+KEPT_SEQUENCES = 32
+"""Ended answers that are remembered, beside those under way."""
+
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
 
@@ -196,6 +199,22 @@ class Model:
         """Tokens of context that the model was trained for."""
         return int(api.llama_model_n_ctx_train(self.pointer))
 
+    @property
+    def divisible_memory(self) -> bool:
+        """Whether what it remembers of a text can be cut: a recurrent state cannot."""
+        recurrent = api.llama_model_is_recurrent(self.pointer)
+        return not (recurrent or api.llama_model_is_hybrid(self.pointer))
+
+    def sequences(self, slots: int) -> int:
+        """Return how many sequences a context gets: those under way, and ended ones to reuse.
+
+        Recurrent states take memory for each; there, an ended one keeps its slot until that is
+        needed.
+        """
+        if not self.divisible_memory:
+            return slots
+        return min(slots + KEPT_SEQUENCES, int(api.llama_max_parallel_sequences()))
+
     def close(self) -> None:
         """Free the model."""
         api.llama_model_free(self.pointer)
@@ -204,24 +223,25 @@ class Model:
 def open_context(
     model: Model,
     *,
-    context_length: int,
+    cells: int,
     slots: int,
     batch: int,
     kv_type: str = "f16",
     flash_attention: bool | None = None,
-    threads: int | None = None,
 ) -> Any:
-    """Return a context with a unified KV cache in which each slot can fill its context.
+    """Return a context with a KV cache of so many cells (tokens), shared by all sequences.
 
     Raises `ModelFileError` where the library refuses.
     """
     parameters = api.llama_context_default_params()
-    parameters.n_ctx = context_length * slots
-    parameters.n_seq_max = slots
+    parameters.n_ctx = cells
+    parameters.n_seq_max = model.sequences(slots)
     parameters.n_batch = parameters.n_ubatch = batch
+    # No step draws more tokens than there are slots; room for the logits of a whole batch would
+    # take 300 MB with a vocabulary of 152,000.
+    parameters.n_outputs_max = model.sequences(slots)
     parameters.kv_unified = True
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
-    parameters.n_threads = parameters.n_threads_batch = threads or physical_cores()
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
     parameters.no_perf = True
@@ -230,7 +250,7 @@ def open_context(
     if not context:
         reason = model.log.errors[0] if model.log.errors else "no reason given"
         raise ModelFileError(
-            f"llama.cpp cannot make a context of {context_length:,} tokens for {slots} sequences: "
+            f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
             f"{reason}. Load with a shorter context or fewer slots."
         )
     return context
@@ -241,8 +261,14 @@ def physical_cores() -> int:
 
     Threads of one core share its arithmetic, so only whole cores count.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed_cores()))
+
+
+def allowed_cores() -> int:
+    """Return the cores, hardware threads counted, that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _has_amx() -> bool:

@@ -129,7 +129,6 @@ class Sampler:
         self._candidates = candidates
         self._grammar = grammar
         self._size = len(candidates.all_ids)
-        self._work: Logits = np.empty(self._size, np.float32)
         self._bias_ids = np.fromiter(settings.logit_bias.keys(), np.int64)
         self._biases = np.fromiter(settings.logit_bias.values(), np.float32)
         self._window = 0
@@ -157,7 +156,7 @@ class Sampler:
         self._xtc = xtc and api.llama_sampler_init_xtc(1.0, xtc.threshold, 1, 0)
         self._surprise_limit = 2 * settings.mirostat.tau if settings.mirostat else 0.0
         self._surprise = 0.0
-        self._model_logits: Logits = self._work
+        self._model_logits: Logits = candidates.changed
         changes_logits = bool(len(self._bias_ids) or self._remembering)
         self._plain = settings.temperature == 0 and not changes_logits and grammar is None
 
@@ -242,8 +241,8 @@ class Sampler:
         """
         if not (len(self._bias_ids) or self._seen or self._grammar):
             return logits
-        np.copyto(self._work, logits)
-        logits = self._work
+        np.copyto(self._candidates.changed, logits)
+        logits = self._candidates.changed
         if self._grammar is not None:
             logits[self._grammar.silent_ids] = -math.inf
         logits[self._bias_ids] += self._biases

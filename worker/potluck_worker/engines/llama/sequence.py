@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from potluck_worker.engines.base import EndReason, Failure, Finished, Generate
+from potluck_worker.engines.llama.cache import Held
 from potluck_worker.engines.llama.sampling import Sampler
 from potluck_worker.engines.text import AnswerText
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
-    """A request that has a slot.
+    """A request whose prompt is made: it waits, or has a place in the KV cache.
 
-    `tokens` is the prompt and the answer so far; the first `decoded` of them are in the KV cache.
-    While more than one is not, the sequence is in prefill.
+    `tokens` is the prompt and the answer so far; the first `decoded` of them are in the cache.
+    While more than one is not, it is in prefill.
     """
 
     request: Generate
-    slot: int
     tokens: list[int]
     prompt_length: int
     """Tokens before the answer begins."""
-    decoded: int
-    cached: int
-    """Tokens that were in the KV cache already."""
     sampler: Sampler
     text: AnswerText
     max_tokens: int | None
-    queued_seconds: float
-    started: float = field(default_factory=time.monotonic)
+    submitted: float
+    held: Held | None = None
+    """Its place in the cache; `None` while it waits."""
+    cached: int = 0
+    """Tokens of the prompt that were in the cache already."""
+    started: float | None = None
     first_token: float | None = None
     end: EndReason | None = None
     failure: Failure | None = None
+
+    @property
+    def decoded(self) -> int:
+        """Tokens that are in the cache."""
+        return len(self.held.tokens) if self.held else 0
 
     @property
     def in_prefill(self) -> bool:
@@ -48,6 +54,7 @@ class Sequence:
     def finished(self) -> Finished:
         """Return the frame that ends the request."""
         now = time.monotonic()
+        started = self.started or now
         first = self.first_token or now
         return Finished(
             request_id=self.request.request_id,
@@ -57,21 +64,22 @@ class Sequence:
             prompt_tokens=self.prompt_length,
             cached_prompt_tokens=self.cached,
             completion_tokens=self.answer_length,
-            queue_seconds=self.queued_seconds,
-            prefill_seconds=first - self.started,
+            queue_seconds=started - self.submitted,
+            prefill_seconds=first - started,
             decode_seconds=now - first,
         )
 
 
-@dataclass(slots=True)
-class Slot:
-    """A place for a sequence in the KV cache, which remembers what it holds.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one sequence has in the batch of a step."""
 
-    The tokens stay after an answer: the next turn of the same chat begins with them and computes
-    only what is new.
-    """
+    sequence: Sequence
+    tokens: list[int]
+    row: int | None
+    """Where its logits will be, if the part ends with its newest token."""
 
-    number: int
-    tokens: list[int] = field(default_factory=list)
-    busy: bool = False
-    last_used: float = 0.0
+    def keep(self) -> None:
+        """Note that the tokens are in the cache now."""
+        assert self.sequence.held is not None
+        self.sequence.held.tokens += self.tokens

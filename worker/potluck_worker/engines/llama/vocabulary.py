@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 PIECE_LIMIT_BYTES = 1024
 
+BLOCK = 64
+"""Tokens that are compared at once."""
+
 CONTROL_ATTRIBUTES = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 """Tokens that `llama_tokenize` finds in a text only where it may parse control tokens."""
 
@@ -127,6 +130,9 @@ class Vocabulary:
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """Return how many tokens two sequences have in common at their start."""
     length = min(len(left), len(right))
-    if left[:length] == right[:length]:
-        return length
-    return next(i for i in range(length) if left[i] != right[i])
+    start = 0
+    while start < length and left[start : start + BLOCK] == right[start : start + BLOCK]:
+        start += BLOCK
+    while start < length and left[start] == right[start]:
+        start += 1
+    return min(start, length)
