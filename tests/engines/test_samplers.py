@@ -110,10 +110,11 @@ def test_draws_follow_the_models_probabilities(
     [
         {"top_k": 7},
         {"top_k": 1000},
-        {"top_p": 0.3},
-        {"top_p": 0.3, "min_p": 0.2},
+        {"top_p": 0.8},
+        {"top_p": 0.8, "min_p": 0.002},
+        {"top_p": 0.6, "min_p": 0.004},
         {"top_p": 0.0},
-        {"min_p": 0.2},
+        {"min_p": 0.004},
         {"typical_p": 0.2},
         {"typical_p": 0.2, "top_p": 0.9},
         {"top_k": 7, "xtc": Xtc(1.0, 0.02)},
@@ -143,7 +144,9 @@ def test_a_sampler_leaves_exactly_the_tokens_that_it_should(
     if "top_p" in options:
         expected &= nucleus(probabilities, options["top_p"])
     if "min_p" in options:
-        expected &= set(np.flatnonzero(probabilities >= 0.2 * probabilities.max()).tolist())
+        expected &= set(
+            np.flatnonzero(probabilities >= options["min_p"] * probabilities.max()).tolist()
+        )
     if "xtc" in options:
         above = np.flatnonzero(probabilities >= 0.02)
         assert len(above) > 1
