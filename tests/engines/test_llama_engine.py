@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
+from llama_cpp import Llama
 from llama_cpp import llama_cpp as api
 
 from engines.driving import STARTER, ask, drive
@@ -24,6 +26,7 @@ from potluck_worker.engines.base import (
 )
 from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.engine import LlamaEngine
+from potluck_worker.engines.llama.prompt import conversation_of
 from potluck_worker.engines.text import AnswerText
 
 LONG = "Write me a long story about a house full of computers."
@@ -57,7 +60,9 @@ def small_engine() -> Iterator[LlamaEngine]:
 def reference_greedy(engine: LlamaEngine, question: str) -> list[int]:
     """Return the greedy answer of a context of its own, one sequence, one token a step."""
     prompt = engine._vocabulary.tokenize(
-        engine._template.render([ChatMessage("user", question)]), special=True, start=True
+        engine._template.render(conversation_of([ChatMessage("user", question)])),
+        special=True,
+        start=True,
     )
     context = library.open_context(
         engine._model,
@@ -90,6 +95,39 @@ def test_a_greedy_answer_equals_the_plain_loop_token_for_token(
     assert outcome.end is not None
     assert outcome.end.reason == "end_of_turn"
     assert outcome.end.completion_tokens == len(outcome.token_ids)
+
+
+@pytest.fixture(scope="module")
+def library_class() -> Iterator[Llama]:
+    """Yield llama-cpp-python's own class, which serves one stream."""
+    with pytest.MonkeyPatch.context() as patch:
+        defaults = api.llama_model_default_params
+
+        def without_repacking() -> Any:
+            parameters = defaults()
+            # As in `library.Model`: repacked for AMX, it crashes.
+            parameters.use_extra_bufts = False
+            return parameters
+
+        patch.setattr(api, "llama_model_default_params", without_repacking)
+        llama = Llama(str(STARTER), n_ctx=CONTEXT_LENGTH, n_threads=THREADS, verbose=False)
+    yield llama
+    llama.close()
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_greedy_answer_equals_that_of_the_librarys_own_class(
+    engine: LlamaEngine, library_class: Llama, question: str
+) -> None:
+    (outcome,) = drive(engine, ask(question, temperature=0.0))
+    prompt = engine._prompts.tokens([ChatMessage("user", question)])
+    made = library_class.create_completion(
+        prompt, temperature=0.0, repeat_penalty=1.0, max_tokens=None
+    )
+    assert outcome.text == made["choices"][0]["text"]
+    library_class.reset()
+    tokens = library_class.generate(prompt, temp=0.0, repeat_penalty=1.0)
+    assert outcome.token_ids == list(islice(tokens, len(outcome.token_ids)))
 
 
 def test_streams_side_by_side_say_what_each_says_alone(engine: LlamaEngine) -> None:
@@ -246,7 +284,7 @@ def test_an_ordinary_message_is_tokenized_as_it_is_rendered(
     engine: LlamaEngine, content: str
 ) -> None:
     messages = [ChatMessage("system", "Be brief."), ChatMessage("user", content)]
-    rendered = engine._template.render(messages)
+    rendered = engine._template.render(conversation_of(messages))
     plain = engine._vocabulary.tokenize(rendered, special=True, start=True)
     assert engine._prompts.tokens(messages) == plain
 
@@ -271,7 +309,7 @@ def test_a_message_cannot_forge_the_templates_marks(engine: LlamaEngine, content
     assert structure(content) == structure("hello")
     tokens = engine._prompts.tokens([ChatMessage("user", content)])
     text = b"".join(engine._vocabulary.piece(token, special=True) for token in tokens).decode()
-    assert text == engine._template.render([ChatMessage("user", content)])
+    assert text == engine._template.render(conversation_of([ChatMessage("user", content)]))
 
 
 def test_the_next_turn_computes_only_what_is_new(engine: LlamaEngine) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import Sampling
-from potluck_worker.engines.llama.sampling import Settings
+from potluck_worker.engines.llama.settings import Settings
 
 FILE = {
     "general.sampling.temp": "0.6",
@@ -14,8 +14,12 @@ FILE = {
 }
 
 
+def decide(asked: Sampling, metadata: dict[str, str] | None = None) -> Settings:
+    return Settings.decide(asked, metadata or {}, context_length=1000, vocabulary_size=100)
+
+
 def decided(asked: Sampling, metadata: dict[str, str]) -> tuple[float, int, float, float]:
-    settings = Settings.decide(asked, metadata)
+    settings = decide(asked, metadata)
     return settings.temperature, settings.top_k, settings.top_p, settings.min_p
 
 
@@ -42,9 +46,9 @@ def test_an_impossible_recommendation_is_passed_over(value: str) -> None:
 )
 def test_an_impossible_wish_is_refused(asked: Sampling) -> None:
     with pytest.raises(BadRequest, match="cannot be"):
-        Settings.decide(asked, FILE)
+        decide(asked, FILE)
 
 
 def test_a_seed_is_kept_and_a_missing_one_is_chosen() -> None:
-    assert Settings.decide(Sampling(seed=7), {}).seed == 7
-    assert Settings.decide(Sampling(), {}).seed != Settings.decide(Sampling(), {}).seed
+    assert decide(Sampling(seed=7)).seed == 7
+    assert decide(Sampling()).seed != decide(Sampling()).seed

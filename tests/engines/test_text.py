@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 from hypothesis import given
@@ -93,3 +94,29 @@ def test_nothing_is_shown_twice_after_a_move() -> None:
 
 def test_broken_bytes_become_a_mark_and_not_an_error() -> None:
     assert feed([b"a\xff", b"\xe2\x82"], [])[0] == "a\ufffd\ufffd"
+
+
+def test_many_long_stop_strings_stay_fast() -> None:
+    stop = [f"stop {number} {'x' * 50}" for number in range(10_000)] + ["a" * 1000]
+    started = time.perf_counter()
+    text = AnswerText(stop)
+    shown = "".join(text.push(b"stop 77 and go on ") for _ in range(500))
+    assert time.perf_counter() - started < 1
+    assert shown == ("stop 77 and go on " * 500)
+    assert text.push(f"stop 777 {'x' * 50}".encode()) == ""
+    assert text.stop_string == stop[777]
+
+
+def test_the_stop_string_whose_end_comes_first_is_found_however_the_text_is_cut() -> None:
+    for pieces in ([b"abcd"], [b"a", b"b", b"c", b"d"], [b"abc", b"d"]):
+        assert feed(pieces, ["bc", "abcd"])[1].stop_string == "bc"
+    for pieces in ([b"abcd"], [b"a", b"bcd"]):
+        shown, text = feed(pieces, ["cd", "bcd", "abcde"])
+        assert (shown, text.stop_string) == ("a", "bcd")
+
+
+def test_a_stop_string_that_was_shown_in_part_before_a_move_still_ends_the_answer() -> None:
+    text = AnswerText(["###"])
+    assert text.resume([b"one ##"], "one ##") == ""
+    assert text.push(b"# two") == ""
+    assert (text.stop_string, text.length) == ("###", 6)

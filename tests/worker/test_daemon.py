@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -72,6 +73,27 @@ async def test_an_answer_loads_its_model_first(worker: Worker) -> None:
     (loaded,) = (await worker.state()).loaded
     assert loaded.state == types.MODEL_STATE_READY
     assert loaded.memory_bytes > loaded.weights_bytes > 0
+
+
+async def test_sampling_options_reach_the_engine_and_log_probabilities_come_back(
+    worker: Worker,
+) -> None:
+    responses = await worker.ask(
+        "potluck-starter",
+        logit_bias={0: -math.inf, 7: 1.5},
+        json_schema='{"enum": ["cat"]}',
+        dry=types.Dry(multiplier=0.5),
+        xtc=types.Xtc(probability=0.5),
+        logprobs=3,
+    )
+    assert text_of(responses) == '"cat"'
+    deltas = [response.delta for response in responses if response.delta.token_ids]
+    for delta in deltas:
+        assert len(delta.logprobs) == len(delta.token_ids)
+        for token, at in zip(delta.token_ids, delta.logprobs, strict=True):
+            assert at.token_ids[0] == token
+            assert len(at.token_ids) == len(at.logprobs) == 4
+            assert at.logprobs[1] >= at.logprobs[2] >= at.logprobs[3]
 
 
 async def test_two_answers_stream_side_by_side(worker: Worker, home: Home) -> None:
@@ -189,10 +211,9 @@ async def test_an_unloaded_model_is_gone(worker: Worker, home: Home) -> None:
 async def test_what_cannot_be_asked_is_refused_in_words(worker: Worker, home: Home) -> None:
     add_fake(home, "m")
     assert isinstance(await failure(worker, prompt("nonsense")), UnknownModel)
-    unserved = prompt("m", presence_penalty=1.0)
-    error = await failure(worker, unserved)
+    error = await failure(worker, prompt("m", stop=["x" * 2000]))
     assert isinstance(error, BadRequest)
-    assert "presence_penalty" in error.message
+    assert "2,000 characters" in error.message
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await worker.stub.Embed(pb.EmbedRequest(model="m"))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

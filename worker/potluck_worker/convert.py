@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from potluck_proto.errors import BadRequest
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_worker.engines.base import (
     ChatMessage,
+    Dry,
     EndReason,
     Finished,
     Generate,
+    Mirostat,
     Produced,
     Sampling,
     Started,
+    Xtc,
     error_of,
 )
 
@@ -36,7 +39,11 @@ END_REASONS: dict[EndReason, types.EndReason.ValueType] = {
     "failed": types.END_REASON_FAILED,
 }
 
-SERVED_SAMPLING = {"temperature", "top_k", "top_p", "min_p", "seed", "max_tokens", "stop"}
+STOP_STRINGS_LIMIT = 16_384
+"""The most stop strings of a request."""
+
+STOP_STRING_LIMIT_CHARACTERS = 1024
+"""The longest stop string."""
 
 
 def generate_frame(request: pb.GenerateRequest, request_id: str) -> Generate:
@@ -65,9 +72,42 @@ def _message(message: types.Message) -> ChatMessage:
 
 def _sampling(sampling: types.Sampling) -> Sampling:
     asked = {descriptor.name: value for descriptor, value in sampling.ListFields()}
-    if unserved := sorted(asked.keys() - SERVED_SAMPLING):
-        raise BadRequest(f"The sampling option {unserved[0]} is not served yet; leave it out.")
-    return Sampling(**asked)
+    if len(sampling.stop) > STOP_STRINGS_LIMIT:
+        raise BadRequest(
+            f"The request has {len(sampling.stop):,} stop strings; at most "
+            f"{STOP_STRINGS_LIMIT:,} work."
+        )
+    if (longest := max(map(len, sampling.stop), default=0)) > STOP_STRING_LIMIT_CHARACTERS:
+        raise BadRequest(
+            f"A stop string is {longest:,} characters long; at most "
+            f"{STOP_STRING_LIMIT_CHARACTERS:,} work."
+        )
+    if sampling.HasField("dry"):
+        asked["dry"] = _dry(sampling.dry)
+    if sampling.HasField("xtc"):
+        xtc = sampling.xtc
+        asked["xtc"] = Xtc(xtc.probability, **_given(threshold=xtc.threshold))
+    if sampling.HasField("mirostat"):
+        mirostat = sampling.mirostat
+        asked["mirostat"] = Mirostat(**_given(tau=mirostat.tau, eta=mirostat.eta))
+    return Sampling(**asked | {"logit_bias": dict(sampling.logit_bias), "stop": [*sampling.stop]})
+
+
+def _dry(dry: types.Dry) -> Dry:
+    return Dry(
+        multiplier=dry.multiplier,
+        **_given(
+            base=dry.base,
+            allowed_length=dry.allowed_length,
+            penalty_window=dry.penalty_window,
+            sequence_breakers=tuple(dry.sequence_breakers),
+        ),
+    )
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return what a message sets: its 0 is absent, and leaves the default."""
+    return {name: value for name, value in values.items() if value}
 
 
 def response(event: Started | Produced | Finished) -> pb.GenerateResponse:
@@ -82,6 +122,10 @@ def response(event: Started | Produced | Finished) -> pb.GenerateResponse:
                     token_ids=event.token_ids,
                     text_offset=event.text_offset,
                     text=event.text,
+                    logprobs=[
+                        types.TokenLogprobs(token_ids=at.token_ids, logprobs=at.logprobs)
+                        for at in event.logprobs
+                    ],
                 )
             )
         case Finished():

@@ -48,7 +48,7 @@ def decode_from_child(body: bytes) -> FromChild:
 
 def _decode(adapter: TypeAdapter[Frame], body: bytes) -> Frame:
     try:
-        return adapter.validate_python(msgpack.unpackb(body))
+        return adapter.validate_python(msgpack.unpackb(body, strict_map_key=False))
     except (ValueError, ValidationError, msgpack.UnpackException) as error:
         raise FrameError(f"{len(body)} bytes that are no frame: {error}") from error
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from potluck_worker.engines.stops import StopStrings
 
 
 class AnswerText:
@@ -20,10 +22,10 @@ class AnswerText:
         stop_string: The stop string that came, else empty. Nothing may be pushed after it.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Iterable[str] = ()) -> None:
         self.length = 0
         self.stop_string = ""
-        self._stop = tuple(filter(None, stop))
+        self._stop = StopStrings(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
@@ -50,33 +52,30 @@ class AnswerText:
 
     def push(self, piece: bytes) -> str:
         """Take the bytes of a token; return the text that may be shown now."""
-        return self._release(self._held + self._decoder.decode(piece))
+        return self._release(self._decoder.decode(piece))
 
     def finish(self) -> str:
         """Return what was held back, at the end of an answer."""
-        text = self._release(self._held + self._decoder.decode(b"", final=True))
+        text = self._release(self._decoder.decode(b"", final=True))
         if self.stop_string:
             return text
         rest, self._held = self._held, ""
         self.length += len(rest)
         return text + rest
 
-    def _release(self, text: str) -> str:
-        """Split `text` into what may be shown, which is returned, and what is held."""
-        found = [(at, stop) for stop in self._stop if (at := text.find(stop)) >= 0]
-        if found:
-            cut, self.stop_string = min(found, key=lambda pair: pair[0])
-            self._held = ""
-        else:
-            cut = len(text) - max((_overlap(text, stop) for stop in self._stop), default=0)
-            self._held = text[cut:]
-        self.length += cut
-        return text[:cut]
+    def _release(self, new: str) -> str:
+        """Return what may be shown now that `new` came, and hold the rest."""
+        text, held = self._held + new, len(self._held)
+        for at, character in enumerate(new if self._stop else "", 1):
+            if self._stop.push(character):
+                self.stop_string, self._held = self._stop.found, ""
+                return self._show(text[: max(0, held + at - len(self.stop_string))])
+        # What was given out before a move may be a part of what has begun.
+        cut = max(0, len(text) - self._stop.begun)
+        self._held = text[cut:]
+        return self._show(text[:cut])
 
-
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of `text` that is a beginning of `stop`."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if stop.startswith(text[-length:]):
-            return length
-    return 0
+    def _show(self, text: str) -> str:
+        """Count what is given out."""
+        self.length += len(text)
+        return text

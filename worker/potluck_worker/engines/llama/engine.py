@@ -40,7 +40,7 @@ from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
 from potluck_worker.engines.llama.pace import Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
-from potluck_worker.engines.llama.sampling import Sampler, Settings
+from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
 from potluck_worker.engines.llama.template import ChatTemplate
 from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
@@ -90,8 +90,10 @@ class LlamaEngine:
             self._metadata.get("tokenizer.chat_template", ""),
             self._vocabulary.bos_text,
             self._vocabulary.eos_text,
+            tool_use=self._metadata.get("tokenizer.chat_template.tool_use", ""),
         )
         self._prompts = PromptMaker(self._template, self._vocabulary)
+        self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
         self._context_length = load.context_length
         self._slots = load.slots
         self._cells = max(load.context_length, load.kv_cells or load.context_length * load.slots)
@@ -181,6 +183,7 @@ class LlamaEngine:
 
     def close(self) -> None:
         """Free the model."""
+        self._samplers.close()
         api.llama_free(self._context)
         self._model.close()
 
@@ -198,11 +201,11 @@ class LlamaEngine:
     def _sequence(self, request: Generate, submitted: float) -> Sequence:
         """Return a request with its prompt. Raises `PotluckError`."""
         asked = request.sampling
-        settings = Settings.decide(asked, self._metadata)
         if asked.max_tokens is not None and asked.max_tokens < 1:
             raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
-        prompt = self._prompts.tokens(request.messages)
-        tokens = prompt + self._answer_so_far(request)
+        prompt = self._prompts.tokens(request.messages, request.tools, request.thinking)
+        answer = self._answer_so_far(request)
+        tokens = prompt + answer
         if not tokens:
             raise BadRequest("The prompt is empty.")
         if len(prompt) >= self._context_length:
@@ -217,7 +220,7 @@ class LlamaEngine:
             request=request,
             tokens=tokens,
             prompt_length=len(prompt),
-            sampler=Sampler(settings),
+            sampler=self._samplers.begin(asked, prompt, answer),
             text=AnswerText((*asked.stop, *self._template.stop)),
             max_tokens=asked.max_tokens,
             submitted=submitted,
@@ -342,7 +345,10 @@ class LlamaEngine:
         for part in parts:
             part.keep()
             if part.row is not None:
-                self._draw(part.sequence, part.row, events)
+                try:
+                    self._draw(part.sequence, part.row, events)
+                except PotluckError as error:
+                    part.sequence.end, part.sequence.failure = "failed", failure_of(error)
         seconds, prompt_tokens = time.monotonic() - started, len(self._batch) - decoding
         self._pace.learn(decoding=decoding, prompt_tokens=prompt_tokens, seconds=seconds)
         if prompt_tokens == 0:
@@ -366,16 +372,19 @@ class LlamaEngine:
     def _draw(self, sequence: Sequence, row: int, events: list[FromChild]) -> None:
         """Draw the next token of a sequence, and see whether it ends there."""
         index = sequence.answer_length
-        token = sequence.sampler.sample(self._context, row, index)
+        sampler = sequence.sampler
+        token = sampler.sample(self._context, row, index)
         if sequence.first_token is None:
             sequence.first_token = time.monotonic()
         if self._vocabulary.ends(token):
             sequence.end = "end_of_turn"
             return
+        sampler.accept(token)
         sequence.tokens.append(token)
         offset = sequence.text.length
         text = sequence.text.push(self._vocabulary.piece(token))
-        events.append(Produced(sequence.request.request_id, index, [token], offset, text))
+        request_id, logprobs = sequence.request.request_id, sampler.logprobs(token)
+        events.append(Produced(request_id, index, [token], offset, text, logprobs))
         sequence.end = self._end_of(sequence)
 
     def _end_of(self, sequence: Sequence) -> EndReason | None:

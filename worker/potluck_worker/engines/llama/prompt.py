@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
+from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import ChatMessage
-from potluck_worker.engines.llama.template import ChatTemplate
+from potluck_worker.engines.llama.template import ChatTemplate, Conversation
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 
 
@@ -15,9 +17,10 @@ class PromptMaker:
     """Renders and tokenizes the conversations of one model.
 
     A message that quotes a control token, say `<|im_end|>`, would end its own turn and could begin
-    one in another's name. So such a quotation is cut after its first character by a seam: random
-    text that goes through the template with it. The prompt is then tokenized seam by seam, and no
-    piece has the whole quotation. A conversation without one is tokenized as it is rendered.
+    one in another's name. So such a quotation, wherever it stands in a message or a tool, is cut
+    after its first character by a seam: random text that goes through the template with it. The
+    prompt is then tokenized seam by seam, and no piece has the whole quotation. A conversation
+    without one is tokenized as it is rendered.
 
     Args:
         template: The model's chat template.
@@ -29,22 +32,96 @@ class PromptMaker:
         self._vocabulary = vocabulary
         self._start_of_control_text = vocabulary.start_of_control_text()
 
-    def tokens(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def tokens(
+        self, messages: Sequence[ChatMessage], tools: str = "", thinking: bool | None = None
+    ) -> list[int]:
         """Return the prompt that ends where the assistant begins to speak.
 
+        Args:
+            messages: The conversation.
+            tools: JSON, a list of functions as the template takes them; empty for none.
+            thinking: Whether the model shall think first; `None` leaves it to the template.
+
         Raises:
+            BadRequest: The tools or a message's calls are not what they should be, or the template
+                knows none.
             TemplateError: The template refuses these messages, or fails.
         """
         seam = secrets.token_hex(8)
-        prompt = self._template.render([self._cut(message, seam) for message in messages])
+        conversation = conversation_of(messages, tools, thinking)
+        prompt = self._template.render(
+            Conversation(
+                [
+                    {name: self._cut(value, seam) for name, value in message.items()}
+                    for message in conversation.messages
+                ],
+                self._cut(conversation.tools, seam),
+                thinking,
+            )
+        )
         first, *others = prompt.split(seam)
         tokens = self._vocabulary.tokenize(first, special=True, start=True)
         for piece in others:
             tokens += self._vocabulary.tokenize(piece, special=True)
         return tokens
 
-    def _cut(self, message: ChatMessage, seam: str) -> ChatMessage:
-        if self._start_of_control_text is None:
-            return message
-        content = self._start_of_control_text.sub(rf"\g<0>{seam}", message.content)
-        return dataclasses.replace(message, content=content)
+    def _cut(self, value: Any, seam: str) -> Any:
+        """Return a value with every text in it cut where a quotation begins."""
+        pattern = self._start_of_control_text
+        if pattern is None:
+            return value
+        match value:
+            case str():
+                return pattern.sub(rf"\g<0>{seam}", value)
+            case list():
+                return [self._cut(item, seam) for item in value]
+            case dict():
+                return {self._cut(key, seam): self._cut(item, seam) for key, item in value.items()}
+        return value
+
+
+def conversation_of(
+    messages: Sequence[ChatMessage], tools: str = "", thinking: bool | None = None
+) -> Conversation:
+    """Return a request as templates know it. Raises `BadRequest`."""
+    parsed = _json_list("The tools", tools) if tools else None
+    return Conversation([_message(message) for message in messages], parsed, thinking)
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    """Return a message with only those names that say something: templates ask what there is."""
+    known: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        known["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        calls = _json_list("The tool calls of a message", message.tool_calls)
+        known["tool_calls"] = [_call(call) for call in calls]
+    if message.tool_call_id:
+        known["tool_call_id"] = message.tool_call_id
+    return known
+
+
+def _call(call: Any) -> dict[str, Any]:
+    """Return a tool call in Hugging Face's form, with arguments as values and not as text."""
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        raise BadRequest("A tool call is an object with a name and arguments; one is not.")
+    arguments = call.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(
+                f"The arguments of the call of {call['name']} are no JSON: {error}."
+            ) from error
+    known = {"type": "function", "function": {"name": call["name"], "arguments": arguments}}
+    return known if call.get("id") is None else {"id": call["id"], **known}
+
+
+def _json_list(what: str, text: str) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"{what} are no JSON: {error}.") from error
+    if not isinstance(value, list):
+        raise BadRequest(f"{what} are a JSON {type(value).__name__}; they should be a list.")
+    return value

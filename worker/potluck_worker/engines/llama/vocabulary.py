@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as api
+from numpy.typing import NDArray
 
 PIECE_LIMIT_BYTES = 1024
 
@@ -27,7 +30,7 @@ class Vocabulary:
     """
 
     def __init__(self, pointer: Any) -> None:
-        self._pointer = pointer
+        self.pointer = pointer
         self._pieces: dict[int, bytes] = {}
         self._buffer = ctypes.create_string_buffer(PIECE_LIMIT_BYTES)
         self.size = int(api.llama_vocab_n_tokens(pointer))
@@ -52,7 +55,7 @@ class Vocabulary:
         size = len(raw) + 8
         while True:
             ids = (api.llama_token * size)()
-            count = api.llama_tokenize(self._pointer, raw, len(raw), ids, size, add, special)
+            count = api.llama_tokenize(self.pointer, raw, len(raw), ids, size, add, special)
             if count >= 0:
                 return list(ids[:count])
             size = -count
@@ -68,20 +71,44 @@ class Vocabulary:
 
     def _piece(self, token: int, special: bool) -> bytes:
         length = api.llama_token_to_piece(
-            self._pointer, token, self._buffer, PIECE_LIMIT_BYTES, 0, special
+            self.pointer, token, self._buffer, PIECE_LIMIT_BYTES, 0, special
         )
         return self._buffer.raw[: max(0, length)]
 
     def ends(self, token: int) -> bool:
         """Say whether a token ends the model's turn."""
-        return bool(api.llama_vocab_is_eog(self._pointer, token))
+        return bool(api.llama_vocab_is_eog(self.pointer, token))
+
+    @functools.cached_property
+    def silent_ids(self) -> NDArray[np.int64]:
+        """Control tokens that do not end a turn: an answer shows nothing of them."""
+        silent = (
+            token
+            for token in range(self.size)
+            if api.llama_vocab_get_attr(self.pointer, token) & CONTROL_ATTRIBUTES
+            and not self.ends(token)
+        )
+        return np.fromiter(silent, np.int64)
+
+    @functools.cached_property
+    def split_characters(self) -> NDArray[np.bool_]:
+        """For each token, whether it begins or ends within a character, or has bytes of none."""
+
+        def splits(piece: bytes) -> bool:
+            try:
+                piece.decode()
+            except UnicodeDecodeError:
+                return True
+            return False
+
+        return np.fromiter((splits(self.piece(token)) for token in range(self.size)), np.bool_)
 
     def sha256(self) -> str:
         """Return a hash over the texts and types of all tokens: equal where ids mean the same."""
         digest = hashlib.sha256()
         for token in range(self.size):
-            text = api.llama_vocab_get_text(self._pointer, token) or b""
-            attributes = api.llama_vocab_get_attr(self._pointer, token)
+            text = api.llama_vocab_get_text(self.pointer, token) or b""
+            attributes = api.llama_vocab_get_attr(self.pointer, token)
             digest.update(b"%d:%d:%b" % (attributes, len(text), text))
         return digest.hexdigest()
 
@@ -92,9 +119,9 @@ class Vocabulary:
         cannot be cut.
         """
         marks = {
-            (api.llama_vocab_get_text(self._pointer, token) or b"").decode(errors="replace")
+            (api.llama_vocab_get_text(self.pointer, token) or b"").decode(errors="replace")
             for token in range(self.size)
-            if api.llama_vocab_get_attr(self._pointer, token) & CONTROL_ATTRIBUTES
+            if api.llama_vocab_get_attr(self.pointer, token) & CONTROL_ATTRIBUTES
         }
         texts = "|".join(sorted(re.escape(mark) for mark in marks if len(mark) > 1))
         return re.compile(f"(?={texts})(?s:.)") if texts else None
