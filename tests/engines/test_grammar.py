@@ -138,6 +138,15 @@ def test_an_answer_by_a_json_schema_is_json_of_that_shape(
     assert ended
 
 
+@pytest.mark.parametrize("pattern", ["^.{6}$", "^[^a]{6}$"])
+def test_a_pattern_makes_no_string_that_is_no_json(engine: LlamaEngine, pattern: str) -> None:
+    schema = json.dumps({"type": "string", "pattern": pattern})
+    assert "\\x00-\\x1F" in grammar_of_schema(schema)
+    for seed in range(5):
+        outcome = constrained(engine, 4.0, seed, json_schema=schema)
+        assert len(json.loads(outcome.text)) == 6
+
+
 @pytest.mark.parametrize(
     ("grammar", "message"),
     [

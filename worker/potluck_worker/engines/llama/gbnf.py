@@ -207,6 +207,21 @@ def check(text: str) -> bool:
     return parser.names_tokens
 
 
+def excluding(characters: str, text: str) -> str:
+    """Return a grammar whose negated ranges, such as `[^a]`, exclude further characters.
+
+    Args:
+        characters: As they stand in a range.
+        text: The grammar.
+    """
+
+    def extended(match: re.Match[str]) -> str:
+        negated = match.lastgroup == "range" and match[0].startswith("[^")
+        return f"[^{characters}{match[0][2:]}" if negated else match[0]
+
+    return _TOKEN.sub(extended, text)
+
+
 def _check_beginnings(rules: dict[str, list[list[_Symbol]]]) -> None:
     """Raise `BadRequest` where following how rules begin would not end, or not soon."""
     nullable = _nullable(rules)

@@ -36,6 +36,10 @@ ACCEPT_SECONDS = 0.2
 """What taking in one token may take. It takes microseconds, but an ambiguous grammar can double it
 with each character, and all other answers wait."""
 
+NOT_IN_JSON_STRINGS = r'"\\\x00-\x1F'
+"""What a JSON string cannot hold as it is. The library's grammars of strings forget the control
+characters, and those of patterns such as `.` and `[^a]` all of it."""
+
 FILTER_SECONDS = 2.0
 """What checking the whole vocabulary may take; it takes some 20 ms for 152k tokens."""
 
@@ -171,7 +175,8 @@ def grammar_of_schema(schema: str) -> str:
         )
     try:
         with limited(SCHEMA_SECONDS):
-            return str(json_schema_to_gbnf(json.dumps(_reachable(json.loads(schema)))))
+            grammar = json_schema_to_gbnf(json.dumps(_reachable(json.loads(schema))))
+            return gbnf.excluding(NOT_IN_JSON_STRINGS, str(grammar))
     except Exception as error:
         # The library raises what it likes on what it does not know, and recurses without end.
         known = isinstance(error, ValueError | AssertionError | OutOfTime)
