@@ -39,12 +39,12 @@ from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
 from potluck_worker.engines.llama.pace import Pace
-from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
-from potluck_worker.engines.llama.template import ChatTemplate
 from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
 from potluck_worker.engines.llama.vocabulary import Vocabulary
+from potluck_worker.engines.prompt import PromptMaker
+from potluck_worker.engines.template import ChatTemplate
 from potluck_worker.engines.text import AnswerText
 
 BATCH_TOKENS = 512

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import ChatMessage
-from potluck_worker.engines.llama.template import ChatTemplate, Conversation
-from potluck_worker.engines.llama.vocabulary import Vocabulary
+from potluck_worker.engines.template import ChatTemplate, Conversation
+
+
+class Vocabulary(Protocol):
+    """What an engine knows of its model's tokens, as far as prompts need it."""
+
+    def tokenize(self, text: str, *, special: bool, start: bool = False) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: What to tokenize.
+            special: Whether marks such as `<|end|>` in it are control tokens.
+            start: Whether it starts a prompt, where the model may want its mark of the beginning.
+        """
+        ...
+
+    def start_of_control_text(self) -> re.Pattern[str] | None:
+        """Return what matches one character where the text of a control token starts."""
+        ...
 
 
 class PromptMaker:
