@@ -41,8 +41,8 @@ class Shape:
     """The sizes of a model."""
 
     layers: int = 2
-    width: int = 64
-    hidden: int = 128
+    width: int = 128
+    hidden: int = 256
     heads: int = 4
     kv_heads: int = 2
     vocabulary: int = 512

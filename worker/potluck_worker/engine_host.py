@@ -56,6 +56,10 @@ def make_engine(name: str, progress: Callable[[float], None]) -> Engine:
         from potluck_worker.engines.fake import FakeEngine
 
         return FakeEngine(progress)
+    if name == "vllm":
+        from potluck_worker.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(progress)
     require_library()
     from potluck_worker.engines.llama.engine import LlamaEngine
 
@@ -67,7 +71,7 @@ class EngineHost:
 
     Args:
         pipe: The child's end of the socketpair.
-        engine_name: `llama` or `fake`.
+        engine_name: `llama`, `vllm` or `fake`.
     """
 
     def __init__(self, pipe: socket.socket, engine_name: str) -> None:
@@ -231,7 +235,7 @@ def main() -> int:
     """Run the child."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--engine", choices=["llama", "fake"], required=True)
+    parser.add_argument("--engine", choices=["llama", "vllm", "fake"], required=True)
     options = parser.parse_args()
     # Ctrl+C in a terminal is for the viewer there, not for an engine that others use.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,290 @@
+"""vLLM behind the seam: requests in, frames out; vLLM itself does the batching.
+
+Text and stop strings are ours, as in the llama.cpp engine: what a viewer sees, where it is held
+back and where an answer that moved goes on must not depend on who computes the tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError, UnsupportedModel
+from potluck_worker.engines.base import (
+    Embed,
+    EndReason,
+    FromChild,
+    Generate,
+    Load,
+    Loaded,
+    RequestId,
+    TokenLogprobs,
+    failed,
+)
+from potluck_worker.engines.prompt import PromptMaker
+from potluck_worker.engines.template import ChatTemplate
+from potluck_worker.engines.text import AnswerText
+from potluck_worker.engines.vllm import memory
+from potluck_worker.engines.vllm.adapters import only_adapter
+from potluck_worker.engines.vllm.answer import Answer
+from potluck_worker.engines.vllm.checkpoint import Checkpoint
+from potluck_worker.engines.vllm.core import Core
+from potluck_worker.engines.vllm.embeddings import Embedding
+from potluck_worker.engines.vllm.settings import constraint, sampling_options
+from potluck_worker.engines.vllm.tokens import TokenText, Vocabulary
+
+IDLE_STEP_SECONDS = 0.001
+"""A rest after a step in which nothing was computed, while a grammar is being prepared."""
+
+
+class VllmEngine:
+    """One checkpoint in memory.
+
+    Args:
+        progress: Called with 0 to 1 while the model loads.
+    """
+
+    def __init__(self, progress: Callable[[float], None] = lambda _: None) -> None:
+        self._progress = progress
+        self._answers: dict[RequestId, Answer] = {}
+        self._waiting: dict[str, Answer] = {}
+        """Those that vLLM has not begun, by its own names for them."""
+        self._embeddings: dict[RequestId, Embedding] = {}
+        self._ended: list[FromChild] = []
+
+    def load(self, load: Load) -> Loaded:
+        """Load the model. Raises `PotluckError` where vLLM cannot hold it as is asked."""
+        _refuse_what_is_lacking(load)
+        checkpoint = Checkpoint.read(Path(load.path))
+        adapter = only_adapter(load.lora_adapters)
+        self._core = Core(load, checkpoint, adapter, self._progress)
+        self._name = checkpoint.folder.name
+        self._context_length = load.context_length
+        self._recommended = checkpoint.generation
+        self._vocabulary = Vocabulary(
+            self._core.tokenizer, self._core.vocabulary_size, adds_start=not checkpoint.template
+        )
+        self._template = ChatTemplate(
+            checkpoint.template,
+            self._vocabulary.bos_text,
+            self._vocabulary.eos_text,
+            tool_use=checkpoint.tool_template,
+        )
+        self._prompts = PromptMaker(self._template, self._vocabulary)
+        held = self._core.held_bytes()
+        return Loaded(
+            weights_bytes=held.weights or memory.weights_bytes(checkpoint),
+            kv_cache_bytes=held.kv_cache,
+            compute_bytes=held.rest or memory.compute_bytes(checkpoint, load.slots),
+            context_length=load.context_length,
+            slots=load.slots,
+        )
+
+    def submit(self, request: Generate | Embed) -> None:
+        """Give a request to vLLM; what cannot be answered ends with the next step."""
+        try:
+            if isinstance(request, Embed):
+                self._embed(request)
+            else:
+                self._answer(request)
+        except PotluckError as error:
+            self._ended.append(failed(request.request_id, error))
+
+    def cancel(self, request_id: RequestId) -> None:
+        """End a request, queued or under way."""
+        if answer := self._answers.get(request_id):
+            self._core.cancel(request_id)
+            self._end(answer, "stopped", self._ended)
+        elif embedding := self._embeddings.pop(request_id, None):
+            self._core.cancel(*embedding.vectors)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._answers or self._embeddings or self._ended)
+
+    @property
+    def slots_busy(self) -> int:
+        """Sequences under way."""
+        return len(self._answers) - len(self._waiting)
+
+    @property
+    def queue_length(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiting)
+
+    def step(self) -> list[FromChild]:
+        """Have vLLM compute one batch; return what came of it."""
+        events, self._ended = self._ended, []
+        if not (self._answers or self._embeddings):
+            return events
+        began = time.monotonic()
+        outputs = self._core.step()
+        for output in outputs:
+            if answer := self._answers.get(output.request_id):
+                if answer.started is None:
+                    self._forget_waiting(answer)
+                    events += answer.begin(output.num_cached_tokens, began)
+                self._take(answer, output.outputs[0], events)
+            else:
+                self._take_vector(output, events)
+        if self._waiting:
+            self._begin_prefills(began, events)
+        if not (outputs or self.slots_busy or self._embeddings):
+            time.sleep(IDLE_STEP_SECONDS)
+        return events
+
+    def close(self) -> None:
+        """Free the model."""
+        self._core.close()
+
+    # --- answers -------------------------------------------------------------------------------
+
+    def _answer(self, request: Generate) -> None:
+        """Give a request to vLLM. Raises `PotluckError`."""
+        if not self._core.generates:
+            raise UnsupportedModel(
+                f"{self._name} embeds texts and cannot chat. Choose a model made for chat or "
+                "completion."
+            )
+        asked = request.sampling
+        if asked.max_tokens is not None and asked.max_tokens < 1:
+            raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
+        options = sampling_options(asked, self._recommended, self._vocabulary.size)
+        limits = constraint(asked)
+        prompt = self._prompts.tokens(request.messages, request.tools, request.thinking)
+        said = self._answer_so_far(request)
+        self._check_length(len(prompt))
+        answer = Answer(
+            request=request,
+            prompt_length=len(prompt),
+            length=len(said),
+            context_length=self._context_length,
+            tokens=TokenText(self._vocabulary.decode, prompt),
+            text=AnswerText((*asked.stop, *self._template.stop)),
+        )
+        answer.resume()
+        if reason := answer.end_so_far():  # it moved between its last token and its end
+            self._ended += [*answer.begin(0, time.monotonic()), *answer.finish(reason)]
+            return
+        options["max_tokens"] = answer.tokens_left
+        name = self._core.generate(answer.id, prompt + said, options, limits)
+        if limits and said:
+            self._core.replay(answer.id, name, said)
+        self._answers[answer.id] = self._waiting[name] = answer
+
+    def _check_length(self, tokens: int) -> None:
+        if not tokens:
+            raise BadRequest("The prompt is empty.")
+        if tokens >= self._context_length:
+            raise ContextOverflow(
+                f"The prompt is {tokens:,} tokens long; the context of {self._name} is "
+                f"{self._context_length:,} and must hold the answer too. Shorten it, start a new "
+                "chat, or set a larger context_length for the worker.",
+                prompt_tokens=tokens,
+                context_length=self._context_length,
+            )
+
+    def _answer_so_far(self, request: Generate) -> list[int]:
+        """Return the tokens of an answer that moved here. Raises `BadRequest` for a foreign one."""
+        if not request.continue_token_ids:
+            return self._vocabulary.tokenize(request.continue_text, special=False)
+        for token in request.continue_token_ids:
+            if not 0 <= token < self._vocabulary.size:
+                raise BadRequest(
+                    f"The answer to go on with has the token {token}; the vocabulary of "
+                    f"{self._name} has {self._vocabulary.size:,}. Go on from its text."
+                )
+        return list(request.continue_token_ids)
+
+    def _begin_prefills(self, began: float, events: list[FromChild]) -> None:
+        """Report the requests that left vLLM's queue, and whose prompt takes several steps."""
+        for name, cached in self._core.in_prefill().items():
+            if answer := self._waiting.pop(name, None):
+                events += answer.begin(cached, began)
+
+    def _take(self, answer: Answer, piece: Any, events: list[FromChild]) -> None:
+        """Take what vLLM computed for an answer, and see whether it ends there."""
+        tokens = list(piece.token_ids)
+        if piece.finish_reason == "stop":
+            tokens = tokens[:-1]  # the token that ends the turn is no part of it
+        for at, token in enumerate(tokens):
+            events.append(answer.take(token, _logprobs(answer, token, piece, at)))
+            if answer.text.stop_string:
+                break
+        if piece.finish_reason == "error":
+            error = PotluckError("vLLM could not compute the answer; its log may say why.")
+            del self._answers[answer.id]
+            events.append(failed(answer.id, error))
+        elif answer.text.stop_string:
+            self._core.cancel(answer.id)
+            self._end(answer, "stop_string", events)
+        elif piece.finish_reason == "stop":
+            self._end(answer, "end_of_turn", events)
+        elif piece.finish_reason is not None:
+            self._end(answer, answer.end_so_far() or "context_full", events)
+
+    def _end(self, answer: Answer, reason: EndReason, events: list[FromChild]) -> None:
+        """Send the end of an answer, and forget it."""
+        self._forget_waiting(answer)
+        del self._answers[answer.id]
+        events += answer.finish(reason)
+
+    def _forget_waiting(self, answer: Answer) -> None:
+        self._waiting = {name: other for name, other in self._waiting.items() if other is not answer}
+
+    # --- embeddings ----------------------------------------------------------------------------
+
+    def _embed(self, request: Embed) -> None:
+        """Give texts to vLLM, each as a request of its own. Raises `PotluckError`."""
+        if not self._core.embeds:
+            raise BadRequest(
+                f"{self._name} writes and embeds nothing. Take a model that is made to embed."
+            )
+        texts = [self._vocabulary.tokenize_whole(text) for text in request.inputs]
+        for tokens in texts:
+            self._check_length(len(tokens))
+        embedding = Embedding.of(request.request_id, texts)
+        for name, tokens in zip(embedding.vectors, texts, strict=True):
+            self._core.embed(name, tokens)
+        self._embeddings[request.request_id] = embedding
+
+    def _take_vector(self, output: Any, events: list[FromChild]) -> None:
+        """Take the embedding of one text."""
+        embedding = self._embeddings.get(output.request_id.rpartition("/")[0])
+        if embedding is None:
+            return
+        embedding.vectors[output.request_id] = output.outputs.data.tolist()
+        if embedded := embedding.embedded():
+            del self._embeddings[embedding.request_id]
+            events.append(embedded)
+
+
+def _refuse_what_is_lacking(load: Load) -> None:
+    """Raise `BadRequest` for a way to hold a model that vLLM has not."""
+    lacking = {
+        f"a KV cache of {load.kv_type}": load.kv_type != "f16",
+        "layers on the processor beside a card (gpu_layers)": load.gpu_layers is not None,
+        "a choice of flash attention": load.flash_attention is not None,
+    }
+    if names := [name for name, is_asked in lacking.items() if is_asked]:
+        raise BadRequest(
+            f"vLLM, which runs this model, has no {' and no '.join(names)}. Leave the option out, "
+            "or choose a GGUF model, which llama.cpp runs."
+        )
+
+
+def _logprobs(answer: Answer, token: int, piece: Any, at: int) -> list[TokenLogprobs]:
+    """Return the log probabilities of a position where they were asked for, the drawn token first.
+
+    vLLM has the likeliest, and the drawn one beside them where it is none of them.
+    """
+    wanted = answer.request.sampling.logprobs
+    if wanted is None:
+        return []
+    known: Mapping[int, Any] = piece.logprobs[at]
+    likeliest = sorted(known, key=lambda other: int(known[other].rank))[:wanted]
+    ids = [token, *likeliest]
+    return [TokenLogprobs(ids, [float(known[other].logprob) for other in ids])]
