@@ -8,6 +8,7 @@ import pytest
 from engines.driving import STARTER
 from potluck_proto.errors import AmbiguousModel, EngineMissing, ModelFileError, UnknownModel
 from potluck_worker.engines.base import failure_of
+from potluck_worker.installed import Engines
 from potluck_worker.models import FileStamp, Finding, ModelStore
 
 MANY = 2**60
@@ -22,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 def store(folder: Path, *paths: Path) -> ModelStore:
     cache = folder.parent / "inspections.json"
-    return ModelStore(folder, paths, cache, context_length=512, slots=1)
+    return ModelStore(folder, paths, cache, context_length=512, slots=1, engines=Engines())
 
 
 async def test_a_name_is_the_files_without_its_quantization(folder: Path) -> None:

@@ -15,7 +15,8 @@ from potluck_proto.pulse import Pulse
 from potluck_proto.record import OPEN_CLUSTER, WorkerRecord
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.advertise import Advertiser
-from potluck_worker.hardware import accelerator_kind, llama_availability
+from potluck_worker.hardware import accelerator_kind
+from potluck_worker.installed import Engines
 from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore
 from potluck_worker.service import WorkerService
@@ -52,16 +53,18 @@ class WorkerDaemon:
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
+        self._engines = Engines(settings.vllm_python, home.root / "packages")
         self.store = ModelStore(
             home.models,
             settings.model_paths,
             home.root / "inspections.json",
             context_length=settings.context_length,
             slots=settings.slots,
+            engines=self._engines,
             changed=self._pulse.beat,
         )
-        self.manager = ModelManager(settings, home.logs, self._pulse.beat)
-        reporter = NodeReporter(self._node_id, settings, self.store, self.manager)
+        self.manager = ModelManager(settings, home.logs, self._engines, self._pulse.beat)
+        reporter = NodeReporter(self._node_id, settings, self._engines, self.store, self.manager)
         self._service = WorkerService(self.store, self.manager, reporter, self._pulse)
 
     async def run(self) -> None:
@@ -81,6 +84,7 @@ class WorkerDaemon:
         self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
         pb_grpc.add_WorkerServiceServicer_to_server(self._service, self._server)
         host, port = self._listen()
+        await self._engines.look()
         await self.store.scan()
         await self._server.start()
         self._advertiser = Advertiser(self._record(), host, port)
@@ -143,7 +147,7 @@ class WorkerDaemon:
             node_id=self._node_id,
             name=self._settings.name,
             cluster=self._settings.cluster or default,
-            engines=("llama",) if llama_availability().available else (),
+            engines=tuple(engine.name for engine in self._engines.all if engine.available),
             accelerator=accelerator_kind(),
             memory_total_mib=memory.total_bytes // MIB,
             memory_free_mib=memory.free_bytes // MIB,

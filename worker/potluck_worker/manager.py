@@ -15,6 +15,7 @@ from pathlib import Path
 from potluck_proto.errors import Draining, EngineDied, NotEnoughMemory
 from potluck_worker.engines.base import Load
 from potluck_worker.hardware import Memory, measure_memory
+from potluck_worker.installed import Engines
 from potluck_worker.models import StoredModel
 from potluck_worker.settings import WorkerSettings
 from potluck_worker.supervisor import EngineProcess
@@ -53,6 +54,7 @@ class ModelManager:
     Args:
         settings: The worker's settings.
         logs: Folder for the engines' logs.
+        engines: What is installed here.
         changed: Called when anything that a scheduler sees changed.
         measure: Returns the machine's memory; replaced in tests.
     """
@@ -61,11 +63,13 @@ class ModelManager:
         self,
         settings: WorkerSettings,
         logs: Path,
+        engines: Engines,
         changed: Callable[[], None],
         measure: Callable[[], Memory] = measure_memory,
     ) -> None:
         self._settings = settings
         self._logs = logs
+        self._engines = engines
         self._changed = changed
         self._measure = measure
         self._residents: dict[Key, Resident] = {}
@@ -138,7 +142,10 @@ class ModelManager:
         self._check_backoff(key)
         self._check_memory(model)
         log_path = self._logs / f"engine-{'-'.join(filter(None, key))}.log"
-        process = EngineProcess(model.engine, log_path, lambda: self._on_change(key))
+        interpreter = self._engines.interpreter(model.engine)
+        process = EngineProcess(
+            model.engine, log_path, lambda: self._on_change(key), interpreter=interpreter
+        )
         resident = Resident(model, process)
         self._residents[key] = resident
         resident.loading = asyncio.create_task(self._load(resident), name=f"load {model.name}")

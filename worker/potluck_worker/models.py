@@ -1,9 +1,9 @@
 """The model store: which model files this node has, and what each says of itself.
 
-Files are found in the home's `models` folder, in the paths of the settings, and in the package (the
-starter model). A file is read in a child process, once: the result is kept by path, size and time
-of change, so that a restart and a rescan are cheap. A file that cannot be used is listed with the
-reason rather than hidden.
+GGUF files, and checkpoints in safetensors, each a folder, are found in the home's `models` folder,
+in the paths of the settings, and in the package (the starter model). A model is read in a child
+process, once: the result is kept by path, size and time of change, so that a restart and a rescan
+are cheap. What cannot be used is listed with the reason rather than hidden.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from potluck_proto.errors import (
 )
 from potluck_worker.engines.base import Failure, Inspection, error_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
-from potluck_worker.hardware import llama_availability
+from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, is_checkpoint
+from potluck_worker.installed import Engines
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model file of this node."""
+    """A model of this node: a file, or the folder of a checkpoint."""
 
     path: Path
     name: str
@@ -104,6 +106,7 @@ class ModelStore:
         cache: Where findings are kept between runs.
         context_length: Tokens for each conversation that sizes are asked for.
         slots: Conversations at once, likewise.
+        engines: What is installed here.
         changed: Called when the list changed.
     """
 
@@ -115,12 +118,14 @@ class ModelStore:
         *,
         context_length: int,
         slots: int,
+        engines: Engines,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._places = [folder, *paths, PACKAGED]
         self._cache = cache
         self._context_length = context_length
         self._slots = slots
+        self._engines = engines
         self._changed = changed
         self._scanning = asyncio.Lock()
         self._findings = self._read_cache()
@@ -141,7 +146,7 @@ class ModelStore:
                 self._findings = fresh
                 await asyncio.to_thread(self._write_cache)
             missing = [path for path in self._places if not path.exists()]
-            models = [_stored(Path(path), finding) for path, finding in fresh.items()]
+            models = [_stored(Path(path), found, self._engines) for path, found in fresh.items()]
             models += [_missing(path) for path in missing]
             models.sort(key=lambda model: (model.starter, model.name.lower(), model.quantization))
             if [_identity(m) for m in models] != [_identity(m) for m in self.models]:
@@ -236,25 +241,32 @@ class ModelStore:
 
     def _asked(self) -> list[int | str]:
         """Return what findings depend on beside the file."""
-        return [self._context_length, self._slots, llama_availability().version]
+        return [self._context_length, self._slots, self._engines.llama.version]
 
 
 def _find_files(places: Iterable[Path]) -> dict[Path, FileStamp]:
-    """Return the model files at and directly below the places; of a split one, the first part."""
+    """Return the models at and directly below the places; of a split file, the first part."""
     found = {}
     for place in places:
-        paths = sorted(place.iterdir()) if place.is_dir() else [place]
-        for path in paths:
-            if not path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)) or _LATER_PART.search(path.stem):
-                continue
-            try:
-                status = path.stat()
-            except OSError:
-                continue
-            if path.is_file():
-                size_bytes = sum(part.stat().st_size for part in _parts(path)) or status.st_size
-                found[path.absolute()] = FileStamp(size_bytes, status.st_mtime_ns)
+        alone = not place.is_dir() or is_checkpoint(place)
+        for path in [place] if alone else sorted(place.iterdir()):
+            with suppress(OSError):
+                if stamp := _stamp(path):
+                    found[path.absolute()] = stamp
     return found
+
+
+def _stamp(path: Path) -> FileStamp | None:
+    """Return what changes when a model does, `None` for what is no model."""
+    if is_checkpoint(path):
+        status = [file.stat() for file in path.iterdir() if file.is_file()]
+        weights = [file.stat().st_size for file in path.glob(f"*{WEIGHTS_SUFFIX}")]
+        return FileStamp(sum(weights), max(entry.st_mtime_ns for entry in status))
+    is_model = path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)) and path.is_file()
+    if not is_model or _LATER_PART.search(path.stem):
+        return None
+    size_bytes = sum(part.stat().st_size for part in _parts(path)) or path.stat().st_size
+    return FileStamp(size_bytes, path.stat().st_mtime_ns)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -271,7 +283,14 @@ def _stem(path: Path) -> str:
     return _FIRST_PART.sub("", name)
 
 
-def _stored(path: Path, finding: Finding) -> StoredModel:
+def _engine_of(path: Path) -> str:
+    """Return the engine that runs a model."""
+    if path.name.endswith(FAKE_SUFFIX):
+        return "fake"
+    return "vllm" if is_checkpoint(path) else "llama"
+
+
+def _stored(path: Path, finding: Finding, engines: Engines) -> StoredModel:
     inspection = finding.inspection
     name = _stem(path)
     if inspection is not None:
@@ -282,9 +301,8 @@ def _stored(path: Path, finding: Finding) -> StoredModel:
         quantization = match[1].upper() if match else ""
     if quantization:
         name = re.sub(rf"[-._]{re.escape(quantization)}$", "", name, flags=re.IGNORECASE)
-    failure = finding.failure
-    problem = None if failure is None else error_of(failure)
-    engine = "fake" if path.name.endswith(FAKE_SUFFIX) else "llama"
+    failure, engine = finding.failure, _engine_of(path)
+    problem = engines.missing(engine) if failure is None else error_of(failure)
     return StoredModel(
         path, name, quantization, engine, finding.stamp.size_bytes, inspection, problem
     )

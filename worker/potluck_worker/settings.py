@@ -44,6 +44,10 @@ class WorkerSettings(BaseSettings):
     threads: int | None = Field(None, ge=1)
     """Threads for each engine; by default the physical cores."""
 
+    vllm_python: Path | None = None
+    """The Python in which vLLM is installed, such as `/opt/vllm/bin/python`; by default the
+    worker's own."""
+
     memory_margin_bytes: int = Field(256 * 2**20, ge=0)
     """Memory that loading a model leaves free for everything else."""
 

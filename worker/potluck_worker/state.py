@@ -10,10 +10,14 @@ import psutil
 from potluck_proto import __version__
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import types_pb2 as types
-from potluck_worker.hardware import llama_availability, processor_name
+from potluck_worker.hardware import processor_name
+from potluck_worker.installed import Engines
 from potluck_worker.manager import ModelManager, Resident
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.settings import WorkerSettings
+
+FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
+"""Of the models that an engine runs, where it is not GGUF."""
 
 
 class NodeReporter:
@@ -22,6 +26,7 @@ class NodeReporter:
     Args:
         node_id: This installation.
         settings: The worker's settings.
+        engines: What is installed here.
         store: The model files.
         manager: The models in memory.
     """
@@ -30,11 +35,13 @@ class NodeReporter:
         self,
         node_id: NodeId,
         settings: WorkerSettings,
+        engines: Engines,
         store: ModelStore,
         manager: ModelManager,
     ) -> None:
         self._node_id = node_id
         self._settings = settings
+        self._installed = engines
         self._store = store
         self._manager = manager
         self._revisions = itertools.count(1)
@@ -76,22 +83,22 @@ class NodeReporter:
         )
 
     def _engines(self) -> list[types.EngineDescription]:
-        llama = llama_availability()
         return [
             types.EngineDescription(
-                name=llama.name,
-                version=llama.version,
-                available=llama.available,
-                advice=llama.advice,
+                name=engine.name,
+                version=engine.version,
+                available=engine.available,
+                advice=engine.advice,
                 accelerators=[types.ACCELERATOR_CPU],
             )
+            for engine in self._installed.all
         ]
 
     def _describe(self, model: StoredModel) -> types.ModelDescription:
         description = types.ModelDescription(
             name=model.name,
             quantization=model.quantization,
-            format=types.MODEL_FORMAT_GGUF,
+            format=FORMATS.get(model.engine, types.MODEL_FORMAT_GGUF),
             file_bytes=model.file_bytes,
             memory_needed_bytes=model.memory_needed_bytes,
             starter=model.starter,
@@ -99,7 +106,8 @@ class NodeReporter:
         if model.problem is not None:
             description.problem.CopyFrom(model.problem.to_proto())
         if (found := model.inspection) is not None:
-            description.engines.append(model.engine)
+            if model.problem is None:
+                description.engines.append(model.engine)
             description.architecture = found.architecture
             description.parameter_count = found.parameter_count
             description.bits_per_weight = found.bits_per_weight

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -38,6 +37,7 @@ from potluck_worker.engines.base import (
     error_of,
     failed,
 )
+from potluck_worker.installed import OWN, Interpreter
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,10 @@ class EngineProcess:
     """A child process that holds one model.
 
     Args:
-        engine: `llama` or `fake`.
+        engine: `llama`, `vllm` or `fake`.
         log_path: Where its output goes; started afresh when it has grown long.
         changed: Called when the child is loaded, ends, or reports new statistics.
+        interpreter: What the child runs under.
 
     Attributes:
         loaded: What the engine said when the model was in memory.
@@ -74,8 +75,16 @@ class EngineProcess:
         death: Why it ended, once it has.
     """
 
-    def __init__(self, engine: str, log_path: Path, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: str,
+        log_path: Path,
+        changed: Callable[[], None],
+        *,
+        interpreter: Interpreter = OWN,
+    ) -> None:
         self._engine = engine
+        self._interpreter = interpreter
         self._log_path = log_path
         self._changed = changed
         self._requests: dict[RequestId, asyncio.Queue[Event]] = {}
@@ -121,7 +130,7 @@ class EngineProcess:
             self._log_path.unlink()
         with theirs, self._log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                self._interpreter.python,
                 "-m",
                 "potluck_worker.engine_host",
                 f"--fd={theirs.fileno()}",
@@ -130,7 +139,7 @@ class EngineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=ENVIRONMENT | os.environ,
+                env={**ENVIRONMENT, **os.environ, **self._interpreter.environment},
                 start_new_session=True,
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)

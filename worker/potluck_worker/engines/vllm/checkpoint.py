@@ -292,8 +292,9 @@ def _quantized_bits(quantization: Mapping[str, Any]) -> int:
 def _compressed_weights(quantization: Mapping[str, Any]) -> Mapping[str, Any]:
     groups = quantization.get("config_groups")
     for group in groups.values() if isinstance(groups, dict) else ():
-        if isinstance(group, dict) and isinstance(group.get("weights"), dict):
-            return group["weights"]
+        weights = group.get("weights") if isinstance(group, dict) else None
+        if isinstance(weights, dict):
+            return weights
     return {}
 
 
@@ -312,7 +313,9 @@ def _read_templates(folder: Path) -> tuple[str, str]:
     if isinstance(said, str):
         templates["default"] = said
     elif isinstance(said, list):
-        templates |= {str(t.get("name")): str(t.get("template")) for t in said if isinstance(t, dict)}
+        templates |= {
+            str(t.get("name")): str(t.get("template")) for t in said if isinstance(t, dict)
+        }
     if (path := folder / "chat_template.jinja").exists():
         templates["default"] = path.read_text(errors="replace")
     for path in sorted(folder.glob("additional_chat_templates/*.jinja")):

@@ -155,9 +155,7 @@ class Core:
         from vllm.inputs import tokens_input
 
         prompt = tokens_input(list(tokens))
-        added = self._engine.add_request(
-            request_id, prompt, parameters, lora_request=self._adapter
-        )
+        added = self._engine.add_request(request_id, prompt, parameters, lora_request=self._adapter)
         return str(added)
 
     def cancel(self, *request_ids: str) -> None:
@@ -181,7 +179,9 @@ class Core:
         By name, with the tokens of each that it found in the cache.
         """
         requests = self._scheduler.running
-        return {r.request_id: r.prefill_stats.num_cached_tokens for r in requests if r.prefill_stats}
+        return {
+            r.request_id: r.prefill_stats.num_cached_tokens for r in requests if r.prefill_stats
+        }
 
     def replay(self, request_id: str, name: str, answer: Sequence[int]) -> None:
         """Bring the grammar of a request that was just queued to where its answer so far is.

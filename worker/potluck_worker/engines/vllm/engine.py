@@ -7,7 +7,7 @@ back and where an answer that moved goes on must not depend on who computes the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,9 @@ class VllmEngine:
         events += answer.finish(reason)
 
     def _forget_waiting(self, answer: Answer) -> None:
-        self._waiting = {name: other for name, other in self._waiting.items() if other is not answer}
+        self._waiting = {
+            name: other for name, other in self._waiting.items() if other is not answer
+        }
 
     # --- embeddings ----------------------------------------------------------------------------
 

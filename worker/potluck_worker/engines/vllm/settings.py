@@ -6,7 +6,6 @@ just like one that is not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,5 +101,6 @@ def _refuse_what_is_lacking(asked: Sampling) -> None:
 
 
 def _fits(value: object, lowest: float, highest: float) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and lowest <= value <= highest and not math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return lowest <= value <= highest  # which NaN never is
