@@ -41,7 +41,7 @@ TO_CHILD: list[ToChild] = [
         "a",
         [ChatMessage("user", "Hi"), ChatMessage("assistant", "", tool_calls="[]")],
         Sampling(
-            temperature=1,
+            temperature=1.0,
             dry=Dry(0.5),
             xtc=Xtc(0.5),
             mirostat=Mirostat(),
