@@ -85,6 +85,18 @@ def make_opt(folder: Path, shape: Shape = Shape(), *, seed: int = 1) -> Path:
     return _write(folder, settings, _opt_tensors(shape, seed))
 
 
+def make_embedder(folder: Path, shape: Shape = Shape(), *, seed: int = 1) -> Path:
+    """Write a checkpoint that embeds texts, of a Llama without its head; return its folder."""
+    make_llama(folder, shape, architectures=["LlamaModel"])
+    body = {
+        name.removeprefix("model."): values
+        for name, values in _llama_tensors(shape, seed)
+        if name != "lm_head.weight"
+    }
+    write_safetensors(folder / "model.safetensors", body)
+    return folder
+
+
 def make_adapter(folder: Path, base: Path, *, rank: int = 4, seed: int = 2) -> Path:
     """Write a LoRA adapter for a Llama checkpoint that changes what it says; return its folder."""
     config = json.loads((base / "config.json").read_text())

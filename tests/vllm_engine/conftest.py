@@ -41,5 +41,3 @@ async def worker() -> AsyncIterator[Worker]:
     async with running(home, settings()) as worker:
         yield worker
     shutil.rmtree(folder)
-
-
