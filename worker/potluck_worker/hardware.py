@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -57,6 +58,21 @@ def processor_name() -> str:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def physical_cores() -> int:
+    """Return the cores that this process may use: more threads than that only wait for each other.
+
+    Threads of one core share its arithmetic, so only whole cores count.
+    """
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed_cores()))
+
+
+def allowed_cores() -> int:
+    """Return the cores, hardware threads counted, that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def accelerator_kind() -> str:

@@ -46,6 +46,7 @@ from potluck_worker.engines.llama.vocabulary import Vocabulary
 from potluck_worker.engines.prompt import PromptMaker
 from potluck_worker.engines.template import ChatTemplate
 from potluck_worker.engines.text import AnswerText
+from potluck_worker.hardware import allowed_cores, physical_cores
 
 BATCH_TOKENS = 512
 """The most tokens in one step; larger batches are hardly faster."""
@@ -111,8 +112,8 @@ class LlamaEngine:
             divisible=self._model.divisible_memory,
         )
         self._batch = Batch(BATCH_TOKENS)
-        cores = library.allowed_cores()
-        self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
+        cores = allowed_cores()
+        self._threads = ThreadPilot(load.threads or physical_cores(), cores, OthersLoad())
         self._pace = Pace(self._warm_up())
         return Loaded(
             weights_bytes=log.weights_bytes,

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
@@ -273,21 +272,6 @@ def open_context(
 def _plain_attention_bytes(model: Model, cells: int) -> int:
     """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
     return 4 * cells * COMPUTED_TOGETHER * int(api.llama_model_n_head(model.pointer))
-
-
-def physical_cores() -> int:
-    """Return the cores that this process may use: more threads than that only wait for each other.
-
-    Threads of one core share its arithmetic, so only whole cores count.
-    """
-    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed_cores()))
-
-
-def allowed_cores() -> int:
-    """Return the cores, hardware threads counted, that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def has_amx() -> bool:
