@@ -239,6 +239,7 @@ def engine_arguments(
     load: Load, checkpoint: Checkpoint, adapter: Adapter | None, cards: int
 ) -> dict[str, Any]:
     """Return arguments of vLLM's `EngineArgs`. Raises `BadRequest` for what it cannot do."""
+    import torch
     from vllm.platforms import current_platform
 
     cells = load.kv_cells or load.context_length * load.slots
@@ -264,11 +265,14 @@ def engine_arguments(
         "worker_extension_cls": "potluck_worker.engines.vllm.extension.WorkerExtension",
     }
     if current_platform.is_cpu():
-        # Compiling takes half a minute at each load, and a compiler, and gains little there.
+        # Compiling takes half a minute at each load, and a compiler. Measured with 135M parameters,
+        # where it gains most: 12 % more tokens/s.
         arguments |= {
             "enforce_eager": True,
             "block_size": memory.BLOCK_TOKENS,
-            "max_num_batched_tokens": memory.CPU_BATCH_TOKENS,
+            "max_num_batched_tokens": memory.cpu_batch_tokens(
+                checkpoint, load.slots, torch.get_num_threads()
+            ),
         }
     if checkpoint.embeds:
         # A text is embedded in one step.
