@@ -40,6 +40,7 @@ def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
         training_context_length=model.context_length,
         vocabulary_size=2**24,
         has_chat_template=True,
+        embeds_only=False,
         title=path.name.removesuffix(FAKE_SUFFIX),
         license="mit",
         base_model="",
@@ -59,20 +60,21 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
     require_library()
     from llama_cpp import llama_cpp as api
 
-    from potluck_worker.engines.llama import engine, library
+    from potluck_worker.engines.llama import library
     from potluck_worker.engines.llama.vocabulary import Vocabulary
 
     log = library.start()
     process_bytes = _own_bytes()
     model = library.Model(path, log, dry=True)
+    model.require_use()
     metadata = model.metadata()
     vocabulary = Vocabulary(model.vocabulary)
     context_length = context_within(model.training_context_length, context_length)
     library.open_context(
         model,
+        context_length=context_length,
         cells=context_length * slots,
         slots=slots,
-        batch=engine.BATCH_TOKENS,
         kv_type=kv_type,
     )
     weights_bytes = int(api.llama_model_size(model.pointer))
@@ -87,6 +89,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
         training_context_length=model.training_context_length,
         vocabulary_size=vocabulary.size,
         has_chat_template=bool(template),
+        embeds_only=model.embeds_only,
         title=metadata.get("general.name", ""),
         license=metadata.get("general.license", ""),
         base_model=metadata.get("general.base_model.0.name", ""),
@@ -96,7 +99,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
         slots=slots,
         weights_bytes=weights_bytes,
         kv_cache_bytes=log.kv_cache_bytes,
-        compute_bytes=log.compute_bytes,
+        compute_bytes=log.compute_bytes + model.late_bytes(context_length),
         process_bytes=process_bytes,
     )
 

@@ -4,6 +4,11 @@ All sequences share one cache. What an answer leaves behind stays, under its seq
 cells are needed: the next turn of the same chat, or another chat with the same beginning, computes
 only what is new. Cells of a common beginning exist once, however many sequences have it, so the
 sequences form a tree by their prefixes.
+
+Two kinds of model remember less. Layers with a sliding window drop what lies behind it, so a
+sequence can be cut only where it still holds the window before the cut; it is not copied either,
+since cells of two sequences are never dropped. A recurrent state can be cut nowhere: a prompt can
+only go on from its very end.
 """
 
 from __future__ import annotations
@@ -39,13 +44,14 @@ class KVCache:
     Args:
         context: llama.cpp's context, with a unified cache.
         sequences: Sequence ids that the context has.
-        divisible: Whether a sequence can be cut and copied in part. A recurrent state cannot: it
-            is of use to a prompt that goes on from its very end, and to no other.
+        divisible: Whether a sequence can be cut at all; a recurrent state cannot.
+        window: Tokens that layers with a sliding window look back; 0 without such layers.
     """
 
-    def __init__(self, context: Any, *, sequences: int, divisible: bool) -> None:
+    def __init__(self, context: Any, *, sequences: int, divisible: bool, window: int) -> None:
         self._memory: Any = api.llama_get_memory(context)
         self._divisible = divisible
+        self._window = window
         self._all = [Held(number) for number in range(sequences)]
 
     def take(self, tokens: list[int]) -> Held:
@@ -57,28 +63,61 @@ class KVCache:
         known = {held.id: self._known(held, tokens) for held in self._all}
         best = max(self._all, key=lambda held: (known[held.id], -held.last_used))
         length = known[best.id]
-        if not best.busy and length == len(best.tokens):
-            best.busy = True
-            return best
-        free = [held for held in self._all if not held.busy]
-        # An empty one, else the one that nobody used for longest, and that which is known last.
-        target = min(free, key=lambda held: (bool(held.tokens), held is best, held.last_used))
-        if target is best:
-            api.llama_memory_seq_rm(self._memory, target.id, length, -1)
-        else:
+        target = self._place(best, length)
+        if target is not best:
             self.clear(target)
-            if length:
+            if not self._copies:
+                length = 0
+            elif length:
                 api.llama_memory_seq_cp(self._memory, best.id, target.id, 0, length)
+        elif length < len(best.tokens) and not api.llama_memory_seq_rm(
+            self._memory, target.id, length, -1
+        ):
+            self.clear(target)
+            length = 0
         target.tokens = tokens[:length]
         target.busy = True
         return target
 
+    def _place(self, best: Held, length: int) -> Held:
+        """Return the sequence for a prompt of which `best` knows the first `length` tokens."""
+        if not best.busy and length == len(best.tokens):
+            return best
+        target = self._idle(best)
+        # Where nothing can be copied, `best` itself is cut: if that saves more than it destroys.
+        lost = len(best.tokens) - length
+        cut = not self._copies and length > 0 and lost - length <= len(target.tokens)
+        return best if cut else target
+
+    def take_empty(self) -> Held:
+        """Return a sequence, busy from now on, that holds nothing."""
+        target = self._idle()
+        self.clear(target)
+        target.busy = True
+        return target
+
+    @property
+    def _copies(self) -> bool:
+        """Whether a part of a sequence can be shared with another."""
+        return self._divisible and not self._window
+
+    def _idle(self, best: Held | None = None) -> Held:
+        """Return an empty sequence, else that which nobody used for longest, `best` the last."""
+        idle = [held for held in self._all if not held.busy]
+        return min(idle, key=lambda held: (bool(held.tokens), held is best, held.last_used))
+
     def _known(self, held: Held, tokens: list[int]) -> int:
         """Return how many of `tokens` a sequence could lend."""
         length = min(common_prefix(held.tokens, tokens), len(tokens) - 1)
-        if not self._divisible and (held.busy or length < len(held.tokens)):
-            return 0
-        return length
+        if self._copies:
+            return length
+        lends = not held.busy and (length == len(held.tokens) or self._can_cut(held, length))
+        return length if lends else 0
+
+    def _can_cut(self, held: Held, length: int) -> bool:
+        """Say whether a sequence holds all that the token after its first `length` looks at."""
+        first: int = api.llama_memory_seq_pos_min(self._memory, held.id)
+        return self._divisible and first <= max(0, length - self._window)
 
     def release(self, held: Held) -> None:
         """Let go of a sequence; what it holds stays for whoever can use it."""

@@ -8,6 +8,9 @@ cancellation for long.
 A request is admitted while there are slots and cells of the KV cache for its prompt. Answers grow;
 when the cells run out, what ended answers left behind goes first, then the youngest answer steps
 back into the queue with the tokens that it has, and is computed again when there is room.
+
+Texts to embed have steps of their own after those of the answers, and take slots like them, but for
+one slot at least; while texts wait, one slot is theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 from llama_cpp import llama_cpp as api
 
-from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError
+from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError, UnsupportedModel
 from potluck_worker.engines.base import (
     Embed,
     EndReason,
@@ -38,6 +41,7 @@ from potluck_worker.engines.base import (
 from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
+from potluck_worker.engines.llama.embedding import Embedder
 from potluck_worker.engines.llama.pace import Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.sampling import Samplers
@@ -47,9 +51,6 @@ from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 from potluck_worker.engines.text import AnswerText
 
-BATCH_TOKENS = 512
-"""The most tokens in one step; larger batches are hardly faster."""
-
 HEADROOM_TOKENS = 64
 """Cells that are free for the answer when a request is admitted."""
 
@@ -57,9 +58,6 @@ KEPT_TOKENS = 16_384
 """What ended answers may hold in the cache, divided by the answers under way: each of those passes
 over all of it with each token. Measured with 135M parameters: 1,000 tokens more for 16 answers at
 once make a step 5 % longer."""
-
-NO_ROOM = 1
-"""What `llama_decode` returns when the KV cache has no place for the batch."""
 
 
 class LlamaEngine:
@@ -71,7 +69,7 @@ class LlamaEngine:
 
     def __init__(self, progress: Callable[[float], None] = lambda _: None) -> None:
         self._progress = progress
-        self._submitted: deque[tuple[Generate, float]] = deque()
+        self._submitted: deque[tuple[Generate | Embed, float]] = deque()
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
@@ -83,8 +81,8 @@ class LlamaEngine:
         self._model = library.Model(
             Path(load.path), log, gpu_layers=load.gpu_layers, progress=self._progress
         )
+        self._model.require_use()
         self._metadata = self._model.metadata()
-        self._model.require_text_generation(self._metadata)
         self._vocabulary = Vocabulary(self._model.vocabulary)
         self._template = ChatTemplate(
             self._metadata.get("tokenizer.chat_template", ""),
@@ -96,12 +94,14 @@ class LlamaEngine:
         self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
         self._context_length = load.context_length
         self._slots = load.slots
+        self._embeds_only, self._encodes = self._model.embeds_only, self._model.encodes
+        self._text_slots = max(1, load.slots - 1)
         self._cells = max(load.context_length, load.kv_cells or load.context_length * load.slots)
         self._context: Any = library.open_context(
             self._model,
+            context_length=load.context_length,
             cells=self._cells,
             slots=load.slots,
-            batch=BATCH_TOKENS,
             kv_type=load.kv_type,
             flash_attention=load.flash_attention,
         )
@@ -109,15 +109,19 @@ class LlamaEngine:
             self._context,
             sequences=self._model.sequences(load.slots),
             divisible=self._model.divisible_memory,
+            window=self._model.window,
         )
-        self._batch = Batch(BATCH_TOKENS)
+        self._batch = Batch(self._model.batch_tokens(load.context_length))
+        self._embedder = Embedder(
+            self._model, self._context, self._cache, self._batch, self._decode, load.context_length
+        )
         cores = library.allowed_cores()
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
         self._pace = Pace(self._warm_up())
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
-            compute_bytes=log.compute_bytes,
+            compute_bytes=log.compute_bytes + self._model.late_bytes(load.context_length),
             context_length=load.context_length,
             slots=load.slots,
         )
@@ -138,14 +142,12 @@ class LlamaEngine:
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
-        if isinstance(request, Embed):
-            error = BadRequest("Embeddings are not served yet.")
-            self._ended.append(failed(request.request_id, error))
-        else:
-            self._submitted.append((request, time.monotonic()))
+        self._submitted.append((request, time.monotonic()))
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request, queued or under way."""
+        if self._embedder.cancel(request_id):
+            self._ended.append(Finished(request_id, "stopped"))
         for entry in self._submitted:
             if entry[0].request_id == request_id:
                 self._submitted.remove(entry)
@@ -158,17 +160,18 @@ class LlamaEngine:
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._submitted or self._waiting or self._running or self._ended)
+        answers = self._submitted or self._waiting or self._running or self._ended
+        return bool(answers or self._embedder.running or self._embedder.waiting)
 
     @property
     def slots_busy(self) -> int:
         """Sequences under way."""
-        return len(self._running)
+        return min(self._slots, len(self._running) + self._embedder.running)
 
     @property
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._submitted) + len(self._waiting)
+        return len(self._submitted) + len(self._waiting) + self._embedder.jobs_waiting
 
     def step(self) -> list[FromChild]:
         """Admit, compute one batch, draw; return what came of it."""
@@ -178,6 +181,7 @@ class LlamaEngine:
         self._admit(events)
         while (parts := self._fill_batch()) and not self._compute(parts, events):
             pass
+        self._embed(events)
         self._retire(events)
         return events
 
@@ -194,12 +198,20 @@ class LlamaEngine:
         while self._submitted:
             request, submitted = self._submitted.popleft()
             try:
-                self._waiting.append(self._sequence(request, submitted))
+                if isinstance(request, Embed):
+                    self._embedder.submit(request)
+                else:
+                    self._waiting.append(self._sequence(request, submitted))
             except PotluckError as error:
                 events.append(failed(request.request_id, error))
 
     def _sequence(self, request: Generate, submitted: float) -> Sequence:
         """Return a request with its prompt. Raises `PotluckError`."""
+        if self._embeds_only:
+            raise UnsupportedModel(
+                f"{self._name} embeds texts and cannot chat. Choose a model made for chat or "
+                "completion."
+            )
         asked = request.sampling
         if asked.max_tokens is not None and asked.max_tokens < 1:
             raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
@@ -240,13 +252,17 @@ class LlamaEngine:
 
     def _admit(self, events: list[FromChild]) -> None:
         """Give slots and cells to waiting requests, first come, first served."""
-        free_cells = self._cells - sum(len(sequence.tokens) for sequence in self._running)
-        while self._waiting and len(self._running) < self._slots:
+        texts = self._embedder
+        slots = self._slots - max(texts.running, min(texts.waiting, 1, self._slots - 1))
+        free_cells = self._cells - texts.cells
+        free_cells -= sum(len(sequence.tokens) for sequence in self._running)
+        while self._waiting and len(self._running) < slots:
             need = len(self._waiting[0].tokens) + HEADROOM_TOKENS
-            if self._running and need > free_cells:
+            if (self._running or texts.running) and need > free_cells:
                 break
             free_cells -= need
             self._begin(self._waiting.popleft(), events)
+        texts.admit(min(self._text_slots, self._slots - len(self._running)), free_cells)
         self._cache.trim(KEPT_TOKENS // max(1, len(self._running)))
 
     def _begin(self, sequence: Sequence, events: list[FromChild]) -> None:
@@ -292,7 +308,9 @@ class LlamaEngine:
             sequence.sampler.close()
 
     def _step_back(self) -> None:
-        """Free the cells of the youngest answer; it waits, with the tokens that it has."""
+        """Free the cells of a text, or of the youngest answer, which keeps its tokens and waits."""
+        if self._embedder.step_back():
+            return
         sequence = self._running.pop()
         assert sequence.held is not None
         self._cache.clear(sequence.held)
@@ -333,9 +351,9 @@ class LlamaEngine:
         """
         started = time.monotonic()
         code = self._decode()
-        while code == NO_ROOM and self._cache.drop_oldest():
+        while code == library.NO_ROOM and self._cache.drop_oldest():
             code = self._decode()
-        if code == NO_ROOM and len(self._running) > 1:
+        if code == library.NO_ROOM and (len(self._running) > 1 or self._embedder.running):
             self._step_back()
             return False
         if code != 0:
@@ -358,11 +376,21 @@ class LlamaEngine:
     def _decode(self) -> int:
         threads = self._threads.threads
         api.llama_set_n_threads(self._context, threads, threads)
-        return int(api.llama_decode(self._context, self._batch.native))
+        compute = api.llama_encode if self._encodes else api.llama_decode
+        return int(compute(self._context, self._batch.native))
+
+    def _embed(self, events: list[FromChild]) -> None:
+        """Compute a batch of the texts to embed; beside answers, no more than they can bear."""
+        room = library.BATCH_TOKENS if self._embeds_only else library.EMBEDDED_TOGETHER
+        if decoding := sum(not sequence.in_prefill for sequence in self._running):
+            room = min(room, self._pace.prompt_tokens(decoding, 1))
+        events += self._embedder.step(room, alone=not self._running)
 
     def _fail(self, parts: list[Part], code: int) -> None:
         """End the sequences of a batch that could not be computed."""
-        reason = "the KV cache is full" if code == NO_ROOM else f"llama_decode returned {code}"
+        reason = (
+            "the KV cache is full" if code == library.NO_ROOM else f"llama_decode returned {code}"
+        )
         error = PotluckError(f"llama.cpp could not compute a step: {reason}.")
         for sequence in (part.sequence for part in parts):
             assert sequence.held is not None

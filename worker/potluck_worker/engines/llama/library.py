@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +35,16 @@ PLAIN_LIMIT_BYTES = 320 * 2**20
 attention makes a token at depth 1,024 take 24 ms instead of 14, a prompt of 1,024 tokens 1.6 s
 instead of 2.0; it needs no memory for scores, and llama.cpp wants it where the cache is quantized.
 """
+
+BATCH_TOKENS = 512
+"""The most tokens in one step; larger batches are hardly faster."""
+
+EMBEDDED_TOGETHER = 32
+"""Tokens that a model that also chats embeds in a step. Each of them takes room for logits, which
+llama.cpp computes though nobody wants them: 20 MB together with a vocabulary of 152,000."""
+
+NO_ROOM = 1
+"""What `llama_decode` returns when the KV cache has no place for the batch."""
 
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
@@ -173,6 +183,7 @@ class Model:
         self.pointer: Any = api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.pointer:
             raise _load_error(path, log)
+        self.name = path.stem
         self.vocabulary: Any = api.llama_model_get_vocab(self.pointer)
         self.log = log
 
@@ -187,20 +198,53 @@ class Model:
             found[key.value.decode(errors="replace")] = value.value.decode(errors="replace")
         return found
 
-    def require_text_generation(self, metadata: Mapping[str, str]) -> None:
-        """Raise `UnsupportedModel` for a model that does not go on with a text token by token.
+    @property
+    def architecture(self) -> str:
+        """The kind of model, for example `llama`."""
+        return self.metadata().get("general.architecture", "")
+
+    @property
+    def encodes(self) -> bool:
+        """Whether `llama_encode` computes it rather than `llama_decode`."""
+        return bool(api.llama_model_has_encoder(self.pointer))
+
+    @property
+    def embeds_only(self) -> bool:
+        """Whether it looks at a text from both ends, and so can embed one but not go on with it.
 
         llama.cpp would abort where such a model is asked for a next token.
         """
-        architecture = metadata.get("general.architecture", "")
-        if (
-            api.llama_model_has_encoder(self.pointer)
-            or api.llama_model_is_diffusion(self.pointer)
-            or metadata.get(f"{architecture}.attention.causal") == "false"
-        ):
+        name = self.architecture
+        both_ways = "bert" in name or name == "gemma-embedding"  # whatever their files say
+        return both_ways or self.encodes or self._said("attention.causal") == "false"
+
+    @property
+    def pooling(self) -> int:
+        """How the vectors of a text's tokens become one: a value of `llama_pooling_type`."""
+        said = self._said("pooling_type")
+        known = (api.LLAMA_POOLING_TYPE_CLS, api.LLAMA_POOLING_TYPE_LAST)
+        return int(said) if said in map(str, known) else api.LLAMA_POOLING_TYPE_MEAN
+
+    def _said(self, key: str) -> str:
+        """Return what the file says of its architecture, or nothing."""
+        metadata = self.metadata()
+        return metadata.get(f"{metadata.get('general.architecture')}.{key}", "")
+
+    def require_use(self) -> None:
+        """Raise `UnsupportedModel` for a model that neither chats nor embeds."""
+        kind = ""
+        if api.llama_model_is_diffusion(self.pointer):
+            kind = "rewrites whole texts"
+        elif self.encodes and api.llama_model_has_decoder(self.pointer):
+            kind = "turns one text into another"
+        elif self._said("pooling_type") == str(api.LLAMA_POOLING_TYPE_RANK):
+            kind = "ranks texts"
+        elif api.llama_vocab_type(self.vocabulary) == api.LLAMA_VOCAB_TYPE_NONE:
+            kind = "has no vocabulary"
+        if kind:
             raise UnsupportedModel(
-                f"The model has the architecture {architecture!r}, which embeds or rewrites whole "
-                "texts and cannot chat. Choose a model made for chat or completion."
+                f"{self.name} ({self.architecture}) {kind}, which Potluck has no use for. Choose a "
+                "model made for chat, completion or embedding."
             )
 
     @property
@@ -214,15 +258,31 @@ class Model:
         recurrent = api.llama_model_is_recurrent(self.pointer)
         return not (recurrent or api.llama_model_is_hybrid(self.pointer))
 
+    @property
+    def window(self) -> int:
+        """Tokens that layers with a sliding window look back; 0 without such layers."""
+        return int(api.llama_model_n_swa(self.pointer))
+
     def sequences(self, slots: int) -> int:
         """Return how many sequences a context gets: those under way, and ended ones to reuse.
 
-        Recurrent states take memory for each; there, an ended one keeps its slot until that is
-        needed.
+        Recurrent states and sliding windows take memory for each; there, an ended one keeps its
+        slot until that is needed.
         """
-        if not self.divisible_memory:
+        one_each = self.window or not self.divisible_memory
+        if one_each and not self.embeds_only:
             return slots
         return min(slots + KEPT_SEQUENCES, int(api.llama_max_parallel_sequences()))
+
+    def batch_tokens(self, context_length: int) -> int:
+        """Return the most tokens in a step: a text of `context_length`, where it may not be cut."""
+        return max(context_length, BATCH_TOKENS) if self.embeds_only else BATCH_TOKENS
+
+    def late_bytes(self, context_length: int) -> int:
+        """Return what llama.cpp allocates only at the longest text: logits that nobody reads."""
+        if not self.embeds_only:
+            return 0
+        return 4 * context_length * int(api.llama_vocab_n_tokens(self.vocabulary))
 
     def close(self) -> None:
         """Free the model."""
@@ -232,29 +292,42 @@ class Model:
 def open_context(
     model: Model,
     *,
+    context_length: int,
     cells: int,
     slots: int,
-    batch: int,
     kv_type: str = "f16",
     flash_attention: bool | None = None,
 ) -> Any:
     """Return a context with a KV cache of so many cells (tokens), shared by all sequences.
 
+    A model that only embeds remembers nothing from step to step, and gets no more cells than a step
+    has tokens.
+
     Raises `ModelFileError` where the library refuses.
     """
+    batch = model.batch_tokens(context_length)
     parameters = api.llama_context_default_params()
-    parameters.n_ctx = cells
     parameters.n_seq_max = model.sequences(slots)
+    if model.embeds_only:
+        cells = together = outputs = batch
+    else:
+        together = COMPUTED_TOGETHER
+        # No step draws more tokens than there are slots; room for the logits of a whole batch would
+        # take 300 MB with a vocabulary of 152,000.
+        outputs = max(model.sequences(slots), EMBEDDED_TOGETHER)
+    parameters.n_ctx = cells
     parameters.n_batch = batch
-    parameters.n_ubatch = min(batch, COMPUTED_TOGETHER)
-    # No step draws more tokens than there are slots; room for the logits of a whole batch would
-    # take 300 MB with a vocabulary of 152,000.
-    parameters.n_outputs_max = model.sequences(slots)
+    parameters.n_ubatch = together
+    parameters.n_outputs_max = outputs
+    parameters.pooling_type = api.LLAMA_POOLING_TYPE_NONE  # `Embedder` pools
     parameters.kv_unified = True
+    # Layers with a sliding window keep the window of each sequence and no more. With all of a
+    # context, Gemma 3 of 12B would take 6.4 GB instead of 2.5 for four conversations of 4,096.
+    parameters.swa_full = False
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
     if flash_attention is None and not api.llama_supports_gpu_offload():
         flash_attention = (
-            kv_type != "f16" or _plain_attention_bytes(model, cells) > PLAIN_LIMIT_BYTES
+            kv_type != "f16" or _plain_attention_bytes(model, cells, together) > PLAIN_LIMIT_BYTES
         )
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
@@ -267,12 +340,17 @@ def open_context(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
             f"{reason}. Load with a shorter context or fewer slots."
         )
+    if not (model.embeds_only or api.llama_get_memory(context)):
+        raise UnsupportedModel(
+            f"{model.name} ({model.architecture}) cannot go on with a text. Choose a model made "
+            "for chat or completion."
+        )
     return context
 
 
-def _plain_attention_bytes(model: Model, cells: int) -> int:
+def _plain_attention_bytes(model: Model, cells: int, tokens: int) -> int:
     """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
-    return 4 * cells * COMPUTED_TOGETHER * int(api.llama_model_n_head(model.pointer))
+    return 4 * cells * tokens * int(api.llama_model_n_head(model.pointer))
 
 
 def physical_cores() -> int:
