@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Tensor = tuple[str, NDArray[np.float32], Kind]
 """A name, values, and what to quantize them to."""
 
+RANDOM_BLOCKS = (Kind.IQ2_XXS, Kind.IQ2_XS, Kind.IQ3_XXS)
+"""What `gguf` cannot quantize to: it gets random blocks, which are as good for random weights."""
+
 
 def write(
     path: Path,
@@ -29,11 +32,22 @@ def write(
         if kind in (Kind.F32, Kind.F16):
             writer.add_tensor(name, values.astype(np.float16 if kind is Kind.F16 else np.float32))
         else:
-            writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
+            blocks = _random_blocks if kind in RANDOM_BLOCKS else gguf.quantize
+            writer.add_tensor(name, blocks(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _random_blocks(values: NDArray[np.float32], kind: Kind) -> NDArray[np.uint8]:
+    """Return random blocks that are about as large as the values, which they are not."""
+    weights, size = gguf.GGML_QUANT_SIZES[kind]
+    rows, columns = values.shape
+    blocks = np.random.default_rng(1).integers(0, 256, (rows, columns // weights, size), np.uint8)
+    # Each begins with its scale. Numbers within go to about 40.
+    blocks[..., :2] = np.array([values.std() / 40], np.float16).view(np.uint8)
+    return blocks.reshape(rows, -1)
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

@@ -29,6 +29,10 @@ DEFAULT_CONTEXT_TOKENS = 4096
 """What `--context 0` asks for: enough for a chat, and affordable with any model."""
 
 
+SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
+"""What people call the file types that the library calls otherwise."""
+
+
 def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
     """Describe a model of the fake engine."""
     model = FakeModel.read(path)
@@ -115,9 +119,11 @@ def _scheme(file_type: str) -> str:
     The library says `Q4_K - Medium` and adds `(guessed)` where the file does not say.
     """
     name = file_type.removeprefix("(guessed)").removesuffix("(guessed)").strip()
+    if name in SCHEMES:
+        return SCHEMES[name]
     for words, letter in ((" - Small", "_S"), (" - Medium", "_M"), (" - Large", "_L")):
         name = name.replace(words, letter)
-    return "F32" if name == "all F32" else name.split(" ")[0]
+    return name.split(" ")[0]
 
 
 def _own_bytes() -> int:
