@@ -17,10 +17,21 @@ ROUNDING = 0.01
 
 
 @contextmanager
-def loaded(path: Path, slots: int = 3, cells: int | None = None) -> Iterator[LlamaEngine]:
+def loaded(
+    path: Path, slots: int = 3, cells: int | None = None, adapters: Sequence[Path] = ()
+) -> Iterator[LlamaEngine]:
     """Yield an engine with a model."""
     engine = LlamaEngine()
-    engine.load(Load(str(path), CONTEXT_LENGTH, slots, kv_cells=cells, threads=1))
+    engine.load(
+        Load(
+            str(path),
+            CONTEXT_LENGTH,
+            slots,
+            kv_cells=cells,
+            threads=1,
+            lora_adapters=list(map(str, adapters)),
+        )
+    )
     yield engine
     engine.close()
 

@@ -105,6 +105,7 @@ class LlamaEngine:
             kv_type=load.kv_type,
             flash_attention=load.flash_attention,
         )
+        library.apply_adapters(self._model, self._context, list(map(Path, load.lora_adapters)))
         self._cache = KVCache(
             self._context,
             sequences=self._model.sequences(load.slots),

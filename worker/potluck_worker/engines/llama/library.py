@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,7 +49,8 @@ NO_ROOM = 1
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
 
-_SIZE = re.compile(r"(model|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
+_SIZE = re.compile(r"(model|LoRA|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
+_SAID = re.compile(r"general\.(architecture|type) +str += (.+)")
 _TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB")
 
 
@@ -58,6 +59,7 @@ class Log:
 
     Attributes:
         errors: The last lines that said what went wrong.
+        said: What the file that was read last says it is: its `architecture` and `type`.
     """
 
     _listening: ClassVar[Log | None] = None
@@ -66,6 +68,7 @@ class Log:
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
+        self.said: dict[str, str] = {}
         self._bytes: dict[str, float] = {}
         self._level = LEVEL_DEBUG
         self._callback = api.llama_log_callback(self._receive)
@@ -85,14 +88,16 @@ class Log:
             self._add("total KV", match[1])
         elif match := _SIZE.search(line):
             self._add(match[1], match[2])
+        elif match := _SAID.search(line):
+            self.said[match[1]] = match[2].strip()
 
     def _add(self, kind: str, mebibytes: str) -> None:
         self._bytes[kind] = self._bytes.get(kind, 0.0) + float(mebibytes) * 2**20
 
     @property
     def weights_bytes(self) -> int:
-        """Buffers of weights since the process started."""
-        return int(self._bytes.get("model", 0))
+        """Buffers of weights and adapters since the process started."""
+        return int(self._bytes.get("model", 0) + self._bytes.get("LoRA", 0))
 
     @property
     def kv_cache_bytes(self) -> int:
@@ -104,6 +109,15 @@ class Log:
     def compute_bytes(self) -> int:
         """Scratch buffers and logits."""
         return int(self._bytes.get("compute", 0) + self._bytes.get("output", 0))
+
+    def listen_anew(self) -> None:
+        """Forget what was said of another file."""
+        self.errors.clear()
+        self.said.clear()
+
+    def forget_scratch(self) -> None:
+        """Forget the scratch buffers, since others take their place."""
+        self._bytes.pop("compute", None)
 
 
 def start() -> Log:
@@ -179,7 +193,7 @@ class Model:
         parameters.use_extra_bufts = not has_amx()
         callback = api.llama_progress_callback(report)
         parameters.progress_callback = callback
-        log.errors.clear()
+        log.listen_anew()
         self.pointer: Any = api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.pointer:
             raise _load_error(path, log)
@@ -348,6 +362,57 @@ def open_context(
     return context
 
 
+def apply_adapters(model: Model, context: Any, paths: Sequence[Path]) -> None:
+    """Add LoRA adapters to what a context computes, each whole.
+
+    Raises:
+        ModelFileError: One is damaged, or no adapter.
+        UnsupportedModel: One was made for another model.
+    """
+    if not paths:
+        return
+    adapters = [_adapter(model, path) for path in paths]
+    count = len(adapters)
+    pointers = (api.llama_adapter_lora_p_ctypes * count)(*adapters)
+    scales = (ctypes.c_float * count)(*[1.0] * count)
+    model.log.forget_scratch()
+    api.llama_set_adapters_lora(context, pointers, count, scales)
+
+
+def _adapter(model: Model, path: Path) -> Any:
+    """Return an adapter, which lives as long as its model."""
+    check_file(path)
+    model.log.listen_anew()
+    adapter = api.llama_adapter_lora_init(model.pointer, os.fsencode(path))
+    if not adapter:
+        raise _adapter_error(model, path)
+    if api.llama_adapter_get_alora_n_invocation_tokens(adapter):
+        raise UnsupportedModel(
+            f"{path.name} is an adapter that a part of the prompt turns on, which Potluck does not "
+            "do. Use a plain LoRA adapter."
+        )
+    return adapter
+
+
+def _adapter_error(model: Model, path: Path) -> ModelFileError | UnsupportedModel:
+    """Return the library's last words on an adapter as an error."""
+    said, reason = model.log.said, _reason(model.log)
+    if (kind := said.get("type", "model")) != "adapter":
+        return ModelFileError(f"{path.name} is no LoRA adapter: the file says that it is a {kind}.")
+    architecture = said.get("architecture", model.architecture)
+    if architecture != model.architecture:
+        return UnsupportedModel(
+            f"{path.name} is an adapter for models of the architecture {architecture!r}; "
+            f"{model.name} is {model.architecture!r}. Use it with the model that it was made for."
+        )
+    if "wrong base model" in reason:
+        return UnsupportedModel(
+            f"{path.name} is an adapter for another {architecture!r} model than {model.name}: "
+            f"{reason.split(' (hint')[0]}. Use it with the model that it was made for."
+        )
+    return ModelFileError(f"{path.name} cannot be applied to {model.name}: {reason}.")
+
+
 def _plain_attention_bytes(model: Model, cells: int, tokens: int) -> int:
     """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
     return 4 * cells * tokens * int(api.llama_model_n_head(model.pointer))
@@ -381,15 +446,31 @@ def has_amx() -> bool:
         return False
 
 
+def _reason(log: Log) -> str:
+    """Return why the library refused a file, without the name of its function."""
+    return log.errors[0].split(": ", 1)[-1] if log.errors else "no reason given"
+
+
 def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
     """Return the library's last words on a file as an error."""
     said = " ".join(log.errors)
+    architecture = log.said.get("architecture", "")
+    if log.said.get("type") == "adapter":
+        return UnsupportedModel(
+            f"{path.name} is no model but a LoRA adapter, for {architecture!r} models. Load it "
+            "with one."
+        )
+    if architecture == "clip":
+        return UnsupportedModel(
+            f"{path.name} is no model but the part of one that sees pictures, which Potluck has no "
+            "use for."
+        )
     if match := re.search(r"unknown model architecture: '([^']*)'", said):
         return UnsupportedModel(
             f"{path.name} has the architecture {match[1]!r}, which this llama.cpp does not know. "
             "A newer llama-cpp-python may."
         )
-    reason = log.errors[0].split(": ", 1)[-1] if log.errors else "no reason given"
+    reason = _reason(log)
     truncated = "file bounds" in said or "end of file" in said or "failed to read" in said
     kind = "is truncated" if truncated else "cannot be loaded"
     return ModelFileError(f"{path.name} {kind}: {reason}. Download it again.")
