@@ -23,9 +23,20 @@ def write(
     architecture: str,
     metadata: Mapping[str, Any],
     tensors: Iterable[Tensor],
+    tensors_a_file: int = 0,
 ) -> None:
-    """Write a file; values may be texts, numbers, truths, or lists of one of them."""
-    writer = gguf.GGUFWriter(path, architecture, use_temp_file=False)
+    """Write a file.
+
+    Args:
+        path: Where to. A split model gets the numbers of its parts before the ending.
+        architecture: What the file says it is.
+        metadata: Texts, numbers, truths, or lists of one of them.
+        tensors: The weights.
+        tensors_a_file: Split the model into files of so many; 0 is one file.
+    """
+    writer = gguf.GGUFWriter(
+        path, architecture, use_temp_file=False, split_max_tensors=tensors_a_file
+    )
     for key, value in metadata.items():
         _add(writer, key, value)
     for name, values, kind in tensors:

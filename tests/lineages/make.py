@@ -65,11 +65,12 @@ class Lineage:
     vocabulary: Vocabulary
 
 
-def make(path: Path, lineage: Lineage, kind: Kind = Kind.F32, *, seed: int = 1) -> None:
+def make(
+    path: Path, lineage: Lineage, kind: Kind = Kind.F32, *, seed: int = 1, tensors_a_file: int = 0
+) -> None:
     """Write a model whose matrices are quantized as `kind`; the same one for the same arguments."""
-    write(
-        path, lineage.architecture, metadata(lineage, path.stem), tensors(lineage, kind, seed=seed)
-    )
+    said, weights = metadata(lineage, path.stem), tensors(lineage, kind, seed=seed)
+    write(path, lineage.architecture, said, weights, tensors_a_file)
 
 
 def metadata(lineage: Lineage, name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import psutil
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_worker.splits import parts_of
 
 GGUF_MAGIC = b"GGUF"
 LEVEL_DEBUG = 1
@@ -129,6 +130,11 @@ def start() -> Log:
 
 def check_file(path: Path) -> None:
     """Raise `ModelFileError` for what is plainly no GGUF, in better words than the library's."""
+    if missing := [part.name for part in parts_of(path)[1:] if not part.exists()]:
+        raise ModelFileError(
+            f"{path.name} is not all of the model: {', '.join(missing[:3])} is missing beside it. "
+            "Download it too."
+        )
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
