@@ -25,6 +25,9 @@ from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
 from potluck_worker.engines.llama import require_library
 
 CPU_LIMIT_SECONDS = 60
+MEMORY_LIMIT_BYTES = 4 * 2**30
+"""What the process may write to: a dry run takes some 100 MB, and a graphics driver a few more. The
+limit is on data and not on addresses, of which drivers reserve as many as there are."""
 DEFAULT_CONTEXT_TOKENS = 4096
 """What `--context 0` asks for: enough for a chat, and affordable with any model."""
 
@@ -130,6 +133,13 @@ def _own_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def _limit(kind: int, most: int) -> None:
+    """Let the system hold this process to a limit, or to a stricter one that it has already."""
+    _, hard = resource.getrlimit(kind)
+    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (limit, limit))
+
+
 def main() -> int:
     """Print what the file says."""
     parser = argparse.ArgumentParser()
@@ -138,7 +148,8 @@ def main() -> int:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-type", default="f16")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_SECONDS, CPU_LIMIT_SECONDS))
+    _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
+    _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
         if options.path.name.endswith(FAKE_SUFFIX):
             inspection = inspect_fake(options.path, options.context, options.slots)

@@ -123,6 +123,9 @@ class Log:
 
 def start() -> Log:
     """Start the library; call once in a process."""
+    # Where it aborts, it would start a debugger if there is one, which takes seconds and buries the
+    # line that says why.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     log = Log()
     api.llama_backend_init()
     return log
@@ -355,10 +358,9 @@ def open_context(
     model.log.errors.clear()
     context = api.llama_init_from_model(model.pointer, parameters)
     if not context:
-        reason = model.log.errors[0] if model.log.errors else "no reason given"
         raise ModelFileError(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
-            f"{reason}. Load with a shorter context or fewer slots."
+            f"{_reason(model.log)}. Load with a shorter context or fewer slots."
         )
     if not (model.embeds_only or api.llama_get_memory(context)):
         raise UnsupportedModel(
@@ -454,7 +456,11 @@ def has_amx() -> bool:
 
 def _reason(log: Log) -> str:
     """Return why the library refused a file, without the name of its function."""
-    return log.errors[0].split(": ", 1)[-1] if log.errors else "no reason given"
+    if not log.errors:
+        return "no reason given"
+    reason = log.errors[0].split(": ", 1)[-1].removeprefix("error loading model: ").rstrip(".")
+    # It may quote what the file says.
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in reason[:300])
 
 
 def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
@@ -471,12 +477,11 @@ def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
             f"{path.name} is no model but the part of one that sees pictures, which Potluck has no "
             "use for."
         )
-    if match := re.search(r"unknown model architecture: '([^']*)'", said):
+    if match := re.search(r"unknown model architecture: '([^']+)'", said):
         return UnsupportedModel(
             f"{path.name} has the architecture {match[1]!r}, which this llama.cpp does not know. "
             "A newer llama-cpp-python may."
         )
-    reason = _reason(log)
-    truncated = "file bounds" in said or "end of file" in said or "failed to read" in said
+    truncated = "file bounds" in said or "end of file" in said or "remaining file size" in said
     kind = "is truncated" if truncated else "cannot be loaded"
-    return ModelFileError(f"{path.name} {kind}: {reason}. Download it again.")
+    return ModelFileError(f"{path.name} {kind}: {_reason(log)}. Download it again.")
