@@ -49,7 +49,7 @@ class Text:
     index: int
     tokens: list[int]
     held: Held | None = None
-    pooled: Vectors | None = None
+    pooled: NDArray[np.float64] | None = None
     """What the tokens in the cache add up to; its length means nothing."""
 
     @property
@@ -228,12 +228,14 @@ class Embedder:
             return []  # another text of the same request failed
         assert text.held is not None
         if self._pooling == api.LLAMA_POOLING_TYPE_LAST:
-            text.pooled = vectors[-1].copy()
+            text.pooled = vectors[-1].astype(np.float64)
         elif text.pooled is None:
             first = self._pooling == api.LLAMA_POOLING_TYPE_CLS
-            text.pooled = vectors[0].copy() if first else vectors.sum(axis=0)
+            text.pooled = (
+                vectors[0].astype(np.float64) if first else vectors.sum(axis=0, dtype=np.float64)
+            )
         elif self._pooling != api.LLAMA_POOLING_TYPE_CLS:
-            text.pooled += vectors.sum(axis=0)
+            text.pooled += vectors.sum(axis=0, dtype=np.float64)
         text.held.tokens += text.tokens[text.computed : text.computed + len(vectors)]
         return self._finish(text) if text.computed == len(text.tokens) else []
 

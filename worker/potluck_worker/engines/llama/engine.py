@@ -21,9 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as api
 
-from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError, UnsupportedModel
+from potluck_proto.errors import (
+    BadRequest,
+    ContextOverflow,
+    ModelFileError,
+    PotluckError,
+    UnsupportedModel,
+)
 from potluck_worker.engines.base import (
     Embed,
     EndReason,
@@ -39,9 +46,12 @@ from potluck_worker.engines.base import (
     failure_of,
 )
 from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama.adapters import apply_adapters
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
+from potluck_worker.engines.llama.candidates import logits_of
 from potluck_worker.engines.llama.embedding import Embedder
+from potluck_worker.engines.llama.grammar import Complete
 from potluck_worker.engines.llama.pace import Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.sampling import Samplers
@@ -105,7 +115,7 @@ class LlamaEngine:
             kv_type=load.kv_type,
             flash_attention=load.flash_attention,
         )
-        library.apply_adapters(self._model, self._context, list(map(Path, load.lora_adapters)))
+        apply_adapters(self._model, self._context, list(map(Path, load.lora_adapters)))
         self._cache = KVCache(
             self._context,
             sequences=self._model.sequences(load.slots),
@@ -130,16 +140,24 @@ class LlamaEngine:
     def _warm_up(self) -> float:
         """Compute a token twice; return the seconds that it took.
 
-        The first time waits for pages and caches, so that the first answer does not.
+        The first time waits for pages and caches, so that the first answer does not. Raises
+        `ModelFileError` where no numbers come out.
         """
         for _ in range(2):
             started = time.monotonic()
             self._batch.clear()
-            self._batch.add(0, 0, [0], wants_logits=True)
+            row = self._batch.add(0, 0, [0], wants_logits=True)
             self._decode()
             api.llama_synchronize(self._context)
             api.llama_memory_clear(api.llama_get_memory(self._context), True)
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        if not self._embeds_only:
+            logits = logits_of(self._context, row, self._vocabulary.size)
+            if np.isnan(logits).any():
+                raise ModelFileError(
+                    f"{self._name} computes no numbers: its file is damaged. Download it again."
+                )
+        return seconds
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -402,7 +420,11 @@ class LlamaEngine:
         """Draw the next token of a sequence, and see whether it ends there."""
         index = sequence.answer_length
         sampler = sequence.sampler
-        token = sampler.sample(self._context, row, index)
+        try:
+            token = sampler.sample(self._context, row, index)
+        except Complete:
+            sequence.end = "end_of_turn"
+            return
         if sequence.first_token is None:
             sequence.first_token = time.monotonic()
         if self._vocabulary.ends(token):

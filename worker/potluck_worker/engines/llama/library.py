@@ -1,7 +1,6 @@
-"""llama.cpp as a library: start it, listen to its log, open files and contexts.
+"""llama.cpp as a library: start it, open files and contexts.
 
-llama.cpp reports buffer sizes and the reasons of failures only in its log, so the log is read as it
-is written. It aborts the process on some broken files: everything here runs in a child.
+It aborts the process on some broken files: everything here runs in a child.
 """
 
 from __future__ import annotations
@@ -9,22 +8,18 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import sys
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_worker.engines.llama.log import Log
 from potluck_worker.splits import parts_of
 
 GGUF_MAGIC = b"GGUF"
-LEVEL_DEBUG = 1
-LEVEL_ERROR = 4
-LEVEL_CONTINUED = 5
 KEPT_SEQUENCES = 32
 """Ended answers that are remembered, beside those under way."""
 
@@ -49,76 +44,6 @@ NO_ROOM = 1
 
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
-
-_SIZE = re.compile(r"(model|LoRA|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
-_SAID = re.compile(r"general\.(architecture|type) +str += (.+)")
-_TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB")
-
-
-class Log:
-    """Listens to llama.cpp; writes what matters to stderr, which the daemon keeps in a file.
-
-    Attributes:
-        errors: The last lines that said what went wrong.
-        said: What the file that was read last says it is: its `architecture` and `type`.
-    """
-
-    _listening: ClassVar[Log | None] = None
-    """Kept here, since llama.cpp calls the last log that was made for as long as the process lives:
-    one that was collected as garbage would crash it at the next line."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=8)
-        self.said: dict[str, str] = {}
-        self._bytes: dict[str, float] = {}
-        self._level = LEVEL_DEBUG
-        self._callback = api.llama_log_callback(self._receive)
-        api.llama_log_set(self._callback, ctypes.c_void_p(0))
-        Log._listening = self
-
-    def _receive(self, level: int, text: bytes, _data: object) -> None:
-        if level != LEVEL_CONTINUED:
-            self._level = level
-        if self._level <= LEVEL_DEBUG:
-            return
-        line = text.decode(errors="replace")
-        sys.stderr.write(line)
-        if self._level >= LEVEL_ERROR:
-            self.errors.append(line.strip())
-        if match := _TOTAL_KV.search(line):
-            self._add("total KV", match[1])
-        elif match := _SIZE.search(line):
-            self._add(match[1], match[2])
-        elif match := _SAID.search(line):
-            self.said[match[1]] = match[2].strip()
-
-    def _add(self, kind: str, mebibytes: str) -> None:
-        self._bytes[kind] = self._bytes.get(kind, 0.0) + float(mebibytes) * 2**20
-
-    @property
-    def weights_bytes(self) -> int:
-        """Buffers of weights and adapters since the process started."""
-        return int(self._bytes.get("model", 0) + self._bytes.get("LoRA", 0))
-
-    @property
-    def kv_cache_bytes(self) -> int:
-        """Buffers of the KV cache and of recurrent states; in a dry run, what they would be."""
-        kv = max(self._bytes.get("KV", 0), self._bytes.get("total KV", 0))
-        return int(kv + self._bytes.get("RS", 0))
-
-    @property
-    def compute_bytes(self) -> int:
-        """Scratch buffers and logits."""
-        return int(self._bytes.get("compute", 0) + self._bytes.get("output", 0))
-
-    def listen_anew(self) -> None:
-        """Forget what was said of another file."""
-        self.errors.clear()
-        self.said.clear()
-
-    def forget_scratch(self) -> None:
-        """Forget the scratch buffers, since others take their place."""
-        self._bytes.pop("compute", None)
 
 
 def start() -> Log:
@@ -360,7 +285,7 @@ def open_context(
     if not context:
         raise ModelFileError(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
-            f"{_reason(model.log)}. Load with a shorter context or fewer slots."
+            f"{model.log.reason}. Load with a shorter context or fewer slots."
         )
     if not (model.embeds_only or api.llama_get_memory(context)):
         raise UnsupportedModel(
@@ -368,57 +293,6 @@ def open_context(
             "for chat or completion."
         )
     return context
-
-
-def apply_adapters(model: Model, context: Any, paths: Sequence[Path]) -> None:
-    """Add LoRA adapters to what a context computes, each whole.
-
-    Raises:
-        ModelFileError: One is damaged, or no adapter.
-        UnsupportedModel: One was made for another model.
-    """
-    if not paths:
-        return
-    adapters = [_adapter(model, path) for path in paths]
-    count = len(adapters)
-    pointers = (api.llama_adapter_lora_p_ctypes * count)(*adapters)
-    scales = (ctypes.c_float * count)(*[1.0] * count)
-    model.log.forget_scratch()
-    api.llama_set_adapters_lora(context, pointers, count, scales)
-
-
-def _adapter(model: Model, path: Path) -> Any:
-    """Return an adapter, which lives as long as its model."""
-    check_file(path)
-    model.log.listen_anew()
-    adapter = api.llama_adapter_lora_init(model.pointer, os.fsencode(path))
-    if not adapter:
-        raise _adapter_error(model, path)
-    if api.llama_adapter_get_alora_n_invocation_tokens(adapter):
-        raise UnsupportedModel(
-            f"{path.name} is an adapter that a part of the prompt turns on, which Potluck does not "
-            "do. Use a plain LoRA adapter."
-        )
-    return adapter
-
-
-def _adapter_error(model: Model, path: Path) -> ModelFileError | UnsupportedModel:
-    """Return the library's last words on an adapter as an error."""
-    said, reason = model.log.said, _reason(model.log)
-    if (kind := said.get("type", "model")) != "adapter":
-        return ModelFileError(f"{path.name} is no LoRA adapter: the file says that it is a {kind}.")
-    architecture = said.get("architecture", model.architecture)
-    if architecture != model.architecture:
-        return UnsupportedModel(
-            f"{path.name} is an adapter for models of the architecture {architecture!r}; "
-            f"{model.name} is {model.architecture!r}. Use it with the model that it was made for."
-        )
-    if "wrong base model" in reason:
-        return UnsupportedModel(
-            f"{path.name} is an adapter for another {architecture!r} model than {model.name}: "
-            f"{reason.split(' (hint')[0]}. Use it with the model that it was made for."
-        )
-    return ModelFileError(f"{path.name} cannot be applied to {model.name}: {reason}.")
 
 
 def _plain_attention_bytes(model: Model, cells: int, tokens: int) -> int:
@@ -454,15 +328,6 @@ def has_amx() -> bool:
         return False
 
 
-def _reason(log: Log) -> str:
-    """Return why the library refused a file, without the name of its function."""
-    if not log.errors:
-        return "no reason given"
-    reason = log.errors[0].split(": ", 1)[-1].removeprefix("error loading model: ").rstrip(".")
-    # It may quote what the file says.
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in reason[:300])
-
-
 def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
     """Return the library's last words on a file as an error."""
     said = " ".join(log.errors)
@@ -484,4 +349,4 @@ def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
         )
     truncated = "file bounds" in said or "end of file" in said or "remaining file size" in said
     kind = "is truncated" if truncated else "cannot be loaded"
-    return ModelFileError(f"{path.name} {kind}: {_reason(log)}. Download it again.")
+    return ModelFileError(f"{path.name} {kind}: {log.reason}. Download it again.")

@@ -89,6 +89,11 @@ class Vocabulary:
         return bool(api.llama_vocab_is_eog(self.pointer, token))
 
     @functools.cached_property
+    def never_ends(self) -> bool:
+        """Whether no token ends the model's turn."""
+        return not any(self.ends(token) for token in range(self.size))
+
+    @functools.cached_property
     def silent_ids(self) -> NDArray[np.int64]:
         """Control tokens that do not end a turn: an answer shows nothing of them."""
         silent = (
