@@ -13,6 +13,7 @@ from lineages.engines import CONTEXT_LENGTH, answers, check_same, greedy, loaded
 from lineages.kinds import ENCODERS, LINEAGES
 from potluck_worker.engines.base import Generate, Load
 from potluck_worker.engines.llama.engine import LlamaEngine
+from potluck_worker.engines.llama.snapshots import DISTANCE_TOKENS
 from potluck_worker.inspect_host import inspect_gguf
 
 each_lineage = pytest.mark.parametrize("name", LINEAGES)
@@ -131,6 +132,36 @@ def test_answers_that_outgrow_the_cache_step_back_and_lose_nothing(files: Files,
         together = answers(engine, prompts, 250)
     assert steps_back
     check_same(alone, together)
+
+
+@each_lineage
+def test_prompts_that_have_nothing_in_common_follow_each_other(files: Files, name: str) -> None:
+    prompts = ["a" * 100, "b" * 8, "a" * 100, "b" * 8]
+    with loaded(files(name), slots=1) as engine:
+        one, other, *again = [answers(engine, [prompt], 80)[0] for prompt in prompts]
+    check_same([one, other], again)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "mamba", "falcon-h1", "lfm2"])
+def test_a_model_that_cannot_go_back_goes_on_from_near_the_end_of_a_prompt(
+    files: Files, name: str
+) -> None:
+    prompt = "a b c d e f g h " * 8
+    with loaded(files(name), slots=2) as engine:
+        (first,) = answers(engine, [prompt], 200)
+        (again,) = answers(engine, [prompt], 200)
+        (other,) = answers(engine, [prompt + "x"], 200)
+        engine._cache._snapshots._limit_bytes = 100
+        (anew,) = answers(engine, ["y" + prompt], 200)
+        (forgotten,) = answers(engine, ["y" + prompt], 200)
+    with loaded(files(name), slots=1) as fresh:
+        (expected,) = answers(fresh, [prompt + "x"], 200)
+    check_same([first, expected, anew], [again, other, forgotten])
+    for outcome, computed in ((again, DISTANCE_TOKENS), (other, DISTANCE_TOKENS + 1)):
+        assert outcome.started is not None
+        assert outcome.started.prompt_tokens - outcome.started.cached_prompt_tokens <= computed
+    assert forgotten.started is not None
+    assert forgotten.started.cached_prompt_tokens <= 1, "a copy that is too large is not made"
 
 
 @each_lineage

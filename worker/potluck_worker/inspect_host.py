@@ -106,7 +106,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
         slots=slots,
         weights_bytes=weights_bytes,
         kv_cache_bytes=log.kv_cache_bytes,
-        compute_bytes=log.compute_bytes + model.late_bytes(context_length),
+        compute_bytes=log.compute_bytes + model.late_bytes(context_length, slots),
         process_bytes=process_bytes,
     )
 

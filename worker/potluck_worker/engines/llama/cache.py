@@ -8,7 +8,8 @@ sequences form a tree by their prefixes.
 Two kinds of model remember less. Layers with a sliding window drop what lies behind it, so a
 sequence can be cut only where it still holds the window before the cut; it is not copied either,
 since cells of two sequences are never dropped. A recurrent state can be cut nowhere: a prompt can
-only go on from its very end.
+only go on from its very end. Of both, a copy is kept from near the end of the prompt
+(`snapshots.py`), and a prompt can go on from there as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 from llama_cpp import llama_cpp as api
 
+from potluck_worker.engines.llama import snapshots
+from potluck_worker.engines.llama.snapshots import Snapshots
 from potluck_worker.engines.llama.vocabulary import common_prefix
 
 
@@ -52,6 +55,7 @@ class KVCache:
         self._memory: Any = api.llama_get_memory(context)
         self._divisible = divisible
         self._window = window
+        self._snapshots = Snapshots(context)
         self._all = [Held(number) for number in range(sequences)]
 
     def take(self, tokens: list[int]) -> Held:
@@ -64,17 +68,13 @@ class KVCache:
         best = max(self._all, key=lambda held: (known[held.id], -held.last_used))
         length = known[best.id]
         target = self._place(best, length)
-        if target is not best:
+        goes_on = target is best and (length == len(best.tokens) or self._cut(best, length))
+        if not goes_on:
             self.clear(target)
-            if not self._copies:
+            if target is best or not self._copies:
                 length = 0
             elif length:
                 api.llama_memory_seq_cp(self._memory, best.id, target.id, 0, length)
-        elif length < len(best.tokens) and not api.llama_memory_seq_rm(
-            self._memory, target.id, length, -1
-        ):
-            self.clear(target)
-            length = 0
         target.tokens = tokens[:length]
         target.busy = True
         return target
@@ -84,10 +84,13 @@ class KVCache:
         if not best.busy and length == len(best.tokens):
             return best
         target = self._idle(best)
-        # Where nothing can be copied, `best` itself is cut: if that saves more than it destroys.
+        if self._copies or not length:
+            return target
+        # Nothing can be shared, so `best` itself is cut: if the prompt goes the same way to near
+        # the end of its own, or if that saves more than it destroys.
+        same = 0 < self._snapshots.length(best.id) <= length
         lost = len(best.tokens) - length
-        cut = not self._copies and length > 0 and lost - length <= len(target.tokens)
-        return best if cut else target
+        return best if same or lost - length <= len(target.tokens) else target
 
     def take_empty(self) -> Held:
         """Return a sequence, busy from now on, that holds nothing."""
@@ -111,8 +114,22 @@ class KVCache:
         length = min(common_prefix(held.tokens, tokens), len(tokens) - 1)
         if self._copies:
             return length
-        lends = not held.busy and (length == len(held.tokens) or self._can_cut(held, length))
-        return length if lends else 0
+        if held.busy:
+            return 0
+        if length == len(held.tokens) or self._can_cut(held, length):
+            return length
+        copied = self._snapshots.length(held.id)
+        return copied if copied <= length else 0
+
+    def _cut(self, held: Held, length: int) -> bool:
+        """Let a sequence hold its first `length` tokens and no more; false where it refuses."""
+        copied = self._snapshots.length(held.id)
+        if self._copies or self._can_cut(held, length):
+            if copied > length:
+                self._snapshots.drop(held.id)
+        elif copied != length or not self._snapshots.restore(held.id):
+            return False
+        return bool(length and api.llama_memory_seq_rm(self._memory, held.id, length, -1))
 
     def _can_cut(self, held: Held, length: int) -> bool:
         """Say whether a sequence holds all that the token after its first `length` looks at."""
@@ -128,6 +145,17 @@ class KVCache:
         """Forget what a sequence holds."""
         api.llama_memory_seq_rm(self._memory, held.id, -1, -1)
         held.tokens = []
+        self._snapshots.drop(held.id)
+
+    def snapshot_place(self, prompt_length: int) -> int:
+        """Return after how many tokens of a prompt `snapshot` is to be called; 0 for never."""
+        if self._copies or prompt_length < snapshots.SHORTEST_TOKENS:
+            return 0
+        return prompt_length - snapshots.DISTANCE_TOKENS
+
+    def snapshot(self, held: Held) -> None:
+        """Keep a copy of what a sequence remembers now."""
+        self._snapshots.make(held.id, len(held.tokens))
 
     def trim(self, limit_tokens: int) -> None:
         """Drop ended answers, oldest first, until the others have so many tokens at most."""

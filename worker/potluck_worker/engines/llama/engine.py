@@ -132,7 +132,8 @@ class LlamaEngine:
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
-            compute_bytes=log.compute_bytes + self._model.late_bytes(load.context_length),
+            compute_bytes=log.compute_bytes
+            + self._model.late_bytes(load.context_length, load.slots),
             context_length=load.context_length,
             slots=load.slots,
         )
@@ -347,12 +348,17 @@ class LlamaEngine:
         parts = [self._put(sequence, 1) for sequence in running if not sequence.in_prefill]
         room = min(self._batch.room, self._pace.prompt_tokens(len(parts), len(prefilling)))
         for sequence in prefilling:
-            count = min(room, len(sequence.tokens) - sequence.decoded)
+            count = min(room, self._next_stop(sequence) - sequence.decoded)
             if count <= 0:
                 break
             parts.append(self._put(sequence, count))
             room -= count
         return parts
+
+    def _next_stop(self, sequence: Sequence) -> int:
+        """Return how many tokens of a sequence a step may reach: all, or up to a snapshot."""
+        place = self._cache.snapshot_place(sequence.prompt_length)
+        return place if sequence.decoded < place else len(sequence.tokens)
 
     def _put(self, sequence: Sequence, count: int) -> Part:
         """Add the next tokens of a sequence to the batch."""
@@ -381,6 +387,11 @@ class LlamaEngine:
         decoding = sum(not part.sequence.in_prefill for part in parts)
         for part in parts:
             part.keep()
+            held = part.sequence.held
+            if held and part.sequence.decoded == self._cache.snapshot_place(
+                part.sequence.prompt_length
+            ):
+                self._cache.snapshot(held)
             if part.row is not None:
                 try:
                     self._draw(part.sequence, part.row, events)

@@ -17,6 +17,7 @@ from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
 from potluck_worker.engines.llama.log import Log
+from potluck_worker.engines.llama.snapshots import room_for
 from potluck_worker.splits import parts_of
 
 GGUF_MAGIC = b"GGUF"
@@ -226,11 +227,17 @@ class Model:
         """Return the most tokens in a step: a text of `context_length`, where it may not be cut."""
         return max(context_length, BATCH_TOKENS) if self.embeds_only else BATCH_TOKENS
 
-    def late_bytes(self, context_length: int) -> int:
-        """Return what llama.cpp allocates only at the longest text: logits that nobody reads."""
-        if not self.embeds_only:
+    def late_bytes(self, context_length: int, slots: int) -> int:
+        """Return what is allocated only when it is needed, at most.
+
+        A model that embeds long texts gets room for logits of each token, which nobody reads; one
+        that cannot go back gets copies of what it remembered.
+        """
+        if self.embeds_only:
+            return 4 * context_length * int(api.llama_vocab_n_tokens(self.vocabulary))
+        if self.divisible_memory and not self.window:
             return 0
-        return 4 * context_length * int(api.llama_vocab_n_tokens(self.vocabulary))
+        return room_for(self.log.sequence_bytes(slots, self.window), slots)
 
     def close(self) -> None:
         """Free the model."""

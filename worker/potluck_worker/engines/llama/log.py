@@ -17,7 +17,7 @@ LEVEL_CONTINUED = 5
 _SIZE = re.compile(r"(model|LoRA|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
 _WHERE = re.compile(r"^(?:\w+: |error loading model[ \w]*: )+")
 _SAID = re.compile(r"general\.(architecture|type) +str += (.+)")
-_TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB")
+_TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB \(\s*(\d+) cells")
 
 
 class Log:
@@ -36,6 +36,7 @@ class Log:
         self.errors: deque[str] = deque(maxlen=8)
         self.said: dict[str, str] = {}
         self._bytes: dict[str, float] = {}
+        self._last_cache = 0.0, 1
         self._level = LEVEL_DEBUG
         self._callback = api.llama_log_callback(self._receive)
         api.llama_log_set(self._callback, ctypes.c_void_p(0))
@@ -52,6 +53,7 @@ class Log:
             self.errors.append(line.strip())
         if match := _TOTAL_KV.search(line):
             self._add("total KV", match[1])
+            self._last_cache = float(match[1]) * 2**20, int(match[2])
         elif match := _SIZE.search(line):
             self._add(match[1], match[2])
         elif match := _SAID.search(line):
@@ -70,6 +72,14 @@ class Log:
         """Buffers of the KV cache and of recurrent states; in a dry run, what they would be."""
         kv = max(self._bytes.get("KV", 0), self._bytes.get("total KV", 0))
         return int(kv + self._bytes.get("RS", 0))
+
+    def sequence_bytes(self, sequences: int, window: int) -> int:
+        """Return what a sequence has that cannot be cut: its state, or a window of so many tokens.
+
+        Of the caches of a model with windows, that of the windows is made last.
+        """
+        size_bytes, cells = self._last_cache
+        return int(self._bytes.get("RS", 0) / sequences + window * size_bytes / cells)
 
     @property
     def compute_bytes(self) -> int:
