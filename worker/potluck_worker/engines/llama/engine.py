@@ -64,6 +64,9 @@ from potluck_worker.engines.text import AnswerText
 HEADROOM_TOKENS = 64
 """Cells that are free for the answer when a request is admitted."""
 
+EMBEDDED_LEAST_TOKENS = 4
+"""What a step embeds beside answers, however slow the machine is: nobody watches an embedding."""
+
 KEPT_TOKENS = 16_384
 """What ended answers may hold in the cache, divided by the answers under way: each of those passes
 over all of it with each token. Measured with 135M parameters: 1,000 tokens more for 16 answers at
@@ -413,7 +416,7 @@ class LlamaEngine:
         """Compute a batch of the texts to embed; beside answers, no more than they can bear."""
         room = library.BATCH_TOKENS if self._embeds_only else library.EMBEDDED_TOGETHER
         if decoding := sum(not sequence.in_prefill for sequence in self._running):
-            room = min(room, self._pace.prompt_tokens(decoding, 1))
+            room = min(room, self._pace.prompt_tokens(decoding, 1, least=EMBEDDED_LEAST_TOKENS))
         events += self._embedder.step(room, alone=not self._running)
 
     def _fail(self, parts: list[Part], code: int) -> None:
