@@ -25,8 +25,6 @@ import numpy as np
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import (
-    BadRequest,
-    ContextOverflow,
     ModelFileError,
     PotluckError,
     UnsupportedModel,
@@ -54,12 +52,12 @@ from potluck_worker.engines.llama.embedding import Embedder
 from potluck_worker.engines.llama.grammar import Complete
 from potluck_worker.engines.llama.pace import Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
+from potluck_worker.engines.llama.requests import RequestReader
 from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
 from potluck_worker.engines.llama.template import ChatTemplate
 from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
 from potluck_worker.engines.llama.vocabulary import Vocabulary
-from potluck_worker.engines.text import AnswerText
 
 HEADROOM_TOKENS = 64
 """Cells that are free for the answer when a request is admitted."""
@@ -105,6 +103,14 @@ class LlamaEngine:
         )
         self._prompts = PromptMaker(self._template, self._vocabulary)
         self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
+        self._requests = RequestReader(
+            self._name,
+            self._vocabulary,
+            self._template,
+            self._prompts,
+            self._samplers,
+            load.context_length,
+        )
         self._context_length = load.context_length
         self._slots = load.slots
         self._embeds_only, self._encodes = self._model.embeds_only, self._model.encodes
@@ -223,55 +229,15 @@ class LlamaEngine:
             try:
                 if isinstance(request, Embed):
                     self._embedder.submit(request)
+                elif self._embeds_only:
+                    raise UnsupportedModel(
+                        f"{self._name} embeds texts and cannot chat. Choose a model made for chat "
+                        "or completion."
+                    )
                 else:
-                    self._waiting.append(self._sequence(request, submitted))
+                    self._waiting.append(self._requests.sequence(request, submitted))
             except PotluckError as error:
                 events.append(failed(request.request_id, error))
-
-    def _sequence(self, request: Generate, submitted: float) -> Sequence:
-        """Return a request with its prompt. Raises `PotluckError`."""
-        if self._embeds_only:
-            raise UnsupportedModel(
-                f"{self._name} embeds texts and cannot chat. Choose a model made for chat or "
-                "completion."
-            )
-        asked = request.sampling
-        if asked.max_tokens is not None and asked.max_tokens < 1:
-            raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
-        prompt = self._prompts.tokens(request.messages, request.tools, request.thinking)
-        answer = self._answer_so_far(request)
-        tokens = prompt + answer
-        if not tokens:
-            raise BadRequest("The prompt is empty.")
-        if len(prompt) >= self._context_length:
-            raise ContextOverflow(
-                f"The prompt is {len(prompt):,} tokens long; the context of {self._name} is "
-                f"{self._context_length:,} and must hold the answer too. Shorten it, start a new "
-                "chat, or set a larger context_length for the worker.",
-                prompt_tokens=len(prompt),
-                context_length=self._context_length,
-            )
-        return Sequence(
-            request=request,
-            tokens=tokens,
-            prompt_length=len(prompt),
-            sampler=self._samplers.begin(asked, prompt, answer),
-            text=AnswerText((*asked.stop, *self._template.stop)),
-            max_tokens=asked.max_tokens,
-            submitted=submitted,
-        )
-
-    def _answer_so_far(self, request: Generate) -> list[int]:
-        """Return the tokens of an answer that moved here. Raises `BadRequest` for a foreign one."""
-        if not request.continue_token_ids:
-            return self._vocabulary.tokenize(request.continue_text, special=False)
-        for token in request.continue_token_ids:
-            if not 0 <= token < self._vocabulary.size:
-                raise BadRequest(
-                    f"The answer to go on with has the token {token}; the vocabulary of "
-                    f"{self._name} has {self._vocabulary.size:,}. Go on from its text."
-                )
-        return list(request.continue_token_ids)
 
     def _admit(self, events: list[FromChild]) -> None:
         """Give slots and cells to waiting requests, first come, first served."""
