@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Tensor = tuple[str, NDArray[np.float32], Kind]
 """A name, values, and what to quantize them to."""
 
-RANDOM_BLOCKS = (Kind.IQ2_XXS, Kind.IQ2_XS, Kind.IQ3_XXS)
+RANDOM_BLOCKS = (Kind.IQ2_XXS, Kind.IQ2_XS, Kind.IQ2_S, Kind.IQ3_XXS)
 """What `gguf` cannot quantize to: it gets random blocks, which are as good for random weights."""
 
 

@@ -10,17 +10,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gguf import GGMLQuantizationType as Kind
 from gguf import LlamaFileType as FileType
 from llama_cpp import llama_cpp as api
 
-from lineages.gguf_file import RANDOM_BLOCKS
+from lineages.gguf_file import write
 from lineages.kinds import llama
-from lineages.make import Lineage, Shape, make
+from lineages.make import Lineage, Shape, make, metadata, tensors
 
 LINEAGE = llama(Shape(layers=1, width=256, hidden=256, context_length=256))
 """Its rows are as long as the largest blocks of a quantization."""
 
-SEARCHED = {kind.name: kind for kind in RANDOM_BLOCKS}
+SEARCHED = {
+    "IQ2_XXS": (FileType.MOSTLY_IQ2_XXS, Kind.IQ2_XXS),
+    "IQ2_XS": (FileType.MOSTLY_IQ2_XS, Kind.IQ2_XS),
+    "IQ2_S": (FileType.MOSTLY_IQ2_S, Kind.IQ2_S),
+    "IQ2_M": (FileType.MOSTLY_IQ2_M, Kind.IQ2_S),
+    "IQ3_XXS": (FileType.MOSTLY_IQ3_XXS, Kind.IQ3_XXS),
+}
 """What llama.cpp searches blocks for, for seconds; these files are made without it."""
 
 MADE = {
@@ -51,8 +58,9 @@ def make_all(folder: Path) -> None:
         path = folder / f"{NAMES.get(name, name)}.gguf"
         if api.llama_model_quantize(bytes(base), bytes(path), ctypes.byref(parameters)) != 0:
             raise SystemExit(f"llama.cpp makes no {name}")
-    for name, block in SEARCHED.items():
-        make(folder / f"{name}.gguf", LINEAGE, block)
+    for name, (kind, block) in SEARCHED.items():
+        said = metadata(LINEAGE, name) | {"general.file_type": int(kind)}
+        write(folder / f"{name}.gguf", LINEAGE.architecture, said, tensors(LINEAGE, block))
 
 
 def _equal_importance(lineage: Lineage) -> Any:
