@@ -139,10 +139,10 @@ class FakeEngine:
         if not all(lengths):
             number = lengths.index(0) + 1
             error = BadRequest(f"Input {number} is empty: there is nothing to embed.")
-        elif max(lengths) > self._context_length:
+        elif (longest := max(lengths, default=0)) > self._context_length:
             error = ContextOverflow(
-                f"Input {lengths.index(max(lengths)) + 1} is {max(lengths):,} tokens long; the "
-                f"context is {self._context_length:,}. Split it into shorter texts."
+                f"Input {lengths.index(longest) + 1} is {longest:,} tokens long; the context is "
+                f"{self._context_length:,}. Split it into shorter texts."
             )
         if error is not None:
             return failed(request.request_id, error)

@@ -148,14 +148,15 @@ class KVCache:
         self._snapshots.drop(held.id)
 
     def snapshot_place(self, prompt_length: int) -> int:
-        """Return after how many tokens of a prompt `snapshot` is to be called; 0 for never."""
+        """Return after how many tokens of a prompt a copy is due; 0 for never."""
         if self._copies or prompt_length < snapshots.SHORTEST_TOKENS:
             return 0
         return prompt_length - snapshots.DISTANCE_TOKENS
 
-    def snapshot(self, held: Held) -> None:
-        """Keep a copy of what a sequence remembers now."""
-        self._snapshots.make(held.id, len(held.tokens))
+    def snapshot_if_due(self, held: Held | None, prompt_length: int) -> None:
+        """Keep a copy of what a sequence remembers, if it is at that place of its prompt."""
+        if held and len(held.tokens) == self.snapshot_place(prompt_length):
+            self._snapshots.make(held.id, len(held.tokens))
 
     def trim(self, limit_tokens: int) -> None:
         """Drop ended answers, oldest first, until the others have so many tokens at most."""

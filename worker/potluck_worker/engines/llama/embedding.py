@@ -63,6 +63,7 @@ class Embedder:
 
     Args:
         model: The model.
+        vocabulary: Its vocabulary.
         context: llama.cpp's context, which does not pool.
         cache: Gives sequences.
         batch: The engine's batch.
@@ -73,6 +74,7 @@ class Embedder:
     def __init__(
         self,
         model: library.Model,
+        vocabulary: Vocabulary,
         context: Any,
         cache: KVCache,
         batch: Batch,
@@ -83,7 +85,7 @@ class Embedder:
         self._pooling = model.pooling
         self._width = int(api.llama_model_n_embd_out(model.pointer))
         self._in_parts = not model.embeds_only
-        self._vocabulary = Vocabulary(model.vocabulary)
+        self._vocabulary = vocabulary
         self._context = context
         self._cache = cache
         self._batch = batch
@@ -153,10 +155,9 @@ class Embedder:
     def admit(self, slots: int, cells: int) -> None:
         """Begin texts while no more than `slots` are under way and `cells` are free for them."""
         while self._waiting and len(self._running) < slots:
-            need = len(self._waiting[0].tokens)
-            if need > cells:
+            cells -= len(self._waiting[0].tokens)
+            if cells < 0:
                 return
-            cells -= need
             text = self._waiting.popleft()
             text.held = self._cache.take_empty()
             self._running.append(text)

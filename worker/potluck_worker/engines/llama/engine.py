@@ -9,8 +9,8 @@ A request is admitted while there are slots and cells of the KV cache for its pr
 when the cells run out, what ended answers left behind goes first, then the youngest answer steps
 back into the queue with the tokens that it has, and is computed again when there is room.
 
-Texts to embed have steps of their own after those of the answers, and take slots like them, but for
-one slot at least; while texts wait, one slot is theirs.
+Texts to embed have steps of their own, after those of the answers. They take slots as well, all but
+one at most; while texts wait, one slot is theirs.
 """
 
 from __future__ import annotations
@@ -114,7 +114,6 @@ class LlamaEngine:
         self._context_length = load.context_length
         self._slots = load.slots
         self._embeds_only, self._encodes = self._model.embeds_only, self._model.encodes
-        self._text_slots = max(1, load.slots - 1)
         self._cells = max(load.context_length, load.kv_cells or load.context_length * load.slots)
         self._context: Any = library.open_context(
             self._model,
@@ -133,7 +132,13 @@ class LlamaEngine:
         )
         self._batch = Batch(self._model.batch_tokens(load.context_length))
         self._embedder = Embedder(
-            self._model, self._context, self._cache, self._batch, self._decode, load.context_length
+            self._model,
+            self._vocabulary,
+            self._context,
+            self._cache,
+            self._batch,
+            self._decode,
+            load.context_length,
         )
         cores = library.allowed_cores()
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
@@ -242,7 +247,11 @@ class LlamaEngine:
     def _admit(self, events: list[FromChild]) -> None:
         """Give slots and cells to waiting requests, first come, first served."""
         texts = self._embedder
-        slots = self._slots - max(texts.running, min(texts.waiting, 1, self._slots - 1))
+        if self._embeds_only:
+            texts.admit(self._model.sequences(self._slots), self._cells)
+            return
+        kept = 1 if texts.waiting and self._slots > 1 else 0
+        slots = self._slots - max(texts.running, kept)
         free_cells = self._cells - texts.cells
         free_cells -= sum(len(sequence.tokens) for sequence in self._running)
         while self._waiting and len(self._running) < slots:
@@ -251,7 +260,8 @@ class LlamaEngine:
                 break
             free_cells -= need
             self._begin(self._waiting.popleft(), events)
-        texts.admit(min(self._text_slots, self._slots - len(self._running)), free_cells)
+        most = min(max(1, self._slots - 1), self._slots - len(self._running))
+        texts.admit(most, free_cells)
         self._cache.trim(KEPT_TOKENS // max(1, len(self._running)))
 
     def _begin(self, sequence: Sequence, events: list[FromChild]) -> None:
@@ -356,11 +366,7 @@ class LlamaEngine:
         decoding = sum(not part.sequence.in_prefill for part in parts)
         for part in parts:
             part.keep()
-            held = part.sequence.held
-            if held and part.sequence.decoded == self._cache.snapshot_place(
-                part.sequence.prompt_length
-            ):
-                self._cache.snapshot(held)
+            self._cache.snapshot_if_due(part.sequence.held, part.sequence.prompt_length)
             if part.row is not None:
                 try:
                     self._draw(part.sequence, part.row, events)

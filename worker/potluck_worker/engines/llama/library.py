@@ -94,6 +94,10 @@ class Model:
         gpu_layers: Layers on the accelerator; `None` means all.
         progress: Called with 0 to 1 while it loads.
 
+    Attributes:
+        name: The file's, without its ending.
+        architecture: The kind of model, for example `llama`.
+
     Raises:
         ModelFileError: It is truncated or damaged.
         UnsupportedModel: This llama.cpp does not know the architecture.
@@ -133,6 +137,8 @@ class Model:
         if not self.pointer:
             raise _load_error(path, log)
         self.name = path.stem
+        self._metadata = self.metadata()
+        self.architecture = self._metadata.get("general.architecture", "")
         self.vocabulary: Any = api.llama_model_get_vocab(self.pointer)
         self.log = log
 
@@ -146,11 +152,6 @@ class Model:
             api.llama_model_meta_val_str_by_index(self.pointer, index, value, size)
             found[key.value.decode(errors="replace")] = value.value.decode(errors="replace")
         return found
-
-    @property
-    def architecture(self) -> str:
-        """The kind of model, for example `llama`."""
-        return self.metadata().get("general.architecture", "")
 
     @property
     def encodes(self) -> bool:
@@ -176,8 +177,7 @@ class Model:
 
     def _said(self, key: str) -> str:
         """Return what the file says of its architecture, or nothing."""
-        metadata = self.metadata()
-        return metadata.get(f"{metadata.get('general.architecture')}.{key}", "")
+        return self._metadata.get(f"{self.architecture}.{key}", "")
 
     def require_use(self) -> None:
         """Raise `UnsupportedModel` for a model that neither chats nor embeds."""
@@ -230,11 +230,12 @@ class Model:
     def late_bytes(self, context_length: int, slots: int) -> int:
         """Return what is allocated only when it is needed, at most.
 
-        A model that embeds long texts gets room for logits of each token, which nobody reads; one
+        A model that only embeds gets room for the logits of a whole step, which nobody reads; one
         that cannot go back gets copies of what it remembered.
         """
         if self.embeds_only:
-            return 4 * context_length * int(api.llama_vocab_n_tokens(self.vocabulary))
+            logits = int(api.llama_vocab_n_tokens(self.vocabulary))
+            return 4 * logits * self.batch_tokens(context_length)
         if self.divisible_memory and not self.window:
             return 0
         return room_for(self.log.sequence_bytes(slots, self.window), slots)
