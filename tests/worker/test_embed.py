@@ -84,6 +84,9 @@ async def test_what_cannot_be_embedded_is_said(worker: Worker, home: Home) -> No
     assert isinstance(many, BadRequest)
     assert "513 inputs" in many.message
     assert "512" in many.message
+    large = await refusal(worker, "m", ["a" * 2**21] * 3)
+    assert isinstance(large, BadRequest)
+    assert "6,291,456 characters" in large.message
     assert "Input 1 is empty" in (await refusal(worker, "m", [""])).message
     long = await refusal(worker, "m", ["a " * 51])
     assert isinstance(long, ContextOverflow)

@@ -48,9 +48,11 @@ STOP_STRINGS_LIMIT = 16_384
 STOP_STRING_LIMIT_CHARACTERS = 1024
 """The longest stop string."""
 
-
 EMBEDDED_INPUTS_LIMIT = 512
 """The most inputs of a request to embed: their vectors must fit into one message."""
+
+EMBEDDED_LIMIT_CHARACTERS = 4 * 2**20
+"""The most that all of them have: they are made into tokens between two steps of answers."""
 
 
 def generate_frame(request: pb.GenerateRequest, request_id: str) -> Generate:
@@ -74,6 +76,11 @@ def embed_frame(request: pb.EmbedRequest, request_id: str) -> Embed:
         raise BadRequest(
             f"The request has {len(request.inputs):,} inputs to embed; between 1 and "
             f"{EMBEDDED_INPUTS_LIMIT} work."
+        )
+    if (characters := sum(map(len, request.inputs))) > EMBEDDED_LIMIT_CHARACTERS:
+        raise BadRequest(
+            f"The inputs to embed have {characters:,} characters together; at most "
+            f"{EMBEDDED_LIMIT_CHARACTERS:,} work at once."
         )
     return Embed(request_id, list(request.inputs))
 

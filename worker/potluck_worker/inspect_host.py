@@ -25,12 +25,13 @@ from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
 from potluck_worker.engines.llama import require_library
 
 CPU_LIMIT_SECONDS = 60
+
 MEMORY_LIMIT_BYTES = 4 * 2**30
 """What the process may write to: a dry run takes some 100 MB, and a graphics driver a few more. The
 limit is on data and not on addresses, of which drivers reserve as many as there are."""
+
 DEFAULT_CONTEXT_TOKENS = 4096
 """What `--context 0` asks for: enough for a chat, and affordable with any model."""
-
 
 SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
 """What people call the file types that the library calls otherwise."""

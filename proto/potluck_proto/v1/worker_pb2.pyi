@@ -453,7 +453,9 @@ class EmbedRequest(_message.Message):
     quantization: _builtins.str
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 512, none of them empty; none is cut if it is too long."""
+        """1 to 512, none of them empty, 4,194,304 characters together at most; none
+        is cut if it is too long.
+        """
 
     def __init__(
         self,
