@@ -9,12 +9,12 @@ are cheap. What cannot be used is listed with the reason rather than hidden.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from potluck_proto.errors import (
 )
 from potluck_worker.engines.base import Failure, Inspection, error_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
-from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, is_checkpoint
+from potluck_worker.engines.vllm.checkpoint import files_of, is_checkpoint
 from potluck_worker.installed import Engines
+from potluck_worker.splits import parts_of, whole_name
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ GGUF_SUFFIX = ".gguf"
 INSPECTION_SECONDS = 60.0
 """A file that takes longer to read is refused."""
 
-_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")
 _QUANTIZATION = re.compile(r"[-._]((?:I?Q\d|BF16|F16|F32)\w*)$", re.IGNORECASE)
-_FIRST_PART = re.compile(r"-00001-of-(\d{5})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,42 +244,42 @@ class ModelStore:
 
 
 def _find_files(places: Iterable[Path]) -> dict[Path, FileStamp]:
-    """Return the models at and directly below the places; of a split file, the first part."""
+    """Return the models at and directly below the places; of a split file, the first part.
+
+    That also where it is missing and others are there, so that somebody hears of it.
+    """
     found = {}
     for place in places:
         alone = not place.is_dir() or is_checkpoint(place)
         for path in [place] if alone else sorted(place.iterdir()):
-            with suppress(OSError):
-                if stamp := _stamp(path):
-                    found[path.absolute()] = stamp
+            if is_checkpoint(path):
+                parts, first = files_of(path), path.absolute()
+            elif path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)):
+                parts = parts_of(path)
+                first = parts[0].absolute()
+            else:
+                continue
+            if first not in found and (stamp := _stamp(parts)) is not None:
+                found[first] = stamp
     return found
 
 
-def _stamp(path: Path) -> FileStamp | None:
-    """Return what changes when a model does, `None` for what is no model."""
-    if is_checkpoint(path):
-        status = [file.stat() for file in path.iterdir() if file.is_file()]
-        weights = [file.stat().st_size for file in path.glob(f"*{WEIGHTS_SUFFIX}")]
-        return FileStamp(sum(weights), max(entry.st_mtime_ns for entry in status))
-    is_model = path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)) and path.is_file()
-    if not is_model or _LATER_PART.search(path.stem):
+def _stamp(parts: Iterable[Path]) -> FileStamp | None:
+    """Return the size of a model's files and their last change, or none where there are none."""
+    statuses = []
+    for part in parts:
+        with contextlib.suppress(OSError):
+            statuses += [part.stat()] if part.is_file() else []
+    if not statuses:
         return None
-    size_bytes = sum(part.stat().st_size for part in _parts(path)) or path.stat().st_size
-    return FileStamp(size_bytes, path.stat().st_mtime_ns)
-
-
-def _parts(path: Path) -> list[Path]:
-    """Return the files of a split model, or nothing for one file."""
-    match = _FIRST_PART.search(path.stem)
-    if match is None:
-        return []
-    return sorted(path.parent.glob(f"{path.stem[: match.start()]}-*-of-{match[1]}.gguf"))
+    return FileStamp(
+        sum(status.st_size for status in statuses), max(status.st_mtime_ns for status in statuses)
+    )
 
 
 def _stem(path: Path) -> str:
     """Return a file's name without its ending and part number."""
-    name = path.name.removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
-    return _FIRST_PART.sub("", name)
+    return whole_name(path).removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
 
 
 def _engine_of(path: Path) -> str:

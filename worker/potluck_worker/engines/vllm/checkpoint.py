@@ -192,6 +192,11 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a checkpoint, pickles beside its weights left out."""
+    return [path for path in folder.iterdir() if path.suffix not in PICKLE_SUFFIXES]
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold the weights.
 

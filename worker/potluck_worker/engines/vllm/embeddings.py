@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from potluck_worker.engines.base import Embedded, RequestId
 
@@ -14,7 +15,7 @@ class Embedding:
 
     request_id: RequestId
     prompt_tokens: int
-    vectors: dict[str, list[float] | None]
+    vectors: dict[str, bytes | None]
     """By vLLM's names for the texts, in their order; `None` until one is computed."""
 
     @classmethod
@@ -29,3 +30,10 @@ class Embedding:
         if len(done) < len(self.vectors):
             return None
         return Embedded(self.request_id, done, self.prompt_tokens)
+
+
+def unit_vector(tensor: Any) -> bytes:
+    """Return a vector of PyTorch's scaled to unit length, as frames have it."""
+    vector = tensor.double().numpy()
+    length = float((vector**2).sum() ** 0.5)
+    return bytes((vector / (length or 1.0)).astype("<f4").tobytes())

@@ -31,7 +31,7 @@ from potluck_worker.engines.vllm.adapters import only_adapter
 from potluck_worker.engines.vllm.answer import Answer
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
 from potluck_worker.engines.vllm.core import Core
-from potluck_worker.engines.vllm.embeddings import Embedding
+from potluck_worker.engines.vllm.embeddings import Embedding, unit_vector
 from potluck_worker.engines.vllm.settings import constraint, sampling_options
 from potluck_worker.engines.vllm.tokens import TokenText, Vocabulary
 
@@ -150,13 +150,9 @@ class VllmEngine:
                 "completion."
             )
         asked = request.sampling
-        if asked.max_tokens is not None and asked.max_tokens < 1:
-            raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
         options = sampling_options(asked, self._recommended, self._vocabulary.size)
         limits = constraint(asked)
-        prompt = self._prompts.tokens(request.messages, request.tools, request.thinking)
-        said = self._answer_so_far(request)
-        self._check_length(len(prompt))
+        prompt, said = self._prompts.prompt_and_answer(request, self._name, self._context_length)
         answer = Answer(
             request=request,
             prompt_length=len(prompt),
@@ -174,30 +170,6 @@ class VllmEngine:
         if limits and said:
             self._core.replay(answer.id, name, said)
         self._answers[answer.id] = self._waiting[name] = answer
-
-    def _check_length(self, tokens: int) -> None:
-        if not tokens:
-            raise BadRequest("The prompt is empty.")
-        if tokens >= self._context_length:
-            raise ContextOverflow(
-                f"The prompt is {tokens:,} tokens long; the context of {self._name} is "
-                f"{self._context_length:,} and must hold the answer too. Shorten it, start a new "
-                "chat, or set a larger context_length for the worker.",
-                prompt_tokens=tokens,
-                context_length=self._context_length,
-            )
-
-    def _answer_so_far(self, request: Generate) -> list[int]:
-        """Return the tokens of an answer that moved here. Raises `BadRequest` for a foreign one."""
-        if not request.continue_token_ids:
-            return self._vocabulary.tokenize(request.continue_text, special=False)
-        for token in request.continue_token_ids:
-            if not 0 <= token < self._vocabulary.size:
-                raise BadRequest(
-                    f"The answer to go on with has the token {token}; the vocabulary of "
-                    f"{self._name} has {self._vocabulary.size:,}. Go on from its text."
-                )
-        return list(request.continue_token_ids)
 
     def _begin_prefills(self, began: float, events: list[FromChild]) -> None:
         """Report the requests that left vLLM's queue, and whose prompt takes several steps."""
@@ -245,20 +217,34 @@ class VllmEngine:
             raise BadRequest(
                 f"{self._name} writes and embeds nothing. Take a model that is made to embed."
             )
-        texts = [self._vocabulary.tokenize_whole(text) for text in request.inputs]
-        for tokens in texts:
-            self._check_length(len(tokens))
+        if not request.inputs:
+            raise BadRequest("The request has no inputs to embed.")
+        texts = [self._text(number, text) for number, text in enumerate(request.inputs, 1)]
         embedding = Embedding.of(request.request_id, texts)
         for name, tokens in zip(embedding.vectors, texts, strict=True):
             self._core.embed(name, tokens)
         self._embeddings[request.request_id] = embedding
+
+    def _text(self, number: int, text: str) -> list[int]:
+        """Return the tokens of an input. Raises `BadRequest` or `ContextOverflow`."""
+        if not text:
+            raise BadRequest(f"Input {number} is empty: there is nothing to embed.")
+        tokens = self._vocabulary.tokenize_whole(text)
+        if len(tokens) > self._context_length:
+            raise ContextOverflow(
+                f"Input {number} is {len(tokens):,} tokens long; {self._name} embeds "
+                f"{self._context_length:,} at most. Split it into shorter texts.",
+                prompt_tokens=len(tokens),
+                context_length=self._context_length,
+            )
+        return tokens
 
     def _take_vector(self, output: Any, events: list[FromChild]) -> None:
         """Take the embedding of one text."""
         embedding = self._embeddings.get(output.request_id.rpartition("/")[0])
         if embedding is None:
             return
-        embedding.vectors[output.request_id] = output.outputs.data.tolist()
+        embedding.vectors[output.request_id] = unit_vector(output.outputs.data)
         if embedded := embedding.embedded():
             del self._embeddings[embedding.request_id]
             events.append(embedded)
