@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from checkpoints import make_llama, make_opt
+from checkpoints import make_embedder, make_llama, make_opt
 from potluck_proto.home import Home
 from potluck_worker.settings import WorkerSettings
 from worker.conftest import Worker, running
@@ -32,12 +32,13 @@ def settings() -> WorkerSettings:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def worker() -> AsyncIterator[Worker]:
-    """Run a worker that has a Llama and an OPT."""
+    """Run a worker that has a Llama, an OPT, and a model that embeds."""
     folder = Path(tempfile.mkdtemp(prefix="pl-"))
     home = Home(folder)
     home.prepare()
     make_llama(home.models / "llama")
     make_opt(home.models / "opt")
+    make_embedder(home.models / "embedder")
     async with running(home, settings()) as worker:
         yield worker
     shutil.rmtree(folder)
