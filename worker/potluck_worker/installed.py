@@ -66,7 +66,7 @@ class Engines:
     """
 
     def __init__(self, vllm_python: Path | None = None, links: Path | None = None) -> None:
-        self._vllm_python = vllm_python
+        self._vllm_python = vllm_python and vllm_python.expanduser()
         self._links = links
         self.vllm = self._own_vllm()
 

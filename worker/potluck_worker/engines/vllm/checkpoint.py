@@ -100,7 +100,7 @@ class Checkpoint:
             value = self.config.get(name)
             if value is None:
                 continue
-            if not isinstance(value, int) or not 0 < value < 2**40:
+            if type(value) is not int or not 0 < value < 2**40:
                 raise ModelFileError(
                     f"{self.folder.name}/{CONFIG} says {name} is {value!r}, which cannot be."
                 )

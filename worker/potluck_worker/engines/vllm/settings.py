@@ -6,7 +6,9 @@ just like one that is not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from potluck_proto.errors import BadRequest
@@ -24,6 +26,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "frequency_penalty": (-2, 2),
 }
 """What vLLM knows by the same name, from where to where."""
+
+LIMIT_DEPTH = 150
+"""The deepest JSON schema. The library takes the third power of it: 0.6 s with 200 levels, 19 s
+with 600, while all other answers wait."""
 
 SMALLEST_TOP_P = 1e-6
 """vLLM refuses 0, which means the likeliest token alone, as does this."""
@@ -77,11 +83,27 @@ def constraint(asked: Sampling) -> dict[str, str]:
             f"{gbnf.LIMIT_CHARACTERS:,} work."
         )
     if asked.json_schema:
+        _check_depth(asked.json_schema)
         return {"json": asked.json_schema}
     if asked.grammar:
         gbnf.check(asked.grammar)
         return {"grammar": asked.grammar}
     return {}
+
+
+def _check_depth(schema: str) -> None:
+    """Raise `BadRequest` for a schema that is no JSON, or nested too deep to be followed soon."""
+    try:
+        level = [json.loads(schema)]
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The JSON schema is no JSON: {error}.") from error
+    for _ in range(LIMIT_DEPTH):
+        objects = (value.values() for value in level if isinstance(value, dict))
+        lists = (value for value in level if isinstance(value, list))
+        level = [*chain(*objects, *lists)]
+        if not level:
+            return
+    raise BadRequest(f"The JSON schema is nested deeper than {LIMIT_DEPTH} levels.")
 
 
 def _refuse_what_is_lacking(asked: Sampling) -> None:
