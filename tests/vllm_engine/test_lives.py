@@ -71,7 +71,7 @@ async def test_an_adapter_changes_what_a_model_says(worker: Worker, tmp_path: Pa
     [
         ({"lora_adapters": ["a", "b"]}, BadRequest, "one LoRA adapter"),
         ({"lora_adapters": ["nowhere"]}, ModelFileError, "no adapter_model.safetensors"),
-        ({"kv_type": "q8_0"}, BadRequest, "no a KV cache of q8_0"),
+        ({"kv_type": "q8_0"}, BadRequest, "no KV cache of q8_0"),
         ({"gpu_layers": 3}, BadRequest, "gpu_layers"),
     ],
 )

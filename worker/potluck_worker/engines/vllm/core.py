@@ -2,7 +2,7 @@
 
 It runs without a process and an event loop of its own: a step is a call that computes one batch, as
 the seam has it, and what kills vLLM ends the child. What is no part of vLLM's documented interface
-stands in the lower half of the class; versions 0.32 and 0.33 have it.
+stands in the lower half of the class, as version 0.32 has it.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ class Core:
         adapter: Adapter | None,
         progress: Callable[[float], None],
     ) -> None:
+        progress(0.05)
         os.environ |= ENVIRONMENT
         _choose_threads(load.threads)
-        cards = _take_cards(load, checkpoint)
-        progress(0.05)
         _import_vllm()
+        cards = _take_cards(load, checkpoint)
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 

@@ -221,8 +221,12 @@ class VllmEngine:
             raise BadRequest("The request has no inputs to embed.")
         texts = [self._text(number, text) for number, text in enumerate(request.inputs, 1)]
         embedding = Embedding.of(request.request_id, texts)
-        for name, tokens in zip(embedding.vectors, texts, strict=True):
-            self._core.embed(name, tokens)
+        try:
+            for name, tokens in zip(embedding.vectors, texts, strict=True):
+                self._core.embed(name, tokens)
+        except PotluckError:
+            self._core.cancel(*embedding.vectors)
+            raise
         self._embeddings[request.request_id] = embedding
 
     def _text(self, number: int, text: str) -> list[int]:
@@ -253,9 +257,9 @@ class VllmEngine:
 def _refuse_what_is_lacking(load: Load) -> None:
     """Raise `BadRequest` for a way to hold a model that vLLM has not."""
     lacking = {
-        f"a KV cache of {load.kv_type}": load.kv_type != "f16",
+        f"KV cache of {load.kv_type}": load.kv_type != "f16",
         "layers on the processor beside a card (gpu_layers)": load.gpu_layers is not None,
-        "a choice of flash attention": load.flash_attention is not None,
+        "choice of flash attention": load.flash_attention is not None,
     }
     if names := [name for name, is_asked in lacking.items() if is_asked]:
         raise BadRequest(
