@@ -22,7 +22,8 @@
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
-    │   └── Stalled              alive, but makes no progress
+    │   ├── Stalled              alive, but makes no progress
+    │   └── Displaced            its model was unloaded, or its node drained or stopped
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
         ├── Unreachable          nothing answers at an address
@@ -221,6 +222,15 @@ class Stalled(LostError):
 
     code = pb.ERROR_CODE_STALLED
     status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Displaced(LostError):
+    """The model was unloaded under the answer, or the node drained or stopped: on purpose.
+
+    The answer can go on elsewhere, as after any other `LostError`; nothing is broken.
+    """
+
+    code = pb.ERROR_CODE_DISPLACED
 
 
 class SetupError(PotluckError):

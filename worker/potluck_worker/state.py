@@ -123,7 +123,7 @@ def loaded_model(resident: Resident) -> types.LoadedModel:
         name=resident.model.name,
         quantization=resident.model.quantization,
         engine=resident.model.engine,
-        state=types.MODEL_STATE_READY if loaded else types.MODEL_STATE_LOADING,
+        state=_model_state(resident),
         load_fraction=process.load_fraction,
         slots_busy=stats.slots_busy,
         queue_length=stats.queue_length,
@@ -140,6 +140,12 @@ def loaded_model(resident: Resident) -> types.LoadedModel:
         if process.requests_open == 0:
             model.idle_seconds = time.monotonic() - process.idle_since
     return model
+
+
+def _model_state(resident: Resident) -> types.ModelState.ValueType:
+    if resident.draining is not None:
+        return types.MODEL_STATE_DRAINING
+    return types.MODEL_STATE_READY if resident.process.loaded else types.MODEL_STATE_LOADING
 
 
 def _resident_bytes(process_id: int) -> int:

@@ -7,7 +7,6 @@ stand in it. A token is a word with the space after it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 import tomllib
@@ -19,6 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError
+from potluck_worker.engines import faults
 from potluck_worker.engines.base import (
     Embed,
     EndReason,
@@ -32,6 +32,7 @@ from potluck_worker.engines.base import (
     Started,
     failed,
 )
+from potluck_worker.engines.faults import Crash, Stall
 from potluck_worker.engines.text import AnswerText
 
 STEP_SECONDS = 0.02
@@ -56,9 +57,14 @@ class FakeModel:
     """Answers at once, at most; 0 is as many as it is loaded with."""
     crash_on_load: bool = False
     crash_after_tokens: int = -1
-    """Abort the process after so many tokens of an answer; -1 never."""
+    """Crash in the step after so many tokens of an answer; -1 never."""
+    crash_with: Crash = "abort"
+    stall_on_load: bool = False
     stall_after_tokens: int = -1
-    """Hang in the step after so many tokens of an answer, deaf and silent; -1 never."""
+    """Hang in the step after so many tokens of an answer; -1 never."""
+    stall_with: Stall = "sleep"
+    litter: bool = False
+    """Start a process that would outlive the engine, and leave a temporary file, at each load."""
 
     @classmethod
     def read(cls, path: Path) -> FakeModel:
@@ -115,8 +121,12 @@ class FakeEngine:
         while (passed := time.monotonic() - started) < self._model.load_seconds:
             self._progress(passed / self._model.load_seconds)
             time.sleep(STEP_SECONDS)
+        if self._model.litter:
+            faults.litter()
+        if self._model.stall_on_load:
+            faults.stall(self._model.stall_with)
         if self._model.crash_on_load:
-            os.abort()
+            faults.crash(self._model.crash_with, load.path)
         return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
 
     def submit(self, request: Generate | Embed) -> None:
@@ -203,9 +213,9 @@ class FakeEngine:
         """Say one word if it is due, and end the answer after the last."""
         request, index = sequence.request, sequence.next_index
         if index == self._model.crash_after_tokens:
-            os.abort()
-        while index == self._model.stall_after_tokens:
-            time.sleep(STEP_SECONDS)
+            faults.crash(self._model.crash_with, request.messages[-1].content)
+        if index == self._model.stall_after_tokens:
+            faults.stall(self._model.stall_with)
         if reason := self._end_of(sequence):
             self._end(sequence, reason, events)
             return
