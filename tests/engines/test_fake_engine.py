@@ -68,7 +68,7 @@ def test_it_keeps_to_max_tokens_and_stop_strings(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("speed = 3", "unknown option: speed"),
-        ("tokens_per_second = 'fast'", "tokens_per_second: "),
+        ("tokens_per_second = 'fast'", "tokens_per_second"),
         ("text = ", "cannot be read"),
     ],
 )

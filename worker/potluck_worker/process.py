@@ -50,7 +50,7 @@ class ChildProcess:
 
         Raises `OSError` where it cannot be started; nothing is left then either.
         """
-        scratch = tempfile.mkdtemp(prefix="potluck-")
+        scratch = tempfile.mkdtemp(prefix=f"potluck-{os.getpid()}-")
         ours, theirs = socket.socketpair()
         their_lifeline, lifeline = os.pipe()
         output, their_output = os.pipe()

@@ -190,7 +190,7 @@ def error_of(failure: Failure) -> PotluckError:
 class Loading(Frame, frozen=True):
     """How far the load is, 0 to 1."""
 
-    fraction: float
+    fraction: Annotated[float, Meta(ge=0, le=1)]
 
 
 class Loaded(Frame, frozen=True):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError
 from potluck_worker.engines import faults
@@ -76,10 +76,9 @@ class FakeModel:
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
         try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            raise ModelFileError(f"{path.name}: {wrong['loc'][0]}: {wrong['msg']}.") from error
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ModelFileError(f"{path.name}: {error}.") from error
 
     def slots_of(self, asked: int) -> int:
         """Return the answers at once of a model that is loaded with `asked` slots."""
