@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from potluck_proto.errors import PotluckError
+from potluck_worker import child
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
 from potluck_worker.engines.llama import require_library
@@ -129,6 +130,7 @@ def main() -> int:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-type", default="f16")
     options = parser.parse_args()
+    child.begin()
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_SECONDS, CPU_LIMIT_SECONDS))
     try:
         if options.path.name.endswith(FAKE_SUFFIX):

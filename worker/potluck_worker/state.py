@@ -128,10 +128,10 @@ def loaded_model(resident: Resident) -> types.LoadedModel:
         slots_busy=stats.slots_busy,
         queue_length=stats.queue_length,
         tokens_per_second=stats.tokens_per_second,
+        process_id=process.process_id,
+        memory_bytes=_resident_bytes(process.process_id),
     )
     if loaded is not None:
-        model.process_id = process.process_id
-        model.memory_bytes = _resident_bytes(process.process_id)
         model.context_length = loaded.context_length
         model.slots = loaded.slots
         model.weights_bytes = loaded.weights_bytes
@@ -151,5 +151,5 @@ def _model_state(resident: Resident) -> types.ModelState.ValueType:
 def _resident_bytes(process_id: int) -> int:
     try:
         return int(psutil.Process(process_id).memory_info().rss)
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return 0
