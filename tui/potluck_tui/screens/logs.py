@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
@@ -40,19 +39,19 @@ class LogsScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Build the log between its title and what to know of it."""
         yield Bar(widget_id="title")
-        yield RichLog(id="log", wrap=True, min_width=1, max_lines=LINES_KEPT)
+        yield RichLog(id="log", wrap=True, max_lines=LINES_KEPT)
         yield Static(id="log-problem", markup=False)
         yield KeyHints([*hints(LOGS, EVERYWHERE)], widget_id="hints")
 
     def on_mount(self) -> None:
-        """Show what there is."""
+        """Let the keys scroll."""
         self.query_one(RichLog).focus()
-        self.show_log()
 
     def show_log(self) -> None:
         """Show the log as the session knows it now; only what is new is drawn."""
         view, log = self._session.log, self.query_one(RichLog)
-        if view is None:
+        width = log.scrollable_content_region.width
+        if view is None or not width:
             return
         name = view.key.model or WORKER
         number = f"{view.place + 1} of {counted(len(view.names), 'log')}"
@@ -63,11 +62,14 @@ class LogsScreen(Screen[None]):
             log.clear()
         following = log.is_vertical_scroll_end
         for line in view.lines[max(0, len(view.lines) - view.count + self._count) :]:
-            log.write(line, scroll_end=following)
+            log.write(line, width=width, scroll_end=following)
         self._count = view.count
 
-    def on_resize(self, event: Resize) -> None:
-        """Wrap the lines at the new width."""
+    def on_resize(self) -> None:
+        """Wrap the lines at the new width, once the log has it."""
+        self.call_after_refresh(self._show_anew)
+
+    def _show_anew(self) -> None:
         self._drawn = None
         self.show_log()
 
