@@ -16,7 +16,7 @@ import pytest
 
 from engines.driving import STARTER, ask
 from potluck_proto.v1 import types_pb2 as types
-from potluck_worker.engine_host import STATS_SECONDS
+from potluck_worker.engine_host import JOIN_SECONDS, STATS_SECONDS, Outbox
 from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
@@ -97,6 +97,7 @@ def test_a_child_loads_answers_and_closes() -> None:
         assert isinstance(loaded, Loaded)
         assert loaded.weights_bytes > 2**20
         assert loaded.kv_cache_bytes > 0
+        assert 0 < loaded.longest_step_seconds < 10
         child.send(ask("hello"))
         end = child.until(Finished)
         assert isinstance(end, Finished)
@@ -194,6 +195,22 @@ def test_an_engine_that_hangs_is_silent_and_still_ends_with_its_pipe(tmp_path: P
             child.until(Finished)
         child.pipe.shutdown(socket.SHUT_RDWR)
         assert child.process.wait(10) == 0
+
+
+def test_the_first_piece_of_an_answer_goes_out_at_once_and_later_ones_together() -> None:
+    outbox = Outbox()
+
+    def piece(request: str, index: int) -> Produced:
+        return Produced(request, index, [index], index, "x")
+
+    assert outbox.join([piece("a", 0)], 10.0) == [piece("a", 0)]
+    assert outbox.join([piece("a", 1), piece("b", 0)], 10.01) == [piece("b", 0)]
+    assert outbox.join([piece("a", 2), piece("b", 1)], 10.02) == []
+    joined = piece("a", 1).joined(piece("a", 2))
+    assert outbox.join([], 10.0 + JOIN_SECONDS) == [joined, piece("b", 1)]
+    end = Finished("a", "end_of_turn")
+    assert outbox.join([piece("a", 3), end], 10.06) == [piece("a", 3), end]
+    assert outbox.join([piece("a", 0)], 10.07) == [piece("a", 0)]
 
 
 def test_garbage_on_the_pipe_ends_the_child(fake: Load) -> None:

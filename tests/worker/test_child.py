@@ -202,6 +202,14 @@ async def test_a_load_that_comes_on_slowly_is_not_taken_for_a_stall(
     assert text_of(await worker.ask("large")) == "You said: Hi"
 
 
+async def test_a_slow_machine_is_not_taken_for_a_stalled_engine(
+    worker: Worker, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("potluck_worker.supervisor.STALL_SECONDS", 0.5)
+    add_fake(home, "slow", "step_seconds = 1.5\n")
+    assert text_of(await worker.ask("slow", "Hi")) == "You said: Hi"
+
+
 async def test_an_engine_at_rest_is_not_taken_for_a_stall(
     worker: Worker, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

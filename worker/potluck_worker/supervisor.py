@@ -45,7 +45,10 @@ log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "potluck_worker.engine_host")
 
 STALL_SECONDS = 30.0
-"""An engine that has work and makes no step for this long is taken for dead."""
+"""An engine that has work and makes no step for this long is taken for dead; one that said that its
+steps are long, after `LONG_STEPS` of them."""
+
+LONG_STEPS = 2
 
 LOAD_STALL_SECONDS = 120.0
 """The same for a load that comes no further, and more for each GiB of the file."""
@@ -316,7 +319,7 @@ class EngineProcess:
     @property
     def _patience_seconds(self) -> float:
         if self.loaded is not None:
-            return STALL_SECONDS
+            return max(STALL_SECONDS, LONG_STEPS * self.loaded.longest_step_seconds)
         return LOAD_STALL_SECONDS + LOAD_STALL_SECONDS_PER_GIB * self._size_bytes / 2**30
 
     def _stalled(self, seconds: float) -> Stalled:

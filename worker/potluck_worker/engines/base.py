@@ -201,6 +201,9 @@ class Loaded(Frame, frozen=True):
     compute_bytes: SizeBytes
     context_length: Count
     slots: Count
+    longest_step_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """What a step may take on this machine, as the warm-up tells; 0 where that is no matter. An
+    engine is not taken for stalled before twice that."""
 
 
 class LoadFailed(Frame, frozen=True):

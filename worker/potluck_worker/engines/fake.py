@@ -49,6 +49,8 @@ class FakeModel:
     """The answer; empty says back the last message."""
     tokens_per_second: float = 0.0
     """For each sequence; 0 is as fast as it goes."""
+    step_seconds: float = 0.0
+    """What a step takes, as on a slow machine."""
     load_seconds: float = 0.0
     memory_bytes: int = 2**20
     context_length: int = 4096
@@ -126,7 +128,14 @@ class FakeEngine:
             faults.stall(self._model.stall_with)
         if self._model.crash_on_load:
             faults.crash(self._model.crash_with, load.path)
-        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
+        return Loaded(
+            self._model.memory_bytes,
+            0,
+            0,
+            load.context_length,
+            self._slots,
+            longest_step_seconds=self._model.step_seconds,
+        )
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -163,6 +172,7 @@ class FakeEngine:
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""
+        time.sleep(self._model.step_seconds)
         events, self._ended = self._ended, []
         while self._waiting and len(self._running) < self._slots:
             self._begin(self._waiting.popleft(), events)

@@ -38,7 +38,7 @@ from potluck_worker.engines.base import (
 from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
-from potluck_worker.engines.llama.pace import Pace
+from potluck_worker.engines.llama.pace import SMALLEST_CHUNK_TOKENS, Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
@@ -113,13 +113,15 @@ class LlamaEngine:
         self._batch = Batch(BATCH_TOKENS)
         cores = library.allowed_cores()
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
-        self._pace = Pace(self._warm_up())
+        token_seconds = self._warm_up()
+        self._pace = Pace(token_seconds)
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
             compute_bytes=log.compute_bytes,
             context_length=load.context_length,
             slots=load.slots,
+            longest_step_seconds=token_seconds * (SMALLEST_CHUNK_TOKENS + load.slots),
         )
 
     def _warm_up(self) -> float:
