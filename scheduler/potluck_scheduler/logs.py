@@ -1,11 +1,17 @@
-"""Whose log a viewer means."""
+"""Logs of workers for viewers: whose is meant, and passing it on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
 
 from potluck_proto.errors import BadRequest, NoNodes, UnknownModel
+from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
 
 def node_of_log(states: Iterable[types.NodeState], model: str, local_node_id: str) -> str:
@@ -33,6 +39,26 @@ def node_of_log(states: Iterable[types.NodeState], model: str, local_node_id: st
         what = f"{model} is on several nodes" if model else "There are several nodes"
         raise BadRequest(f"{what}: {names}. Say which with --node.")
     return candidates[0].node_id
+
+
+async def relay(
+    stub: WorkerServiceAsyncStub, request: pb.ReadLogsRequest, node_name: str
+) -> AsyncIterator[pb.ReadLogsResponse]:
+    """Yield what a worker sends of a log, until the viewer leaves."""
+    name, _, quantization = request.model.partition(":")
+    call = stub.Logs(
+        worker.LogsRequest(
+            model=name, quantization=quantization, lines=request.lines, follow=request.follow
+        )
+    )
+    try:
+        async for response in call:
+            yield pb.ReadLogsResponse(
+                lines=response.lines, node_name=node_name, models=response.models
+            )
+            node_name = ""
+    finally:
+        call.cancel()
 
 
 def _in_memory(states: list[types.NodeState], model: str) -> list[types.NodeState]:

@@ -25,7 +25,7 @@ from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.generations import Generation, Generations
-from potluck_scheduler.logs import node_of_log
+from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import Connection, NodeRegistry
 from potluck_scheduler.store import ChatStore
 
@@ -244,33 +244,16 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
                     yield pb.ReadLogsResponse(lines=lines)
                 return
             try:
-                async for response in self._relay_log(request):
+                node = request.node or node_of_log(
+                    self._nodes.living_states(), request.model, self._nodes.local_node_id or ""
+                )
+                state = self._connection(node).state
+                async for response in relay(self._stub(node), request, state.name if state else ""):
                     yield response
             except PotluckError as error:
                 await errors.abort(context, error)
             except grpc.aio.AioRpcError as error:
                 await errors.abort(context, errors.from_rpc(error, "The worker"))
-
-    async def _relay_log(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
-        node = request.node or node_of_log(
-            self._nodes.living_states(), request.model, self._nodes.local_node_id or ""
-        )
-        name, _, quantization = request.model.partition(":")
-        call = self._stub(node).Logs(
-            worker.LogsRequest(
-                model=name, quantization=quantization, lines=request.lines, follow=request.follow
-            )
-        )
-        state = self._connection(node).state
-        node_name = state.name if state else node
-        try:
-            async for response in call:
-                yield pb.ReadLogsResponse(
-                    lines=response.lines, node_name=node_name, models=response.models
-                )
-                node_name = ""
-        finally:
-            call.cancel()
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Say what would be decided now."""

@@ -235,7 +235,7 @@ class EngineProcess:
         command = (*COMMAND, f"--engine={self._engine}")
         try:
             child = await ChildProcess.start(command, ENVIRONMENT | os.environ, self._log)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._end_everything(EngineDied(f"The engine cannot be started: {error}."))
             return
         self._child = child
