@@ -22,6 +22,7 @@ from potluck_worker import child
 from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
+    Embedded,
     Failure,
     Finished,
     FromChild,
@@ -131,6 +132,10 @@ def failed_load_after_load(pipe: Pipe, request: str) -> None:
     pipe.say(LoadFailed(Failure(1, "no")))
 
 
+def embeds_an_answer(pipe: Pipe, request: str) -> None:
+    pipe.say(Embedded(request, [b""], 1))
+
+
 def no_pipe(pipe: Pipe, request: str) -> None:
     pipe.end()
     time.sleep(3600)
@@ -175,6 +180,7 @@ AFTER_LOAD: list[Callable[[Pipe, str], None]] = [
     backwards,
     loaded_twice,
     failed_load_after_load,
+    embeds_an_answer,
     no_pipe,
     foreign_request,
     finished_twice,

@@ -75,6 +75,7 @@ GARBAGE = {
     "backwards": (EngineDied, "text at 0 that goes on at 8"),
     "loaded_twice": (EngineDied, "a second word on its load"),
     "failed_load_after_load": (EngineDied, "a second word on its load"),
+    "embeds_an_answer": (EngineDied, "Embedded for a request of another kind"),
     "no_pipe": (EngineDied, "SIGKILL"),
     "fraction_without_end": (EngineDied, "sent what no engine may send"),
     "never_loaded": (EngineDied, "exit code 0"),

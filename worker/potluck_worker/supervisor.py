@@ -13,7 +13,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from potluck_proto.errors import EngineDied, PotluckError, Stalled
@@ -23,6 +24,8 @@ from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
     Close,
+    Embed,
+    Embedded,
     Finished,
     FromChild,
     Generate,
@@ -68,27 +71,39 @@ Event = Started | Produced | Finished
 
 
 class OpenRequest:
-    """A request that the child works on: what came of it, and where its answer must go on."""
+    """A request that the child works on: what came of it, and where its answer must go on.
 
-    def __init__(self) -> None:
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
+    Args:
+        request: What was asked.
+    """
+
+    def __init__(self, request: Generate | Embed) -> None:
+        self.events: asyncio.Queue[Event | Embedded] = asyncio.Queue()
+        self._embeds = isinstance(request, Embed)
         self._next_token: int | None = None
         self._next_offset: int | None = None
 
-    def take(self, event: Event) -> None:
-        """Take in what the child says of it. Raises `FrameError` where a piece leaves a gap."""
+    def take(self, event: Event | Embedded) -> None:
+        """Take in what the child says of it. Raises `FrameError` for what cannot come of it."""
+        has_failed = isinstance(event, Finished) and event.failure is not None
+        if isinstance(event, Embedded) != self._embeds and not has_failed:
+            raise frames.FrameError(f"{type(event).__name__} for a request of another kind")
         if isinstance(event, Produced):
-            if self._next_offset not in (None, event.text_offset):
-                raise frames.FrameError(
-                    f"text at {event.text_offset} that goes on at {self._next_offset}"
-                )
-            if event.token_ids and self._next_token not in (None, event.first_token_index):
-                raise frames.FrameError(
-                    f"tokens at {event.first_token_index} that go on at {self._next_token}"
-                )
-            self._next_offset = event.text_offset + len(event.text)
-            self._next_token = event.first_token_index + len(event.token_ids)
+            self._go_on(event)
         self.events.put_nowait(event)
+
+    def _go_on(self, piece: Produced) -> None:
+        """Hold that pieces of an answer leave no gap, in tokens and in text."""
+        if self._next_offset not in (None, piece.text_offset):
+            raise frames.FrameError(
+                f"text at {piece.text_offset} that goes on at {self._next_offset}"
+            )
+        if piece.token_ids and self._next_token not in (None, piece.first_token_index):
+            raise frames.FrameError(
+                f"tokens at {piece.first_token_index} that go on at {self._next_token}"
+            )
+        self._next_offset = piece.text_offset + len(piece.text)
+        self._next_token = piece.first_token_index + len(piece.token_ids)
 
 
 class EngineProcess:
@@ -162,14 +177,7 @@ class EngineProcess:
 
         Leaving the iteration early cancels the request in the engine.
         """
-        if self.death is not None:
-            yield failed(request.request_id, self.death)
-            return
-        opened = self._requests[request.request_id] = OpenRequest()
-        self._idle.clear()
-        self._send(request)
-        events = opened.events
-        try:
+        with self._open(request) as events:
             while True:
                 event = await events.get()
                 # What came while the reader was busy goes out as one: it costs once and not often.
@@ -180,9 +188,38 @@ class EngineProcess:
                     else:
                         yield event
                         event = following
+                assert not isinstance(event, Embedded)
                 yield event
                 if isinstance(event, Finished):
                     return
+
+    async def embed(self, request: Embed) -> Embedded:
+        """Return the embeddings of a request; being cancelled cancels it in the engine.
+
+        Raises:
+            PotluckError: An input cannot be embedded, or the child died.
+        """
+        with self._open(request) as events:
+            event = await events.get()
+        if isinstance(event, Embedded):
+            return event
+        assert isinstance(event, Finished)
+        assert event.failure is not None
+        raise error_of(event.failure)
+
+    @contextmanager
+    def _open(self, request: Generate | Embed) -> Iterator[asyncio.Queue[Event | Embedded]]:
+        """Send a request; yield where its events come in. Leaving before its end cancels it."""
+        opened = OpenRequest(request)
+        if self.death is not None:
+            opened.take(failed(request.request_id, self.death))
+            yield opened.events
+            return
+        self._requests[request.request_id] = opened
+        self._idle.clear()
+        self._send(request)
+        try:
+            yield opened.events
         finally:
             if self._requests.get(request.request_id) is opened:
                 self._end(request.request_id)
@@ -219,11 +256,11 @@ class EngineProcess:
         if self._child is not None and not self._child.writer.is_closing():
             self._child.writer.write(frames.encode(frame))
 
-    def _end(self, request_id: RequestId, end: Finished | None = None) -> None:
+    def _end(self, request_id: RequestId, end: Finished | Embedded | None = None) -> None:
         """Take a request off the list; whoever reads it, if anybody does, gets the end."""
-        opened = self._requests.pop(request_id)
         if end is not None:
-            opened.take(end)
+            self._requests[request_id].take(end)
+        del self._requests[request_id]
         if not self._requests:
             self.idle_since = time.monotonic()
             self._idle.set()
@@ -266,7 +303,7 @@ class EngineProcess:
             case Started() | Produced():
                 if opened := self._requests.get(frame.request_id):
                     opened.take(frame)
-            case Finished():
+            case Finished() | Embedded():
                 if frame.request_id in self._requests:
                     self._end(frame.request_id, frame)
             case Stats():
