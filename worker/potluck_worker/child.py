@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -28,14 +27,13 @@ def begin(scratch: Path | None = None) -> None:
     Args:
         scratch: A folder for temporary files, which goes with the child.
     """
-    if _is_pipe(sys.stdin.fileno()):  # else somebody started it by hand
-        if os.getpgrp() != os.getpid():
-            os.setpgid(0, 0)  # only what it starts itself goes with it
-        subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHMAN, "watchman", str(scratch or "")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # whoever started it otherwise must not be killed with it
+    subprocess.Popen(
+        ["/bin/sh", "-c", _WATCHMAN, "watchman", str(scratch or "")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     # Ctrl+C in a terminal is for the viewer there, not for an engine that others use.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -43,8 +41,3 @@ def begin(scratch: Path | None = None) -> None:
         # of the user's. A container may forbid that.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(FIRST_OUT_OF_MEMORY)
-
-
-def _is_pipe(descriptor: int) -> bool:
-    mode = os.fstat(descriptor).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

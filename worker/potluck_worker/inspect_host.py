@@ -149,8 +149,10 @@ def main() -> int:
     parser.add_argument("--context", type=int, required=True, help="tokens; 0 is the default")
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-type", default="f16")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input does")
     options = parser.parse_args()
-    child.begin()
+    if options.lifeline:
+        child.begin()
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:

@@ -193,6 +193,7 @@ class ModelStore:
             str(path),
             f"--context={self._context_length}",
             f"--slots={self._slots}",
+            "--lifeline",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
