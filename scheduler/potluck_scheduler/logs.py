@@ -31,7 +31,10 @@ def node_of_log(states: Iterable[types.NodeState], model: str, local_node_id: st
     if model:
         candidates = _in_memory(states, model) or _on_disk(states, model)
         if not candidates:
-            raise UnknownModel(f"No node has a model {model!r}; `potluck models` lists them.")
+            raise UnknownModel(
+                f"No node has a model {model!r}. `potluck models` lists them; for the log of one "
+                "that is gone, say with --node where it was."
+            )
     else:
         candidates = [state for state in states if state.node_id == local_node_id] or states
     if len(candidates) > 1:

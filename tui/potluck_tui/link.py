@@ -14,9 +14,9 @@ from typing import assert_never
 from potluck_proto.errors import (
     OffsetNotReached,
     PotluckError,
+    RequestError,
     UnknownChat,
     UnknownNode,
-    Unreachable,
 )
 from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -274,7 +274,7 @@ class PoolLink:
                     opened = True
             except PotluckError as error:
                 self._post(LogFailed(key, clean(error.message)))
-                if not isinstance(error, Unreachable | UnknownNode):
+                if isinstance(error, RequestError) and not isinstance(error, UnknownNode):
                     return
             await asyncio.sleep(LOG_RETRY_SECONDS)
 

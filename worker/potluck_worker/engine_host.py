@@ -47,7 +47,7 @@ from potluck_worker.engines.llama import require_library
 
 STATS_SECONDS = 0.25
 JOIN_SECONDS = 0.05
-"""Faster than people read, and half of what the terminal takes to draw."""
+"""Faster than people read; the terminal draws half as often."""
 
 SPEED_WINDOW_SECONDS = 1.0
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from potluck_worker.engine_log import EngineLog
 
@@ -50,11 +50,18 @@ class ChildProcess:
 
         Raises `OSError` where it cannot be started; nothing is left then either.
         """
-        scratch = tempfile.mkdtemp(prefix=f"potluck-{os.getpid()}-")
-        ours, theirs = socket.socketpair()
-        their_lifeline, lifeline = os.pipe()
-        output, their_output = os.pipe()
-        try:
+        with ExitStack() as on_failure, ExitStack() as child_ends:
+            scratch = tempfile.mkdtemp(prefix=f"potluck-{os.getpid()}-")
+            on_failure.callback(shutil.rmtree, scratch, ignore_errors=True)
+            ours, theirs = socket.socketpair()
+            on_failure.callback(ours.close)
+            child_ends.callback(theirs.close)
+            their_lifeline, lifeline = os.pipe()
+            on_failure.callback(os.close, lifeline)
+            child_ends.callback(os.close, their_lifeline)
+            output, their_output = os.pipe()
+            on_failure.callback(os.close, output)
+            child_ends.callback(os.close, their_output)
             process = await asyncio.create_subprocess_exec(
                 *command,
                 f"--fd={theirs.fileno()}",
@@ -66,16 +73,7 @@ class ChildProcess:
                 env={**environment, "TMPDIR": scratch},
                 start_new_session=True,
             )
-        except BaseException:
-            ours.close()
-            os.close(lifeline)
-            os.close(output)
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-        finally:
-            theirs.close()
-            os.close(their_lifeline)
-            os.close(their_output)
+            on_failure.pop_all()
         child = cls(process, lifeline, scratch)
         child._logging = asyncio.create_task(engine_log.keep(output))
         child.reader, child.writer = await asyncio.open_connection(sock=ours)
