@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
+import msgpack
 
 from potluck_proto import PROTOCOL_VERSION
 from potluck_proto.errors import ProtocolMismatch
@@ -51,9 +50,9 @@ class WorkerRecord:
             "mt": self.memory_total_mib,
             "mf": self.memory_free_mib,
         }
-        packed = msgspec.msgpack.encode(blob)
+        packed = msgpack.packb(blob)
         if len(packed) > BLOB_LIMIT_BYTES:
-            packed = msgspec.msgpack.encode(blob | {"n": "", "e": []})
+            packed = msgpack.packb(blob | {"n": "", "e": []})
         return {"v": str(PROTOCOL_VERSION), "r": "worker", "c": self.cluster, "m": packed}
 
     @classmethod
@@ -76,7 +75,7 @@ class WorkerRecord:
         if len(packed) > BLOB_LIMIT_BYTES:
             raise ValueError(f"record of {len(packed)} bytes; the limit is {BLOB_LIMIT_BYTES}")
         try:
-            blob = msgspec.msgpack.decode(packed, type=dict[str, Any])
+            blob = msgpack.unpackb(packed, strict_map_key=True)
             return cls(
                 node_id=NodeId(_text(blob["id"])),
                 name=_text(blob["n"]),
@@ -86,7 +85,7 @@ class WorkerRecord:
                 memory_total_mib=_count(blob["mt"]),
                 memory_free_mib=_count(blob["mf"]),
             )
-        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError(f"malformed record: {error!r}") from error
 
 

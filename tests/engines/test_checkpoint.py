@@ -67,6 +67,7 @@ def test_a_step_on_a_processor_is_as_long_for_a_large_model_as_for_a_small(folde
     assert memory.cpu_batch_tokens(large, 4, 1) == memory.CPU_BATCH_TOKENS
     assert memory.CPU_BATCH_TOKENS < memory.cpu_batch_tokens(large, 4, 16) < memory.BATCH_TOKENS
     assert memory.cpu_batch_tokens(large, 64, 1) == 64
+    assert 0.5 < memory.longest_step_seconds(large, 32, 1) < 2
 
 
 @pytest.mark.parametrize(

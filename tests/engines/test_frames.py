@@ -62,7 +62,7 @@ FROM_CHILD: list[FromChild] = [
     Started("a", 3, 2),
     Produced("a", 0, [1], 0, "é", [TokenLogprobs([1, 2], [-0.5, -math.inf])]),
     Finished("a", "failed", failure=Failure(1, "no")),
-    Embedded("a", [b"\0\0\0?"], 3),
+    Embedded("a", [b"\0\0\0\x3f"], 3),
     Stats(1, 0, 2.5, 7),
 ]
 

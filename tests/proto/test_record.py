@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 
-import msgspec
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,4 +84,4 @@ def test_a_hostile_blob_is_refused_by_name(blob: bytes) -> None:
 )
 def test_a_record_with_wrong_kinds_of_values_is_refused_by_name(blob: dict[str, object]) -> None:
     with contextlib.suppress(ValueError):
-        WorkerRecord.from_properties(on_the_wire(RECORD) | {b"m": msgspec.msgpack.encode(blob)})
+        WorkerRecord.from_properties(on_the_wire(RECORD) | {b"m": msgpack.packb(blob)})

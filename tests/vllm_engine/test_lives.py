@@ -11,7 +11,7 @@ import pytest
 
 from checkpoints import make_adapter, make_llama
 from potluck_proto import network
-from potluck_proto.errors import BadRequest, ModelFileError, PotluckError
+from potluck_proto.errors import BadRequest, EngineDied, ModelFileError, PotluckError
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
@@ -45,7 +45,7 @@ async def text_with(load: Load, folder: Path) -> str:
     process = EngineProcess(
         "vllm", folder / "log", lambda: None, interpreter=engines.interpreter("vllm")
     )
-    await process.load(load)
+    await process.load(load, 0)
     sampling = Sampling(temperature=0, max_tokens=20)
     text = ""
     async for event in process.generate(Generate("a", [ChatMessage("user", "Hi")], sampling)):
@@ -54,7 +54,7 @@ async def text_with(load: Load, folder: Path) -> str:
                 text += event.text
             case Finished():
                 assert event.reason == "max_tokens"
-    await process.close()
+    await process.close(EngineDied("The test is over."))
     return text
 
 

@@ -191,7 +191,7 @@ def error_of(failure: Failure) -> PotluckError:
 class Loading(Frame, frozen=True):
     """How far the load is, 0 to 1."""
 
-    fraction: float
+    fraction: Annotated[float, Meta(ge=0, le=1)]
 
 
 class Loaded(Frame, frozen=True):
@@ -202,6 +202,9 @@ class Loaded(Frame, frozen=True):
     compute_bytes: SizeBytes
     context_length: Count
     slots: Count
+    longest_step_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """What a step may take on this machine, as the warm-up tells; 0 where that is no matter. An
+    engine is not taken for stalled before twice that."""
 
 
 class LoadFailed(Frame, frozen=True):

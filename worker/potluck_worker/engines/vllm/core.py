@@ -91,6 +91,11 @@ class Core:
         adapter: A LoRA adapter that all answers are given with.
         progress: Called with 0 to 1 while it loads.
 
+    Attributes:
+        longest_step_seconds: What a step may take, on a processor; 0 on a card.
+        tokenizer: The model's, as vLLM loaded it.
+        vocabulary_size: Tokens that the model has.
+
     Raises:
         PotluckError: vLLM is missing or refuses the model.
     """
@@ -121,6 +126,9 @@ class Core:
             vllm_log.removeHandler(listener)
         self._adapter = _add_adapter(self._engine, adapter)
         self._engine.collective_rpc("draw_by_position")
+        self.longest_step_seconds = _longest_step_seconds(
+            checkpoint, arguments["max_num_batched_tokens"]
+        )
         self.vocabulary_size = int(self._engine.model_config.get_vocab_size())
         self.tokenizer = self._engine.get_tokenizer()
         # With several cards each has a process, which can die by itself.
@@ -281,6 +289,15 @@ def engine_arguments(
     if adapter is not None:
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": adapter.rank_held}
     return arguments
+
+
+def _longest_step_seconds(checkpoint: Checkpoint, tokens: int) -> float:
+    import torch
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return 0.0
+    return memory.longest_step_seconds(checkpoint, tokens, torch.get_num_threads())
 
 
 def _choose_threads(asked: int | None) -> None:

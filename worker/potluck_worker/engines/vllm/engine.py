@@ -80,6 +80,7 @@ class VllmEngine:
             compute_bytes=held.rest or memory.compute_bytes(checkpoint, load.slots),
             context_length=load.context_length,
             slots=load.slots,
+            longest_step_seconds=self._core.longest_step_seconds,
         )
 
     def submit(self, request: Generate | Embed) -> None:

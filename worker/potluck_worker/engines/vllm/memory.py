@@ -85,3 +85,8 @@ def cpu_batch_tokens(checkpoint: Checkpoint, slots: int, threads: int) -> int:
     """Return the most tokens in a step on a processor."""
     tokens = CPU_STEP_WEIGHTS * threads // max(1, checkpoint.parameter_count)
     return max(slots, CPU_BATCH_TOKENS, min(BATCH_TOKENS, tokens))
+
+
+def longest_step_seconds(checkpoint: Checkpoint, tokens: int, threads: int) -> float:
+    """Return what a step of so many tokens may take on a processor: three times what it should."""
+    return checkpoint.parameter_count * tokens / (CPU_STEP_WEIGHTS * threads)
