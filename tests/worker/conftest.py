@@ -35,9 +35,9 @@ class Worker:
         """Return the node as it is now."""
         return (await self.stub.Describe(pb.DescribeRequest())).state
 
-    async def loaded(self, name: str) -> types.LoadedModel:
+    async def loaded(self, name: str, **options: object) -> types.LoadedModel:
         """Load a model and return how it is held."""
-        request = pb.LoadRequest(options=pb.LoadOptions(model=name))
+        request = pb.LoadRequest(options=load_options(name, **options))
         responses = [response async for response in self.stub.Load(request)]
         return responses[-1].loaded
 
@@ -48,6 +48,11 @@ class Worker:
         return [
             response async for response in self.stub.Generate(prompt(model, content, **sampling))
         ]
+
+
+def load_options(model: str, **options: object) -> types.LoadOptions:
+    """Return how a model is to be held."""
+    return types.LoadOptions(model=model, **options)  # type: ignore[arg-type]
 
 
 def prompt(model: str, content: str = "Hi", **sampling: object) -> pb.GenerateRequest:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,12 @@ import pytest
 from engines.driving import STARTER
 from potluck_proto.errors import AmbiguousModel, EngineMissing, ModelFileError, UnknownModel
 from potluck_worker.engines.base import failure_of
+from potluck_worker.engines.sizing import HOST, Room
+from potluck_worker.measurements import Measurements
 from potluck_worker.models import FileStamp, Finding, ModelStore
+from potluck_worker.settings import WorkerSettings
 
-MANY = 2**60
+MANY = Room({HOST: 2**60})
 
 
 @pytest.fixture
@@ -20,9 +24,21 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def store(folder: Path, *paths: Path) -> ModelStore:
-    cache = folder.parent / "inspections.json"
-    return ModelStore(folder, paths, cache, context_length=512, slots=1)
+def store(
+    folder: Path,
+    *paths: Path,
+    room: Callable[[], Room] = lambda: MANY,
+    settings: WorkerSettings | None = None,
+) -> ModelStore:
+    home = folder.parent
+    return ModelStore(
+        folder,
+        paths,
+        home / "inspections.json",
+        settings=settings or WorkerSettings(context_length=512, slots=1),
+        measurements=Measurements(home / "measurements.json", "1"),
+        room=room,
+    )
 
 
 async def test_a_name_is_the_files_without_its_quantization(folder: Path) -> None:

@@ -44,6 +44,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     nodes = commands.add_parser("nodes", help="list the machines of the pool")
     models = commands.add_parser("models", help="list the models of the pool")
+    fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
+    fit.add_argument("model", help="NAME or NAME:QUANTIZATION")
+    fit.add_argument("--context", type=int, help="tokens for each conversation")
+    fit.add_argument("--slots", type=int, help="conversations at once")
+    fit.add_argument("--kv-type", choices=["f16", "q8_0", "q4_0"], help="what the KV cache stores")
+    fit.add_argument("--gpu-layers", type=int, help="layers on graphics cards")
+    fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
+    fit.add_argument("--node", default="", help="ask this node alone")
     status = commands.add_parser("status", help="say what runs on this machine")
 
     up = commands.add_parser("up", help="start the scheduler and a worker on this machine")
@@ -58,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
-    for command in (ask, nodes, models, status, up, down):
+    for command in (ask, nodes, models, fit, status, up, down):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -83,6 +83,7 @@ class EngineProcess:
         self._heard = time.monotonic()
         self._closing = False
         self._listening: asyncio.Task[None] | None = None
+        self._process_id = 0
         self.loaded: Loaded | None = None
         self.stats = Stats(0, 0, 0.0, 0)
         self.load_fraction = 0.0
@@ -91,8 +92,8 @@ class EngineProcess:
 
     @property
     def process_id(self) -> int:
-        """The child's process id."""
-        return self._process.pid
+        """The child's process id; 0 before it has one."""
+        return self._process_id
 
     @property
     def requests_open(self) -> int:
@@ -133,6 +134,7 @@ class EngineProcess:
                 env=ENVIRONMENT | os.environ,
                 start_new_session=True,
             )
+        self._process_id = self._process.pid
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         self._listening = asyncio.create_task(self._listen(), name=f"engine {self.process_id}")
 

@@ -24,6 +24,10 @@ RequestId = str
 """The generation id that the daemon was given."""
 
 
+KvType = Literal["f16", "q8_0", "q4_0"]
+"""What the cache of keys and values stores."""
+
+
 # --- daemon to child ---------------------------------------------------------------------------
 
 
@@ -38,7 +42,7 @@ class Load:
     """Sequences at once."""
     kv_cells: int | None = None
     """Tokens in the KV cache, all sequences together; `None` lets each fill its context."""
-    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    kv_type: KvType = "f16"
     gpu_layers: int | None = None
     """Layers on the accelerator; `None` means all that there are."""
     flash_attention: bool | None = None
@@ -204,6 +208,7 @@ class Loaded:
     compute_bytes: int
     context_length: int
     slots: int
+    flash_attention: bool = False
     kind: Literal["loaded"] = "loaded"
 
 
@@ -309,6 +314,8 @@ class Stats:
     """Decoded over the last second, all sequences together."""
     steps: int
     """Counts up with each step: an engine that works and does not step is stalled."""
+    fullness: float = 0.0
+    """How near to full use it ever came, 0 to 1: a whole batch at the end of a full cache is 1."""
     kind: Literal["stats"] = "stats"
 
 
@@ -321,7 +328,7 @@ FromChild = Loading | Loaded | LoadFailed | Started | Produced | Finished | Embe
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a model file says of itself, and the memory that the engine says it would take.
+    """What a model file says of itself.
 
     Made by `python -m potluck_worker.inspect_host` in a child of its own, since the file is
     untrusted and an engine may abort on it.
@@ -341,14 +348,6 @@ class Inspection:
     tokenizer_sha256: str
     """Over the vocabulary: equal for two files whose token ids mean the same."""
     template_sha256: str
-    context_length: int
-    """Tokens for each sequence, as the sizes below assume."""
-    slots: int
-    weights_bytes: int
-    kv_cache_bytes: int
-    compute_bytes: int
-    process_bytes: int
-    """What the child takes beside the model: the interpreter and the libraries."""
 
 
 # --- the engine --------------------------------------------------------------------------------
@@ -391,6 +390,11 @@ class Engine(Protocol):
     @property
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
+        ...
+
+    @property
+    def fullness(self) -> float:
+        """How near to full use it ever came, as `Stats` has it."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import time
 import tomllib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -32,7 +32,9 @@ from potluck_worker.engines.base import (
     Started,
     failed,
 )
+from potluck_worker.engines.sizing import HOST, Estimate, Options, Share
 from potluck_worker.engines.text import AnswerText
+from potluck_worker.footprint import private_bytes
 
 STEP_SECONDS = 0.02
 """A step waits no longer than this, so that commands are heard."""
@@ -49,7 +51,14 @@ class FakeModel:
     tokens_per_second: float = 0.0
     """For each sequence; 0 is as fast as it goes."""
     load_seconds: float = 0.0
+    quantization: str = ""
+    bits_per_weight: float = 0.0
     memory_bytes: int = 2**20
+    """What it says that it takes, beside its process."""
+    token_bytes: int = 0
+    """What it says that each token of its cache takes."""
+    takes_memory: bool = False
+    """Whether it really takes `memory_bytes`."""
     context_length: int = 4096
     """The longest that it may be loaded with."""
     slots: int = 0
@@ -93,6 +102,37 @@ class _Sequence:
     text: AnswerText
 
 
+class FakeSizer:
+    """Says what a fake model says that it takes.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: FakeModel) -> None:
+        self._model = model
+        self._process_bytes = private_bytes(os.getpid())
+        self.training_context_length = model.context_length
+
+    def ask(self, options: Options) -> Estimate:
+        """Return what it takes, held like this."""
+        assert options.context_length and options.slots
+        slots = self._model.slots_of(options.slots)
+        share = Share(
+            HOST,
+            weights_bytes=self._model.memory_bytes,
+            kv_cache_bytes=self._model.token_bytes * options.context_length * slots,
+            process_bytes=self._process_bytes,
+        )
+        return Estimate(
+            replace(options, slots=slots, gpu_layers=0, flash_attention=False), (share,)
+        )
+
+    def stretches(self, options: Options) -> list[tuple[int, int]]:
+        """Return the one range in which a longer context takes more."""
+        return [(1, self._model.context_length)]
+
+
 class FakeEngine:
     """An engine that says what its file says.
 
@@ -105,6 +145,7 @@ class FakeEngine:
         self._waiting: deque[Generate] = deque()
         self._running: list[_Sequence] = []
         self._ended: list[FromChild] = []
+        self._taken = b""
 
     def load(self, load: Load) -> Loaded:
         """Pretend to load."""
@@ -117,6 +158,8 @@ class FakeEngine:
             time.sleep(STEP_SECONDS)
         if self._model.crash_on_load:
             os.abort()
+        if self._model.takes_memory:
+            self._taken = b"x" * self._model.memory_bytes
         return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
 
     def submit(self, request: Generate | Embed) -> None:
@@ -151,6 +194,11 @@ class FakeEngine:
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
         return len(self._waiting)
+
+    @property
+    def fullness(self) -> float:
+        """All that it takes, it takes when it loads."""
+        return 1.0
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""

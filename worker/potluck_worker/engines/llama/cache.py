@@ -25,11 +25,13 @@ class Held:
         id: llama.cpp's number of it.
         tokens: What it holds, in order.
         busy: Whether an answer is under way in it.
+        lent: How many of its tokens lie in cells of the sequence that it was copied from.
     """
 
     id: int
     tokens: list[int] = field(default_factory=list)
     busy: bool = False
+    lent: int = 0
     last_used: float = 0.0
 
 
@@ -65,10 +67,12 @@ class KVCache:
         target = min(free, key=lambda held: (bool(held.tokens), held is best, held.last_used))
         if target is best:
             api.llama_memory_seq_rm(self._memory, target.id, length, -1)
+            target.lent = min(target.lent, length)
         else:
             self.clear(target)
             if length:
                 api.llama_memory_seq_cp(self._memory, best.id, target.id, 0, length)
+            target.lent = length
         target.tokens = tokens[:length]
         target.busy = True
         return target
@@ -89,6 +93,12 @@ class KVCache:
         """Forget what a sequence holds."""
         api.llama_memory_seq_rm(self._memory, held.id, -1, -1)
         held.tokens = []
+        held.lent = 0
+
+    @property
+    def cells_used(self) -> int:
+        """Cells that hold tokens, each counted once; at least so many."""
+        return sum(len(held.tokens) - held.lent for held in self._all)
 
     def trim(self, limit_tokens: int) -> None:
         """Drop ended answers, oldest first, until the others have so many tokens at most."""

@@ -35,7 +35,7 @@ from potluck_worker.engines.base import (
     failed,
     failure_of,
 )
-from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama import devices, library
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
 from potluck_worker.engines.llama.pace import Pace
@@ -75,6 +75,7 @@ class LlamaEngine:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
+        self._fullness = 0.0
 
     def load(self, load: Load) -> Loaded:
         """Load the model. Raises `ModelError` for a file that cannot be."""
@@ -114,12 +115,14 @@ class LlamaEngine:
         cores = library.allowed_cores()
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
         self._pace = Pace(self._warm_up())
+        taken = sum(devices.breakdown(self._context).values(), devices.Taken())
         return Loaded(
-            weights_bytes=log.weights_bytes,
-            kv_cache_bytes=log.kv_cache_bytes,
-            compute_bytes=log.compute_bytes,
+            weights_bytes=taken.weights_bytes,
+            kv_cache_bytes=taken.kv_cache_bytes,
+            compute_bytes=taken.compute_bytes + log.output_bytes,
             context_length=load.context_length,
             slots=load.slots,
+            flash_attention=log.flash_attention,
         )
 
     def _warm_up(self) -> float:
@@ -169,6 +172,11 @@ class LlamaEngine:
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
         return len(self._submitted) + len(self._waiting)
+
+    @property
+    def fullness(self) -> float:
+        """How near it came to a whole batch at the end of a full cache, 0 to 1."""
+        return self._fullness
 
     def step(self) -> list[FromChild]:
         """Admit, compute one batch, draw; return what came of it."""
@@ -349,6 +357,8 @@ class LlamaEngine:
                     self._draw(part.sequence, part.row, events)
                 except PotluckError as error:
                     part.sequence.end, part.sequence.failure = "failed", failure_of(error)
+        together = min(1.0, len(self._batch) / library.COMPUTED_TOGETHER)
+        self._fullness = max(self._fullness, together * self._cache.cells_used / self._cells)
         seconds, prompt_tokens = time.monotonic() - started, len(self._batch) - decoding
         self._pace.learn(decoding=decoding, prompt_tokens=prompt_tokens, seconds=seconds)
         if prompt_tokens == 0:

@@ -1,7 +1,7 @@
 """llama.cpp as a library: start it, listen to its log, open files and contexts.
 
-llama.cpp reports buffer sizes and the reasons of failures only in its log, so the log is read as it
-is written. It aborts the process on some broken files: everything here runs in a child.
+llama.cpp tells some things only in its log, such as the reasons of failures, so the log is read as
+it is written. It aborts the process on some broken files: everything here runs in a child.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ instead of 2.0; it needs no memory for scores, and llama.cpp wants it where the 
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
 
-_SIZE = re.compile(r"(model|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
-_TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB")
+_OUTPUT_SIZE = re.compile(r"output buffer size\s*=\s*([\d.]+) MiB")
+_FLASH_ATTENTION = re.compile(
+    r"(?:flash_attn\s*=|Flash Attention(?: not supported, set to)?) (enabled|disabled)"
+)
 
 
 class Log:
@@ -48,6 +50,8 @@ class Log:
 
     Attributes:
         errors: The last lines that said what went wrong.
+        output_bytes: The buffer of logits of the last context that was made.
+        flash_attention: Whether that context uses it.
     """
 
     _listening: ClassVar[Log | None] = None
@@ -56,7 +60,8 @@ class Log:
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
-        self._bytes: dict[str, float] = {}
+        self.output_bytes = 0
+        self.flash_attention = False
         self._level = LEVEL_DEBUG
         self._callback = api.llama_log_callback(self._receive)
         api.llama_log_set(self._callback, ctypes.c_void_p(0))
@@ -71,29 +76,10 @@ class Log:
         sys.stderr.write(line)
         if self._level >= LEVEL_ERROR:
             self.errors.append(line.strip())
-        if match := _TOTAL_KV.search(line):
-            self._add("total KV", match[1])
-        elif match := _SIZE.search(line):
-            self._add(match[1], match[2])
-
-    def _add(self, kind: str, mebibytes: str) -> None:
-        self._bytes[kind] = self._bytes.get(kind, 0.0) + float(mebibytes) * 2**20
-
-    @property
-    def weights_bytes(self) -> int:
-        """Buffers of weights since the process started."""
-        return int(self._bytes.get("model", 0))
-
-    @property
-    def kv_cache_bytes(self) -> int:
-        """Buffers of the KV cache and of recurrent states; in a dry run, what they would be."""
-        kv = max(self._bytes.get("KV", 0), self._bytes.get("total KV", 0))
-        return int(kv + self._bytes.get("RS", 0))
-
-    @property
-    def compute_bytes(self) -> int:
-        """Scratch buffers and logits."""
-        return int(self._bytes.get("compute", 0) + self._bytes.get("output", 0))
+        if match := _OUTPUT_SIZE.search(line):
+            self.output_bytes = int(float(match[1]) * 2**20)
+        elif match := _FLASH_ATTENTION.search(line):
+            self.flash_attention = match[1] == "enabled"
 
 
 def start() -> Log:
@@ -156,10 +142,9 @@ class Model:
         parameters.no_alloc = dry
         if gpu_layers is not None:
             parameters.n_gpu_layers = gpu_layers
-        if dry or not api.llama_supports_gpu_offload():
-            # On a processor, weights are repacked into copies, so mapping the file as well costs
-            # more memory than reading it; and a dry run asserts with any other mode.
-            parameters.load_mode = api.LLAMA_LOAD_MODE_NONE
+        # A dry run asserts with any other mode, and a load must take what the dry run counted. On a
+        # processor, weights are repacked into copies, so mapping the file as well would cost more.
+        parameters.load_mode = api.LLAMA_LOAD_MODE_NONE
 
         def report(fraction: float, _data: object) -> bool:
             if progress is not None:
@@ -214,6 +199,11 @@ class Model:
         recurrent = api.llama_model_is_recurrent(self.pointer)
         return not (recurrent or api.llama_model_is_hybrid(self.pointer))
 
+    @property
+    def layers(self) -> int:
+        """Layers that cards can hold; the output counts as one."""
+        return int(api.llama_model_n_layer(self.pointer)) + 1
+
     def sequences(self, slots: int) -> int:
         """Return how many sequences a context gets: those under way, and ended ones to reuse.
 
@@ -237,25 +227,34 @@ def open_context(
     batch: int,
     kv_type: str = "f16",
     flash_attention: bool | None = None,
+    sequences: int | None = None,
 ) -> Any:
     """Return a context with a KV cache of so many cells (tokens), shared by all sequences.
 
+    Args:
+        model: The model.
+        cells: Tokens in the cache, all sequences together.
+        slots: Sequences at once.
+        batch: The most tokens of a step.
+        kv_type: What keys and values are stored as.
+        flash_attention: `None` leaves it to what is faster here.
+        sequences: Rows of logits to make room for, `None` one for each sequence.
+
     Raises `ModelFileError` where the library refuses.
     """
+    sequences = model.sequences(slots) if sequences is None else sequences
     parameters = api.llama_context_default_params()
     parameters.n_ctx = cells
-    parameters.n_seq_max = model.sequences(slots)
+    parameters.n_seq_max = sequences
     parameters.n_batch = batch
     parameters.n_ubatch = min(batch, COMPUTED_TOGETHER)
     # No step draws more tokens than there are slots; room for the logits of a whole batch would
     # take 300 MB with a vocabulary of 152,000.
-    parameters.n_outputs_max = model.sequences(slots)
+    parameters.n_outputs_max = sequences
     parameters.kv_unified = True
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
     if flash_attention is None and not api.llama_supports_gpu_offload():
-        flash_attention = (
-            kv_type != "f16" or _plain_attention_bytes(model, cells) > PLAIN_LIMIT_BYTES
-        )
+        flash_attention = kv_type != "f16" or cells > plain_attention_cells(model)
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
     parameters.no_perf = True
@@ -270,9 +269,14 @@ def open_context(
     return context
 
 
-def _plain_attention_bytes(model: Model, cells: int) -> int:
+def scores_bytes(model: Model, cells: int) -> int:
     """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
     return 4 * cells * COMPUTED_TOGETHER * int(api.llama_model_n_head(model.pointer))
+
+
+def plain_attention_cells(model: Model) -> int:
+    """Return the largest cache, in tokens, over which a processor computes scores plainly."""
+    return PLAIN_LIMIT_BYTES // scores_bytes(model, 1)
 
 
 def physical_cores() -> int:

@@ -1,0 +1,368 @@
+"""What a model takes of each device's memory, and which way of holding it fits.
+
+An engine answers one question, `Sizer.ask`: what does this file take, held like this? Everything
+else is made of such questions here: the longest context that fits, the best split between cards and
+the host, and how a node holds a model by default. So the search is the same for every engine, and
+no size is shown that was not asked for.
+
+"Takes" means at the peak of full use: every conversation as long as its context, a whole batch at
+its end. Less is in use before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from potluck_worker.engines.base import Inspection, KvType
+
+HOST = "host"
+"""The device id of main memory."""
+
+CONTEXT_STEP = 256
+"""Tokens; engines round up to this."""
+
+SHORTEST_DEFAULT_CONTEXT = 2048
+"""Tokens below which a node does not shorten its default context to make a model fit."""
+
+SPARED_BY_HALF: KvType = "q8_0"
+"""The kind of cache that takes about half of the default one and costs hardly any quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to hold a model in memory. `None` leaves a value to the node, and then to the engine."""
+
+    context_length: int | None = None
+    """Tokens for each conversation."""
+    slots: int | None = None
+    """Conversations at once."""
+    kv_type: KvType | None = None
+    gpu_layers: int | None = None
+    """Layers on cards."""
+    flash_attention: bool | None = None
+    lora_adapters: tuple[str, ...] = ()
+    """Paths."""
+
+    def over(self, defaults: Options) -> Options:
+        """Return these options, with what they leave open taken from `defaults`."""
+        mine = {name: getattr(self, name) for name in Options.__slots__}
+        given = {name: value for name, value in mine.items() if value not in (None, ())}
+        return replace(defaults, **given)
+
+
+AS_PLANNED = Options()
+"""Nothing is asked for: as the node holds the model already, or plans to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A device with memory of its own, or with a share of main memory set apart for it."""
+
+    id: str
+    """As the engine calls it, such as `CUDA0`."""
+    name: str
+    accelerator: str
+    """`cuda`, `rocm`, `metal`, `vulkan`, or what else the engine calls it."""
+    memory_total_bytes: int
+    memory_free_bytes: int
+    unified: bool = False
+    """Whether its memory is a part of main memory."""
+    bus_id: str = ""
+    """Where it is on the PCI bus, such as `0000:01:00.0`, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a model takes of one device."""
+
+    device_id: str
+    weights_bytes: int = 0
+    kv_cache_bytes: int = 0
+    compute_bytes: int = 0
+    process_bytes: int = 0
+    """What the process takes beside its buffers: the interpreter, libraries, the vocabulary."""
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes + self.process_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a model takes, held in one way."""
+
+    options: Options
+    """Each value decided, but for flash attention where the engine decides when it loads."""
+    shares: tuple[Share, ...]
+    """At most one for a device."""
+    layers: int = 0
+    """Layers that cards could hold; 0 where there is no card, or no choice."""
+
+    @property
+    def total_bytes(self) -> int:
+        """What it takes of all devices."""
+        return sum(share.total_bytes for share in self.shares)
+
+    def on(self, device_id: str) -> Share:
+        """Return what it takes of one device."""
+        found = (share for share in self.shares if share.device_id == device_id)
+        return next(found, Share(device_id))
+
+    def is_what(self, asked: Options) -> bool:
+        """Say whether this is how a model is held that is loaded as `asked`."""
+        if asked.gpu_layers is not None:
+            asked = replace(asked, gpu_layers=min(asked.gpu_layers, self.layers))
+        return asked.over(self.options) == self.options
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a model may take of each device."""
+
+    free_bytes: Mapping[str, int]
+    unified: tuple[str, ...] = ()
+    """Devices whose memory is a part of main memory: what is put there is missing in both."""
+
+    def spare_bytes(self, estimate: Estimate) -> int:
+        """Return what the tightest device has left; below 0, it does not fit by as much."""
+        return min(
+            self.free_bytes.get(device_id, 0) - taken_bytes
+            for device_id, taken_bytes in self.taken(estimate).items()
+        )
+
+    def holds(self, estimate: Estimate) -> bool:
+        """Say whether a model fits."""
+        return self.spare_bytes(estimate) >= 0
+
+    def taken(self, estimate: Estimate) -> dict[str, int]:
+        """Return what a model takes of each device's memory, the host's always among them."""
+        taken = {HOST: 0} | {share.device_id: share.total_bytes for share in estimate.shares}
+        taken[HOST] += sum(taken.get(device_id, 0) for device_id in self.unified)
+        return taken
+
+
+class Sizer(Protocol):
+    """A file, opened to be asked what it would take. It lives in a child process."""
+
+    training_context_length: int
+    """Tokens."""
+
+    def ask(self, options: Options) -> Estimate:
+        """Return what the file takes, held like this; what is open, the engine decides.
+
+        `context_length`, `slots` and `kv_type` are given.
+        """
+        ...
+
+    def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
+        """Return ranges of context lengths in which a longer one takes more, the longest last.
+
+        An engine may compute in another way from some length on, and take less all at once.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a node holds a model unless it is told otherwise."""
+
+    estimate: Estimate
+    room: Room
+    """What was free when it was decided."""
+    note: str = ""
+    """What is less than the settings say, so that it fits; for a person."""
+
+
+def plan(sizer: Sizer, options: Options, room: Room, *, shorten: bool) -> Plan:
+    """Decide how a node holds a model by default.
+
+    As the settings say, if that fits. Else with all layers on cards and a shorter context; else
+    with fewer layers there; else with both. Where nothing helps, it stays as the settings say, and
+    a load is refused with the numbers of that.
+
+    Args:
+        sizer: The file.
+        options: What the settings say.
+        room: What is free, or would be without other models.
+        shorten: Whether the context may be shorter than `options` say.
+    """
+    asked = sizer.ask(options)
+    if room.holds(asked):
+        return Plan(asked, room)
+    for found in _lesser_ways(sizer, asked, options, room, shorten=shorten):
+        return Plan(found, room, _note(found, asked))
+    return Plan(asked, room)
+
+
+def _lesser_ways(
+    sizer: Sizer, asked: Estimate, options: Options, room: Room, *, shorten: bool
+) -> Iterator[Estimate]:
+    """Yield ways that fit where `asked` does not, the better before the worse."""
+    context_length = asked.options.context_length or 0
+    shortest = min(SHORTEST_DEFAULT_CONTEXT, sizer.training_context_length, context_length)
+    if shorten and (found := largest_context(sizer, options, room, shortest, context_length - 1)):
+        yield found
+    if options.gpu_layers is None and asked.layers:
+        if found := best_split(sizer, asked, room):
+            yield found
+        if shorten and (split := best_split(sizer, sizer.ask(_with(options, shortest)), room)):
+            layered = replace(options, gpu_layers=split.options.gpu_layers)
+            yield largest_context(sizer, layered, room, shortest, context_length) or split
+
+
+def _with(options: Options, context_length: int) -> Options:
+    return replace(options, context_length=context_length)
+
+
+def _note(found: Estimate, asked: Estimate) -> str:
+    """Say what is less than was asked for."""
+    parts = []
+    short, long = found.options.context_length, asked.options.context_length
+    if short != long:
+        parts.append(f"its context is {short:,} tokens instead of {long:,}")
+    if found.options.gpu_layers != asked.options.gpu_layers:
+        parts.append(f"{found.options.gpu_layers} of {asked.layers} layers are on the card")
+    return f"So that it fits, {' and '.join(parts)}."
+
+
+def largest_context(
+    sizer: Sizer, options: Options, room: Room, shortest: int, longest: int
+) -> Estimate | None:
+    """Return the longest context from `shortest` to `longest` that fits, `None` where none does."""
+    for first, last in reversed(sizer.stretches(options)):
+        low, high = max(first, shortest), min(last, longest)
+        if low > high:
+            continue
+        # Lengths that differ by less than a step take the same, so only the last of a step counts.
+        lengths = [*range(-(-low // CONTEXT_STEP) * CONTEXT_STEP, high, CONTEXT_STEP), high]
+
+        def ask(at: int, lengths: Sequence[int] = lengths) -> Estimate:
+            return sizer.ask(_with(options, lengths[at]))
+
+        if (found := _last_that_fits(ask, len(lengths), room.spare_bytes)) is not None:
+            return found
+    return None
+
+
+def best_split(sizer: Sizer, asked: Estimate, room: Room) -> Estimate | None:
+    """Return the way with the most layers on cards that fits, `None` where the host is full too."""
+    cards = replace(room, free_bytes={**room.free_bytes, HOST: 2**62}, unified=())
+    found = _last_that_fits(
+        lambda layers: sizer.ask(replace(asked.options, gpu_layers=layers)),
+        asked.layers,
+        cards.spare_bytes,
+    )
+    return found if found is not None and room.holds(found) else None
+
+
+FAST_GUESSES = 6
+"""Guesses by the rule of three before a search halves the range, which is sure to end soon."""
+
+
+def _last_that_fits(
+    ask: Callable[[int], Estimate], count: int, spare_bytes: Callable[[Estimate], int]
+) -> Estimate | None:
+    """Return the last of `count` estimates that fits, where each takes more than the one before.
+
+    What they take grows nearly in proportion, so it is found in four or five questions.
+    """
+    low, high = 0, count - 1
+    last = ask(high)
+    if (high_spare := spare_bytes(last)) >= 0:
+        return last
+    found = ask(low)
+    if (low_spare := spare_bytes(found)) < 0:
+        return None
+    guesses = 0
+    while high - low > 1:
+        share = low_spare / (low_spare - high_spare) if guesses < FAST_GUESSES else 0.5
+        guesses += 1
+        at = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        estimate = ask(at)
+        spare = spare_bytes(estimate)
+        if spare >= 0:
+            low, low_spare, found = at, spare, estimate
+        else:
+            high, high_spare = at, spare
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a model fits in one way, and what would."""
+
+    asked: Estimate
+    fits: bool
+    largest: Estimate | None
+    """With the longest context that fits, all else as asked."""
+    instead: tuple[Estimate, ...] = ()
+    """Where it does not fit: other ways that do, the better before the worse."""
+    questions: int = 0
+    """Times that the engine was asked."""
+
+
+def fit(sizer: Sizer, options: Options, room: Room) -> Fit:
+    """Say whether a model fits, with what context at most, and what would fit instead."""
+    counted = _Counted(sizer)
+    asked = counted.ask(options)
+    longest = sizer.training_context_length
+    shortest = min(CONTEXT_STEP, longest)
+    largest = largest_context(counted, options, room, shortest, longest)
+    fits = room.holds(asked)
+    instead = () if fits else tuple(_instead(counted, asked, options, room, largest))
+    return Fit(asked, fits, largest, instead, counted.questions)
+
+
+def _instead(
+    sizer: Sizer, asked: Estimate, options: Options, room: Room, largest: Estimate | None
+) -> Iterator[Estimate]:
+    """Yield ways that fit: those that keep the context first, then those that keep the speed."""
+    held = asked.options
+    if held.kv_type == "f16" and held.flash_attention is not False:
+        spared = replace(options, kv_type=SPARED_BY_HALF)
+        if room.holds(found := sizer.ask(spared)):
+            yield found
+    if (held.slots or 1) > 1 and room.holds(found := sizer.ask(replace(options, slots=1))):
+        yield found
+    if largest is not None:
+        yield largest
+    if options.gpu_layers is None and asked.layers and (split := best_split(sizer, asked, room)):
+        yield split
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a child that reads files is asked: `plan` or `fit`, of one file."""
+
+    path: str
+    options: Options
+    room: Room
+    shorten: bool = True
+    """Of a plan: whether the context may be shorter than the options say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a file says of itself, and how a node holds it."""
+
+    inspection: Inspection
+    plan: Plan
+
+
+class _Counted:
+    """A sizer that counts how often it is asked."""
+
+    def __init__(self, sizer: Sizer) -> None:
+        self._sizer = sizer
+        self.training_context_length = sizer.training_context_length
+        self.questions = 0
+
+    def ask(self, options: Options) -> Estimate:
+        self.questions += 1
+        return self._sizer.ask(options)
+
+    def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
+        return self._sizer.stretches(options)

@@ -1,0 +1,134 @@
+"""Whether a model would fit here, and what would: asked from the engine, in a child."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
+
+from potluck_worker import questions
+from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Fit, Options, Plan, Question, Room
+from potluck_worker.measurements import Measurements
+from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.pool import MemoryPool
+from potluck_worker.settings import WorkerSettings
+
+_FIT = TypeAdapter(Fit)
+_PLAN = TypeAdapter(Plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A file, held in one way."""
+
+    model: StoredModel
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a model fits in one way, and what would."""
+
+    asked: Way
+    fits: bool
+    room: Room
+    """What was free for it."""
+    largest_context_length: int
+    """All else as asked; 0 where none fits."""
+    instead: Sequence[Way]
+    """Where it does not fit: what does, best first."""
+    measured: bool
+    """Whether the estimate was corrected by what the same took before."""
+
+
+class Fitter:
+    """Asks what models would take.
+
+    Args:
+        settings: How models are held where nobody says it.
+        store: The models.
+        pool: What is free.
+        measurements: What models took before.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        store: ModelStore,
+        pool: MemoryPool,
+        measurements: Measurements,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._pool = pool
+        self._measurements = measurements
+
+    async def estimate(self, model: StoredModel, asked: Options) -> Estimate:
+        """Return how a model would be loaded when it is asked for like this, and what it takes.
+
+        What is not asked for is as the node plans it, and changes where it must so that it fits.
+
+        Raises `PotluckError`.
+        """
+        assert model.plan is not None
+        if asked == AS_PLANNED:
+            return model.plan.estimate
+        room = self._pool.room(without=model.key)
+        wanted = self._settings.wanted(*model.key)
+        shorten = asked.context_length is None and wanted.shorten
+        answer = await self._ask("plan", model, asked, room, shorten=shorten)
+        return self._corrected(model, _PLAN.validate_python(answer).estimate)
+
+    async def fit(self, model: StoredModel, asked: Options) -> Verdict:
+        """Say whether a model fits, and what would. Raises `PotluckError`."""
+        room = self._pool.room(without=model.key)
+        found = _FIT.validate_python(await self._ask("fit", model, asked, room))
+        estimate = self._corrected(model, found.asked)
+        fits = room.holds(estimate)
+        largest = found.largest.options.context_length if found.largest else 0
+        context_length = estimate.options.context_length or 0
+        instead = [] if fits else await self._instead(model, asked, room, found)
+        return Verdict(
+            asked=Way(model, estimate),
+            fits=fits,
+            room=room,
+            largest_context_length=max(largest or 0, context_length if fits else 0),
+            instead=instead,
+            measured=estimate != found.asked,
+        )
+
+    async def _instead(
+        self, model: StoredModel, asked: Options, room: Room, found: Fit
+    ) -> list[Way]:
+        """Return what fits: first what keeps the context and the cards, then the others."""
+        ways = [Way(model, estimate) for estimate in found.instead]
+        kept = [way for way in ways if _keeps(way.estimate.options, found.asked.options)]
+        rest = [way for way in ways if way not in kept]
+        return [*kept, *await self._smaller(model, asked, room), *rest]
+
+    async def _smaller(self, model: StoredModel, asked: Options, room: Room) -> list[Way]:
+        """Return the best other quantization that fits as asked, if any does."""
+        for other in self._store.others(model):
+            answer = await self._ask("plan", other, asked, room, shorten=False)
+            estimate = self._corrected(other, _PLAN.validate_python(answer).estimate)
+            if room.holds(estimate):
+                return [Way(other, estimate)]
+        return []
+
+    async def _ask(
+        self, verb: str, model: StoredModel, asked: Options, room: Room, *, shorten: bool = False
+    ) -> object:
+        wanted = self._settings.wanted(*model.key).options
+        assert model.inspection is not None
+        longest = model.inspection.training_context_length
+        defaults = replace(wanted, context_length=min(wanted.context_length or 0, longest))
+        question = Question(str(model.path), asked.over(defaults), room, shorten)
+        return await questions.ask(verb, question, model.path.name)
+
+    def _corrected(self, model: StoredModel, estimate: Estimate) -> Estimate:
+        return self._measurements.corrected(model.file_id, estimate)
+
+
+def _keeps(options: Options, asked: Options) -> bool:
+    return (options.context_length, options.gpu_layers) == (asked.context_length, asked.gpu_layers)
