@@ -352,6 +352,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.UnloadModelResponse:
         return await not_played(context)
 
+    async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
+        return await not_played(context)
+
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)
 

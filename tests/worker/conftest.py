@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.daemon import WorkerDaemon
+from potluck_worker.hardware import Memory, measure_memory
 from potluck_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -83,9 +84,13 @@ def home(short_tmp: Path) -> Home:
 
 
 @asynccontextmanager
-async def running(home: Home, settings: WorkerSettings | None = None) -> AsyncIterator[Worker]:
+async def running(
+    home: Home,
+    settings: WorkerSettings | None = None,
+    measure: Callable[[], Memory] = measure_memory,
+) -> AsyncIterator[Worker]:
     """Run a worker; nothing of it may be left afterwards."""
-    daemon = WorkerDaemon(home, settings or WorkerSettings(name="node"))
+    daemon = WorkerDaemon(home, settings or WorkerSettings(name="node"), measure)
     await daemon.start()
     async with network.dial(daemon.addresses[0]) as channel:
         yield Worker(home, daemon, pb_grpc.WorkerServiceStub(channel))

@@ -74,6 +74,8 @@ def model_details(model: ModelView, pool: PoolView) -> Text:
         text.append(f"\n{where}")
     if model.problem:
         text.append(f"\n{model.problem}", style="red")
+    elif model.note:
+        text.append(f"\n{model.note}", style="yellow")
     elif pool.fit(model) == "no room":
         text.append("\nNo node has that much free now: another model would be evicted.", "yellow")
     return text
@@ -154,7 +156,10 @@ def node_details(node: NodeView) -> Table:
     for device in node.devices:
         others = f", {size(device.others_bytes)} by other programs" if device.others_bytes else ""
         free = f"{size(device.free_bytes)} of {size(device.total_bytes)} free"
-        line(f"  {device.accelerator}", f"{device.name}: {free}{others}")
+        busy = "" if device.utilisation is None else f", {device.utilisation:.0%} busy"
+        degrees = device.temperature_celsius
+        heat = "" if degrees is None else f", {degrees:.0f} °C"
+        line(f"  {device.accelerator}", f"{device.name}: {free}{others}{busy}{heat}")
     if node.engines:
         heading("Engines")
     for engine in node.engines:
@@ -175,6 +180,10 @@ def node_details(node: NodeView) -> Table:
         heading("Unusable")
     for name, problem in node.model_problems:
         line("  file", f"{name}: {problem}", "red")
+    if node.notices:
+        heading("Done by itself")
+    for notice in node.notices:
+        line("  notice", notice, "yellow")
     return table
 
 

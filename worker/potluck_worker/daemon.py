@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import grpc
 
@@ -17,7 +17,7 @@ from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.advertise import Advertiser
 from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
-from potluck_worker.hardware import accelerator_kind, llama_availability
+from potluck_worker.hardware import Memory, accelerator_kind, llama_availability, measure_memory
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
@@ -48,12 +48,18 @@ class WorkerDaemon:
     Args:
         home: Where its state is; must be prepared.
         settings: How it behaves.
+        measure: Returns the machine's memory; replaced in tests.
 
     Attributes:
         addresses: Where it listens, once started.
     """
 
-    def __init__(self, home: Home, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: WorkerSettings,
+        measure: Callable[[], Memory] = measure_memory,
+    ) -> None:
         self._home = home
         self._settings = settings
         self._node_id = home.node_id()
@@ -64,6 +70,7 @@ class WorkerDaemon:
             Cards(),
             margin_bytes=settings.memory_margin_bytes,
             card_margin_bytes=settings.card_margin_bytes,
+            measure=measure,
         )
         version = llama_availability().version
         self._measurements = Measurements(home.root / "measurements.json", version)

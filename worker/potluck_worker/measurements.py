@@ -120,12 +120,15 @@ def _key(file: str, estimate: Estimate) -> str:
 def _corrected(share: Share, peak_bytes: int, fullness: float) -> Share:
     """Return a share that adds up to what was measured.
 
-    The difference goes to what the process takes beside its buffers, and to compute buffers where
-    less of them is touched than was set aside.
+    The difference is looked for where the engine knows least: in what the process takes beside its
+    buffers, then in buffers of which less is touched than was set aside.
     """
     difference = peak_bytes - share.total_bytes
     if peak_bytes == 0 or (difference < 0 and fullness < FULL_USE):
         return share
-    process_bytes = max(0, share.process_bytes + difference)
-    compute_bytes = share.compute_bytes + share.process_bytes + difference - process_bytes
-    return replace(share, process_bytes=process_bytes, compute_bytes=max(0, compute_bytes))
+    parts = {}
+    for name in ("process_bytes", "compute_bytes", "kv_cache_bytes", "weights_bytes"):
+        said_bytes: int = getattr(share, name)
+        parts[name] = max(0, said_bytes + difference)
+        difference -= parts[name] - said_bytes
+    return replace(share, **parts)

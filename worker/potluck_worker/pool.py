@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from potluck_worker.cards import Cards
 from potluck_worker.engines.sizing import HOST, Card, Estimate, Room
 from potluck_worker.footprint import private_bytes
-from potluck_worker.hardware import Memory, measure_memory
+from potluck_worker.hardware import Memory
 from potluck_worker.supervisor import EngineProcess
 
 
@@ -34,7 +34,7 @@ class MemoryPool:
         cards: The cards of this machine.
         margin_bytes: What a load leaves free of main memory.
         card_margin_bytes: The same of each card.
-        measure: Returns the machine's memory; replaced in tests.
+        measure: Returns the machine's memory.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MemoryPool:
         *,
         margin_bytes: int,
         card_margin_bytes: int,
-        measure: Callable[[], Memory] = measure_memory,
+        measure: Callable[[], Memory],
     ) -> None:
         self.cards = cards
         self._margin_bytes = margin_bytes

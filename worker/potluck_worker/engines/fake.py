@@ -145,7 +145,7 @@ class FakeEngine:
         self._waiting: deque[Generate] = deque()
         self._running: list[_Sequence] = []
         self._ended: list[FromChild] = []
-        self._taken = b""
+        self._taken: list[bytes] = []
 
     def load(self, load: Load) -> Loaded:
         """Pretend to load."""
@@ -154,13 +154,19 @@ class FakeEngine:
         self._context_length = load.context_length
         started = time.monotonic()
         while (passed := time.monotonic() - started) < self._model.load_seconds:
+            self._take(passed / self._model.load_seconds)
             self._progress(passed / self._model.load_seconds)
             time.sleep(STEP_SECONDS)
         if self._model.crash_on_load:
             os.abort()
-        if self._model.takes_memory:
-            self._taken = b"x" * self._model.memory_bytes
+        self._take(1.0)
         return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
+
+    def _take(self, fraction: float) -> None:
+        """Take a part of the memory of a model that takes some."""
+        if self._model.takes_memory:
+            size_bytes = int(fraction * self._model.memory_bytes) - sum(map(len, self._taken))
+            self._taken.append(b"x" * size_bytes)
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -197,8 +203,8 @@ class FakeEngine:
 
     @property
     def fullness(self) -> float:
-        """All that it takes, it takes when it loads."""
-        return 1.0
+        """One that takes memory takes all when it loads; another never takes what it says."""
+        return 1.0 if self._model.takes_memory else 0.0
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""

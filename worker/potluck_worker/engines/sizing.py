@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from potluck_proto.errors import PotluckError
 from potluck_worker.engines.base import Inspection, KvType
 
 HOST = "host"
@@ -153,7 +154,8 @@ class Sizer(Protocol):
     def ask(self, options: Options) -> Estimate:
         """Return what the file takes, held like this; what is open, the engine decides.
 
-        `context_length`, `slots` and `kv_type` are given.
+        `context_length`, `slots` and `kv_type` are given. Raises `PotluckError` where the engine
+        cannot hold it like this.
         """
         ...
 
@@ -321,16 +323,24 @@ def _instead(
 ) -> Iterator[Estimate]:
     """Yield ways that fit: those that keep the context first, then those that keep the speed."""
     held = asked.options
-    if held.kv_type == "f16" and held.flash_attention is not False:
-        spared = replace(options, kv_type=SPARED_BY_HALF)
-        if room.holds(found := sizer.ask(spared)):
-            yield found
+    if held.kv_type == "f16" and options.flash_attention is not False:
+        spared = _asked_if_it_can_be(sizer, replace(options, kv_type=SPARED_BY_HALF))
+        if spared is not None and room.holds(spared):
+            yield spared
     if (held.slots or 1) > 1 and room.holds(found := sizer.ask(replace(options, slots=1))):
         yield found
     if largest is not None:
         yield largest
     if options.gpu_layers is None and asked.layers and (split := best_split(sizer, asked, room)):
         yield split
+
+
+def _asked_if_it_can_be(sizer: Sizer, options: Options) -> Estimate | None:
+    """Return what a file takes, `None` where the engine cannot hold it like this."""
+    try:
+        return sizer.ask(options)
+    except PotluckError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,7 @@ def breakdown(context: Any) -> dict[str, Taken]:
     buffer of logits is not among them: llama.cpp does not count it.
     """
     taken: dict[str, Taken] = {}
-    for buffer_type, *sizes in _map_entries(_breakdown()(context)):
+    for buffer_type, *sizes in map_entries(_breakdown()(context).words, LAYOUT):
         device = _buffer_type_device(buffer_type)
         on_host = (
             _buffer_type_is_host(buffer_type)
@@ -134,27 +134,25 @@ def breakdown(context: Any) -> dict[str, Taken]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class MapLayout:
     """Where things are in `std::map` and in a node of its tree, in words of eight bytes."""
 
     words: int
     root: int
-    """In the map; its last word is the number of entries."""
+    """In the map."""
     left: int
     right: int
     entry: int = 4
-    """In a node: the key and the three sizes of `llama_memory_breakdown_data`."""
+    """In a node: the key, and the three sizes of `llama_memory_breakdown_data`."""
 
 
-_LAYOUT = (
-    _Layout(words=3, root=1, left=0, right=1)
-    if sys.platform == "darwin"
-    else _Layout(words=6, root=2, left=2, right=3)
-)
+GNU = MapLayout(words=6, root=2, left=2, right=3)
+LLVM = MapLayout(words=3, root=1, left=0, right=1)
+LAYOUT = LLVM if sys.platform == "darwin" else GNU
 
 
 class _Map(ctypes.Structure):
-    _fields_ = (("words", ctypes.c_uint64 * _LAYOUT.words),)
+    _fields_ = (("words", ctypes.c_uint64 * LAYOUT.words),)
 
 
 def _breakdown() -> Any:
@@ -167,13 +165,13 @@ def _breakdown() -> Any:
         ) from None
 
 
-def _map_entries(found: _Map) -> Iterator[tuple[int, int, int, int]]:
+def map_entries(words: Sequence[int], layout: MapLayout) -> Iterator[tuple[int, int, int, int]]:
     """Yield the entries of a map. It is never freed: a few hundred bytes for each question."""
-    nodes = [found.words[_LAYOUT.root]]
+    nodes = [words[layout.root]]
     while nodes:
         if (address := nodes.pop()) == 0:
             continue
-        node = (ctypes.c_uint64 * (_LAYOUT.entry + 4)).from_address(address)
-        nodes += node[_LAYOUT.left], node[_LAYOUT.right]
-        key, weights, cache, compute = node[_LAYOUT.entry :]
+        node = (ctypes.c_uint64 * (layout.entry + 4)).from_address(address)
+        nodes += node[layout.left], node[layout.right]
+        key, weights, cache, compute = node[layout.entry :]
         yield key, weights, cache, compute

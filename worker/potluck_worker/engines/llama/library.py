@@ -264,7 +264,7 @@ def open_context(
         reason = model.log.errors[0] if model.log.errors else "no reason given"
         raise ModelFileError(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
-            f"{reason}. Load with a shorter context or fewer slots."
+            f"{reason}. Load it with a shorter context, fewer slots, or the kv_type f16."
         )
     return context
 

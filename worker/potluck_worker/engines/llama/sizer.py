@@ -23,7 +23,7 @@ from potluck_worker.footprint import private_bytes
 
 MIB = 2**20
 
-ENGINE_BYTES = 6 * MIB
+ENGINE_BYTES = 5 * MIB
 """What the engine makes beside what a dry run has: templates, samplers, its heap in use. Measured
 with `make bench`."""
 

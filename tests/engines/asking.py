@@ -1,0 +1,42 @@
+"""Asking the child that reads model files, as the daemon does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from potluck_worker.engines.sizing import HOST, Described, Fit, Options, Plan, Question, Room
+
+AMPLE = Room({HOST: 2**50})
+
+
+def ask(verb: str, path: Path, options: Options, room: Room = AMPLE, **more: bool) -> Any:
+    """Return an answer as plain data."""
+    result = subprocess.run(
+        [sys.executable, "-m", "potluck_worker.inspect_host", verb],
+        input=json.dumps(asdict(Question(str(path), options, room, **more))).encode(),
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(result.stdout)
+
+
+def described(path: Path, options: Options, room: Room = AMPLE) -> Described:
+    """Return what a file says of itself, and the plan for it."""
+    return TypeAdapter(Described).validate_python(ask("describe", path, options, room))
+
+
+def planned(path: Path, options: Options, room: Room = AMPLE, *, shorten: bool = True) -> Plan:
+    """Return how a node would hold a file."""
+    return TypeAdapter(Plan).validate_python(ask("plan", path, options, room, shorten=shorten))
+
+
+def fitted(path: Path, options: Options, room: Room = AMPLE) -> Fit:
+    """Return whether a file fits, and what would."""
+    return TypeAdapter(Fit).validate_python(ask("fit", path, options, room))
