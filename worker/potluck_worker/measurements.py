@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -126,7 +127,7 @@ def _corrected(share: Share, peak_bytes: int, fullness: float) -> Share:
     difference = peak_bytes - share.total_bytes
     if peak_bytes == 0 or (difference < 0 and fullness < FULL_USE):
         return share
-    parts = {}
+    parts: dict[str, Any] = {}
     for name in ("process_bytes", "compute_bytes", "kv_cache_bytes", "weights_bytes"):
         said_bytes: int = getattr(share, name)
         parts[name] = max(0, said_bytes + difference)

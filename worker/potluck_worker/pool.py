@@ -82,6 +82,11 @@ class MemoryPool:
         """Return main memory; what is promised and not taken yet counts as taken."""
         return Memory(self._measure().total_bytes, max(0, self.free_bytes()[HOST]))
 
+    def used_bytes(self) -> int:
+        """Return what is taken of main memory, by whomever."""
+        memory = self._measure()
+        return memory.total_bytes - memory.free_bytes
+
     def free_bytes(self) -> dict[str, int]:
         """Return what is free and not promised, by device; below 0 where too much was promised."""
         free = self._measured_free()

@@ -76,15 +76,14 @@ class NodeReporter:
     def _devices(self, models_bytes: int) -> list[types.Device]:
         """Return main memory and the cards; what loading leaves free on purpose is not free."""
         free = self._pool.room().free_bytes
-        total_bytes = self._pool.total_bytes(HOST)
-        ours = models_bytes + private_bytes(os.getpid())
+        ours_bytes = models_bytes + private_bytes(os.getpid())
         host = types.Device(
             id=HOST,
             name=self._processor,
             accelerator=types.ACCELERATOR_CPU,
-            memory_total_bytes=total_bytes,
+            memory_total_bytes=self._pool.total_bytes(HOST),
             memory_free_bytes=free[HOST],
-            memory_others_bytes=max(0, total_bytes - self._pool.memory().free_bytes - ours),
+            memory_others_bytes=max(0, self._pool.used_bytes() - ours_bytes),
         )
         return [host, *(self._card(card, free[card.id]) for card in self._pool.cards.known)]
 
