@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
@@ -17,6 +18,7 @@ from potluck_tui.commands.pool import binary_size, table_lines
 from potluck_tui.launch import running_pool
 
 FIT_SECONDS = 100.0
+COLUMNS = 80
 DEVICE_CELLS = 18
 HOST = "host"
 """The device id of main memory."""
@@ -60,8 +62,8 @@ def node_lines(node: pb.NodeFit) -> Iterator[str]:
         yield f"{node.node_name}: {clean(node.problem.message)}"
         return
     fit = node.fit
-    yield f"{node.node_name}: {_name(fit.options)} {_verdict(fit)}"
-    yield f"  {_held(fit)}"
+    yield from _wrapped(f"{node.node_name}: {_name(fit.options)} {_verdict(fit)}", "")
+    yield from _wrapped(_held(fit), "  ")
     header = ["DEVICE", "WEIGHTS", "KV CACHE", "COMPUTE", "MARGIN", "NEEDED", "FREE"]
     for line in table_lines(header, [_device_row(device) for device in fit.devices]):
         yield f"  {line}"
@@ -70,6 +72,10 @@ def node_lines(node: pb.NodeFit) -> Iterator[str]:
         yield "  These fit instead, the best first:"
         for alternative in fit.alternatives:
             yield f"    {_difference(alternative, fit)}"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, COLUMNS, initial_indent=indent, subsequent_indent="  ")
 
 
 def _name(options: types.LoadOptions) -> str:
