@@ -105,11 +105,12 @@ class Fitter:
         ways = [Way(model, estimate) for estimate in found.instead]
         kept = [way for way in ways if _keeps(way.estimate.options, found.asked.options)]
         rest = [way for way in ways if way not in kept]
-        return [*kept, *await self._smaller(model, asked, room), *rest]
+        same = replace(asked, gpu_layers=found.asked.options.gpu_layers)
+        return [*kept, *await self._smaller(model, same, room), *rest]
 
     async def _smaller(self, model: StoredModel, asked: Options, room: Room) -> list[Way]:
-        """Return the best other quantization that fits as asked, if any does."""
-        for other in self._store.others(model):
+        """Return the best smaller quantization that fits as asked, if any does."""
+        for other in self._store.smaller(model):
             answer = await self._ask("plan", other, asked, room, shorten=False)
             estimate = self._corrected(other, _PLAN.validate_python(answer).estimate)
             if room.holds(estimate):

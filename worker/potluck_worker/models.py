@@ -224,14 +224,14 @@ class ModelStore:
             raise AmbiguousModel(f"{name!r} is several files: {places}. Remove or rename one.")
         return best
 
-    def others(self, model: StoredModel) -> list[StoredModel]:
-        """Return the other quantizations of a model that can be used, the best first."""
-        others = [
+    def smaller(self, model: StoredModel) -> list[StoredModel]:
+        """Return the smaller quantizations of a model that can be used, the best first."""
+        found = [
             other
             for other in self.models
-            if other.name == model.name and other is not model and other.plan is not None
+            if other.name == model.name and other.plan is not None and _bits(other) < _bits(model)
         ]
-        return sorted(others, key=_bits, reverse=True)
+        return sorted(found, key=_bits, reverse=True)
 
     def adapter(self, name: str) -> Path:
         """Return a LoRA adapter's file by its name. Raises `BadRequest` where there is none."""

@@ -135,7 +135,7 @@ def _own_bytes(device: types.DeviceFit) -> int:
 def _largest(fit: types.Fit) -> str:
     largest, trained = fit.largest_context_length, fit.training_context_length
     if not largest:
-        return "No context fits, however short."
+        return "Like this, no context fits, however short."
     if largest == trained:
         return f"Largest context that fits: {largest:,}, which is all that it was trained for."
     return f"Largest context that fits: {largest:,}; it was trained for {trained:,}."
