@@ -67,6 +67,7 @@ def _model(model: types.ModelDescription) -> Model:
         slots=max(1, model.slots),
         engines=tuple(model.engines),
         starter=model.starter,
+        embeds_only=model.embeds_only,
         problem=from_proto(model.problem) if model.HasField("problem") else None,
     )
 

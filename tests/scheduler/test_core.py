@@ -14,6 +14,7 @@ from potluck_proto.errors import (
     PotluckError,
     UnknownModel,
     UnknownNode,
+    UnsupportedModel,
 )
 from potluck_proto.ids import GenerationId, NodeId
 from potluck_scheduler.core.events import (
@@ -94,6 +95,12 @@ def test_the_first_step_that_finds_a_place_decides(
             EngineMissing,
             "Install it.",
         ),
+        (
+            [node("a", 8, model(embeds_only=True))],
+            "small",
+            UnsupportedModel,
+            "small:Q4_K_M embeds texts and cannot chat",
+        ),
     ],
 )
 def test_a_refusal_says_what_is_wrong(
@@ -142,6 +149,8 @@ def test_the_default_is_a_real_model_that_fits_before_the_starter() -> None:
     broken = model(ModelKey("broken", ""), 0, problem=ModelFileError("x"))
     assert default_model([node("a", 8, starter, broken)]) == "starter:Q8_0"
     assert default_model([node("a", 8, broken)]) == "broken"
+    embedder = model(ModelKey("embedder", "F16"), 1, parameter_count=9, embeds_only=True)
+    assert default_model([node("a", 8, starter, embedder)]) == "starter:Q8_0"
     loaded = node("a", 8, starter, real, larger, **warm(real.key))
     assert default_model([loaded]) == "real:Q4_K_M"
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,8 @@ import pytest
 from engines.driving import STARTER
 from potluck_proto.errors import AmbiguousModel, EngineMissing, ModelFileError, UnknownModel
 from potluck_worker.engines.base import failure_of
-from potluck_worker.engines.sizing import HOST, Room
-from potluck_worker.measurements import Measurements
-from potluck_worker.models import FileStamp, Finding, ModelStore
-from potluck_worker.settings import WorkerSettings
-
-MANY = Room({HOST: 2**60})
+from potluck_worker.models import FileStamp, Finding
+from worker.stores import MANY, store
 
 
 @pytest.fixture
@@ -22,23 +17,6 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
-
-
-def store(
-    folder: Path,
-    *paths: Path,
-    room: Callable[[], Room] = lambda: MANY,
-    settings: WorkerSettings | None = None,
-) -> ModelStore:
-    home = folder.parent
-    return ModelStore(
-        folder,
-        paths,
-        home / "inspections.json",
-        settings=settings or WorkerSettings(context_length=512, slots=1),
-        measurements=Measurements(home / "measurements.json", "1"),
-        room=room,
-    )
 
 
 async def test_a_name_is_the_files_without_its_quantization(folder: Path) -> None:

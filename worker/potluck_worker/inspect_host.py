@@ -43,6 +43,13 @@ AS_LARGE_AS = engine_host
 """Imported so that this process is as large as an engine's child is without its model: what it
 measures of itself goes into the estimates."""
 
+MEMORY_LIMIT_BYTES = 4 * 2**30
+"""What the process may write to: a dry run takes some 100 MB, and a graphics driver a few more. The
+limit is on data and not on addresses, of which drivers reserve as many as there are."""
+
+SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
+"""What people call the file types that the library calls otherwise."""
+
 
 Opened = tuple[Sizer, Callable[[], Inspection]]
 """A file to be asked for sizes, and what it says of itself."""
@@ -63,6 +70,7 @@ def _open_fake(path: Path) -> Opened:
         training_context_length=model.context_length,
         vocabulary_size=2**24,
         has_chat_template=True,
+        embeds_only=False,
         title=path.name.removesuffix(FAKE_SUFFIX),
         license="mit",
         base_model="",
@@ -100,6 +108,7 @@ def _inspect_gguf(model: Any) -> Inspection:
         training_context_length=model.training_context_length,
         vocabulary_size=vocabulary.size,
         has_chat_template=bool(template),
+        embeds_only=model.embeds_only,
         title=metadata.get("general.name", ""),
         license=metadata.get("general.license", ""),
         base_model=metadata.get("general.base_model.0.name", ""),
@@ -114,9 +123,11 @@ def _scheme(file_type: str) -> str:
     The library says `Q4_K - Medium` and adds `(guessed)` where the file does not say.
     """
     name = file_type.removeprefix("(guessed)").removesuffix("(guessed)").strip()
+    if name in SCHEMES:
+        return SCHEMES[name]
     for words, letter in ((" - Small", "_S"), (" - Medium", "_M"), (" - Large", "_L")):
         name = name.replace(words, letter)
-    return "F32" if name == "all F32" else name.split(" ")[0]
+    return name.split(" ")[0]
 
 
 def describe(question: Question) -> Described:
@@ -156,12 +167,20 @@ def cards() -> dict[str, Any]:
 VERBS: Mapping[str, Callable[[Question], Any]] = {"describe": describe, "plan": plan, "fit": fit}
 
 
+def _limit(kind: int, most: int) -> None:
+    """Let the system hold this process to a limit, or to a stricter one that it has already."""
+    _, hard = resource.getrlimit(kind)
+    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (limit, limit))
+
+
 def main() -> int:
     """Answer one question."""
     parser = argparse.ArgumentParser()
     parser.add_argument("verb", choices=[*VERBS, "cards"])
     verb = parser.parse_args().verb
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_SECONDS, CPU_LIMIT_SECONDS))
+    _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
+    _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
         if verb == "cards":
             answer = cards()

@@ -15,7 +15,7 @@ from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
-from potluck_worker.convert import generate_frame, response
+from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
 from potluck_worker.convert_fit import fit_to_proto, options_of
 from potluck_worker.fitting import Fitter
 from potluck_worker.manager import ModelManager
@@ -49,7 +49,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
 
     Attributes:
         watchers: Open `Watch` streams.
-        generations: Open `Generate` streams.
+        generations: Requests to generate or embed that are under way.
     """
 
     def __init__(
@@ -148,9 +148,17 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
             self.generations -= 1
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        """Not served yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Embeddings are not served yet.")
-        raise AssertionError("abort returned")
+        """Return a vector of unit length for each input, loading the model first where needed."""
+        found = await self._find(request.model, request.quantization, context)
+        self.generations += 1
+        try:
+            frame = embed_frame(request, f"embed-{next(self._numbers)}")
+            engine = await self._manager.ensure_loaded(found)
+            return embed_response(await engine.embed(frame))
+        except PotluckError as error:
+            await errors.abort(context, error)
+        finally:
+            self.generations -= 1
 
     async def Logs(
         self, request: pb.LogsRequest, context: Context

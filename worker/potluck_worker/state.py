@@ -134,6 +134,7 @@ class NodeReporter:
             description.training_context_length = found.training_context_length
             description.vocabulary_size = found.vocabulary_size
             description.has_chat_template = found.has_chat_template
+            description.embeds_only = found.embeds_only
             description.title = found.title
             description.license = found.license
             description.base_model = found.base_model

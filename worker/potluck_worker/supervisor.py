@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from potluck_proto.errors import EngineDied, PotluckError, Stalled
@@ -23,6 +23,8 @@ from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
     Close,
+    Embed,
+    Embedded,
     Finished,
     FromChild,
     Generate,
@@ -78,7 +80,7 @@ class EngineProcess:
         self._engine = engine
         self._log_path = log_path
         self._changed = changed
-        self._requests: dict[RequestId, asyncio.Queue[Event]] = {}
+        self._requests: dict[RequestId, asyncio.Queue[Event | Embedded]] = {}
         self._loading: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._heard = time.monotonic()
         self._closing = False
@@ -143,15 +145,7 @@ class EngineProcess:
 
         Leaving the iteration early cancels the request in the engine.
         """
-        if self.death is not None:
-            yield failed(request.request_id, self.death)
-            return
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        self._requests[request.request_id] = events
-        if len(self._requests) == 1:
-            self._heard = time.monotonic()
-        self._send(request)
-        try:
+        with self._open(request) as events:
             while True:
                 event = await events.get()
                 # What came while the reader was busy goes out as one: it costs once and not often.
@@ -162,9 +156,39 @@ class EngineProcess:
                     else:
                         yield event
                         event = following
+                assert not isinstance(event, Embedded)
                 yield event
                 if isinstance(event, Finished):
                     return
+
+    async def embed(self, request: Embed) -> Embedded:
+        """Return the embeddings of a request; being cancelled cancels it in the engine.
+
+        Raises:
+            PotluckError: An input cannot be embedded, or the child died.
+        """
+        with self._open(request) as events:
+            event = await events.get()
+        if isinstance(event, Embedded):
+            return event
+        assert isinstance(event, Finished)
+        assert event.failure is not None
+        raise error_of(event.failure)
+
+    @contextlib.contextmanager
+    def _open(self, request: Generate | Embed) -> Iterator[asyncio.Queue[Event | Embedded]]:
+        """Send a request; yield where its events come in. Leaving before its end cancels it."""
+        events: asyncio.Queue[Event | Embedded] = asyncio.Queue()
+        if self.death is not None:
+            events.put_nowait(failed(request.request_id, self.death))
+            yield events
+            return
+        self._requests[request.request_id] = events
+        if len(self._requests) == 1:
+            self._heard = time.monotonic()
+        self._send(request)
+        try:
+            yield events
         finally:
             if self._requests.pop(request.request_id, None) is not None and self.death is None:
                 self._send(Cancel(request.request_id))
@@ -224,7 +248,7 @@ class EngineProcess:
             case Started() | Produced():
                 if queue := self._requests.get(frame.request_id):
                     queue.put_nowait(frame)
-            case Finished():
+            case Finished() | Embedded():
                 if queue := self._requests.pop(frame.request_id, None):
                     queue.put_nowait(frame)
             case Stats():

@@ -882,6 +882,7 @@ class ModelDescription(_message.Message):
     ENGINES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     STARTER_FIELD_NUMBER: _builtins.int
+    EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a person types: the file's name without its ending and quantization."""
@@ -908,6 +909,8 @@ class ModelDescription(_message.Message):
     memory_needed_bytes: _builtins.int
     starter: _builtins.bool
     """The model that comes with Potluck."""
+    embeds_only: _builtins.bool
+    """It embeds texts and cannot chat."""
     note: _builtins.str
     """What is less than the node's settings say so that the model fits, for a
     person; empty where nothing is. A load takes no less than is said here.
@@ -944,11 +947,12 @@ class ModelDescription(_message.Message):
         engines: _abc.Iterable[_builtins.str] | None = ...,
         problem: Global___Error | None = ...,
         starter: _builtins.bool = ...,
+        embeds_only: _builtins.bool = ...,
         note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -346,7 +346,11 @@ class EmbedRequest(_message.Message):
     model: _builtins.str
     quantization: _builtins.str
     @_builtins.property
-    def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 512, none of them empty, 4,194,304 characters together at most; none
+        is cut if it is too long.
+        """
+
     def __init__(
         self,
         *,
@@ -370,7 +374,9 @@ class EmbedResponse(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     @_builtins.property
-    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]: ...
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """One for each input, in their order."""
+
     def __init__(
         self,
         *,
@@ -391,7 +397,9 @@ class Embedding(_message.Message):
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """A vector of unit length."""
+
     def __init__(
         self,
         *,

@@ -56,6 +56,9 @@ class WorkerServiceStub:
     scheduler that lets viewers come and go. The last response holds `end`.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]
+    """Embeds texts, from a loaded model: any that chats, or one that does nothing
+    else.
+    """
     Logs: _grpc.UnaryStreamMultiCallable[_worker_pb2.LogsRequest, _worker_pb2.LogsResponse]
     """Last log lines of a model's engine, then new ones where `follow` is set."""
     Drain: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]
@@ -89,6 +92,9 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     scheduler that lets viewers come and go. The last response holds `end`.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Embeds texts, from a loaded model: any that chats, or one that does nothing
+    else.
+    """
     Logs: _aio.UnaryStreamMultiCallable[_worker_pb2.LogsRequest, _worker_pb2.LogsResponse]  # type: ignore[assignment]
     """Last log lines of a model's engine, then new ones where `follow` is set."""
     Drain: _aio.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]  # type: ignore[assignment]
@@ -160,7 +166,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _worker_pb2.EmbedRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_worker_pb2.EmbedResponse, _abc.Awaitable[_worker_pb2.EmbedResponse]]: ...
+    ) -> _typing.Union[_worker_pb2.EmbedResponse, _abc.Awaitable[_worker_pb2.EmbedResponse]]:
+        """Embeds texts, from a loaded model: any that chats, or one that does nothing
+        else.
+        """
 
     @_abc_1.abstractmethod
     def Logs(

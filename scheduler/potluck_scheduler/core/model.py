@@ -32,6 +32,8 @@ class Model:
     slots: int = 1
     engines: tuple[str, ...] = ()
     starter: bool = False
+    embeds_only: bool = False
+    """It embeds texts and cannot chat."""
     problem: PotluckError | None = None
     """Why the node cannot use it, where it cannot."""
 

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from potluck_proto.errors import Draining, NoNodes, NotEnoughMemory, PotluckError, UnknownNode
+from potluck_proto.errors import (
+    Draining,
+    NoNodes,
+    NotEnoughMemory,
+    PotluckError,
+    UnknownNode,
+    UnsupportedModel,
+)
 from potluck_proto.ids import NodeId
 from potluck_scheduler.core.model import (
     Candidate,
@@ -115,6 +122,11 @@ def _able(
             rejected.append((_reject(node, "does not have the file"), None))
         elif model.problem is not None:
             rejected.append((_reject(node, model.problem.message), model.problem))
+        elif model.embeds_only:
+            unable = UnsupportedModel(
+                f"{key} embeds texts and cannot chat. Choose a model made for chat or completion."
+            )
+            rejected.append((_reject(node, "it only embeds"), unable))
         elif node.draining:
             error = Draining(f"{node.name} is being drained and takes no new work.")
             rejected.append((_reject(node, "is being drained"), error))

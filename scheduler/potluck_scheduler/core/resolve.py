@@ -33,17 +33,17 @@ def resolve(typed: str, nodes: Iterable[Node]) -> list[ModelKey]:
 def default_model(nodes: Iterable[Node]) -> str:
     """Return the model for those who name none, empty where there is none at all.
 
-    One that can be used before one that cannot, one that fits before one that does not, a real one
-    before the starter, one in memory before others, then the largest.
+    One that can chat here before one that cannot, one that fits before one that does not, a real
+    one before the starter, one in memory before others, then the largest.
     """
     best: tuple[tuple[bool, bool, bool, bool, int, float], str] | None = None
     for node in nodes:
         for model in node.models:
-            usable = model.problem is None and bool(model.engines)
+            chats = model.problem is None and bool(model.engines) and not model.embeds_only
             loaded = node.loaded_model(model.key) is not None
             fits = loaded or model.memory_needed_bytes <= node.memory_free_bytes
             size = (model.parameter_count, model.bits_per_weight)
-            rank = (usable, fits, not model.starter, loaded, *size)
+            rank = (chats, fits, not model.starter, loaded, *size)
             if best is None or rank > best[0]:
                 best = (rank, str(model.key))
     return best[1] if best else ""

@@ -7,8 +7,9 @@ socketpair. Frames are plain data; `frames.py` puts them on the wire.
 Order: the daemon sends `Load` once and first. The child answers `Loading`*, then `Loaded` or
 `LoadFailed`. After that the daemon may send `Generate`, `Embed` and `Cancel` at any time. For each
 `Generate` the child sends `Started`?, `Produced`*, `Finished` in that order, and `Finished` exactly
-once, whatever happens; deltas of one request are contiguous in tokens and in text. `Close`, or the
-end of the pipe, ends the child.
+once, whatever happens; deltas of one request are contiguous in tokens and in text. For each `Embed`
+it sends one `Embedded`, or a `Finished` that says why not. `Close`, or the end of the pipe, ends
+the child.
 """
 
 from __future__ import annotations
@@ -299,7 +300,8 @@ class Embedded:
     """The result of `Embed`."""
 
     request_id: RequestId
-    embeddings: Sequence[Sequence[float]]
+    embeddings: Sequence[bytes]
+    """A vector of unit length for each input: numbers of 4 bytes, little-endian."""
     prompt_tokens: int
     kind: Literal["embedded"] = "embedded"
 
@@ -342,6 +344,8 @@ class Inspection:
     training_context_length: int
     vocabulary_size: int
     has_chat_template: bool
+    embeds_only: bool
+    """Whether it embeds texts and cannot chat."""
     title: str
     license: str
     base_model: str

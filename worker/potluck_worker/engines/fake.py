@@ -1,14 +1,17 @@
 """A fake engine: deterministic, programmable, and public, since users of the library test with it.
 
 Its model is a small TOML file, `NAME.fake.toml`, in the models folder; see `FakeModel` for what may
-stand in it. A token is a word with the space after it.
+stand in it. A token is a word with the space after it. An embedding adds up a direction for each
+word, so texts that share words are near each other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
+import struct
 import time
 import tomllib
 from collections import deque
@@ -18,9 +21,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError
+from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError, PotluckError
 from potluck_worker.engines.base import (
     Embed,
+    Embedded,
     EndReason,
     Finished,
     FromChild,
@@ -40,6 +44,9 @@ STEP_SECONDS = 0.02
 """A step waits no longer than this, so that commands are heard."""
 
 FAKE_SUFFIX = ".fake.toml"
+
+EMBEDDING_LENGTH = 16
+"""Numbers of an embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +178,24 @@ class FakeEngine:
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
         if isinstance(request, Embed):
-            error = BadRequest("The fake engine embeds nothing.")
-            self._ended.append(failed(request.request_id, error))
+            self._ended.append(self._embed(request))
         else:
             self._waiting.append(request)
+
+    def _embed(self, request: Embed) -> FromChild:
+        lengths = [len(text.split()) for text in request.inputs]
+        error: PotluckError | None = None
+        if not all(lengths):
+            number = lengths.index(0) + 1
+            error = BadRequest(f"Input {number} is empty: there is nothing to embed.")
+        elif (longest := max(lengths, default=0)) > self._context_length:
+            error = ContextOverflow(
+                f"Input {lengths.index(longest) + 1} is {longest:,} tokens long; the context is "
+                f"{self._context_length:,}. Split it into shorter texts."
+            )
+        if error is not None:
+            return failed(request.request_id, error)
+        return Embedded(request.request_id, list(map(embedding, request.inputs)), sum(lengths))
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request."""
@@ -301,6 +322,14 @@ class FakeEngine:
                 decode_seconds=time.monotonic() - sequence.started,
             )
         )
+
+
+def embedding(text: str) -> bytes:
+    """Return the embedding of a text, as `Embedded` has it."""
+    digests = [hashlib.sha256(word.lower().encode()).digest() for word in text.split()]
+    sums = [sum(digest[at] - 127.5 for digest in digests) for at in range(EMBEDDING_LENGTH)]
+    length = math.hypot(*sums)
+    return struct.pack(f"<{EMBEDDING_LENGTH}f", *(value / length for value in sums))
 
 
 def split_words(text: str) -> list[str]:

@@ -1,7 +1,6 @@
-"""llama.cpp as a library: start it, listen to its log, open files and contexts.
+"""llama.cpp as a library: start it, open files and contexts.
 
-llama.cpp tells some things only in its log, such as the reasons of failures, so the log is read as
-it is written. It aborts the process on some broken files: everything here runs in a child.
+It aborts the process on some broken files: everything here runs in a child.
 """
 
 from __future__ import annotations
@@ -9,21 +8,19 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import sys
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_worker.engines.llama.log import Log
+from potluck_worker.engines.llama.snapshots import room_for
+from potluck_worker.splits import parts_of
 
 GGUF_MAGIC = b"GGUF"
-LEVEL_DEBUG = 1
-LEVEL_ERROR = 4
-LEVEL_CONTINUED = 5
 KEPT_SEQUENCES = 32
 """Ended answers that are remembered, beside those under way."""
 
@@ -36,54 +33,25 @@ attention makes a token at depth 1,024 take 24 ms instead of 14, a prompt of 1,0
 instead of 2.0; it needs no memory for scores, and llama.cpp wants it where the cache is quantized.
 """
 
+BATCH_TOKENS = 512
+"""The most tokens in one step; larger batches are hardly faster."""
+
+EMBEDDED_TOGETHER = 32
+"""Tokens that a model that also chats embeds in a step. Each of them takes room for logits, which
+llama.cpp computes though nobody wants them: 20 MB together with a vocabulary of 152,000."""
+
+NO_ROOM = 1
+"""What `llama_decode` returns when the KV cache has no place for the batch."""
+
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
-
-_OUTPUT_SIZE = re.compile(r"output buffer size\s*=\s*([\d.]+) MiB")
-_FLASH_ATTENTION = re.compile(
-    r"(?:flash_attn\s*=|Flash Attention(?: not supported, set to)?) (enabled|disabled)"
-)
-
-
-class Log:
-    """Listens to llama.cpp; writes what matters to stderr, which the daemon keeps in a file.
-
-    Attributes:
-        errors: The last lines that said what went wrong.
-        output_bytes: The buffer of logits of the last context that was made.
-        flash_attention: Whether that context uses it.
-    """
-
-    _listening: ClassVar[Log | None] = None
-    """Kept here, since llama.cpp calls the last log that was made for as long as the process lives:
-    one that was collected as garbage would crash it at the next line."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=8)
-        self.output_bytes = 0
-        self.flash_attention = False
-        self._level = LEVEL_DEBUG
-        self._callback = api.llama_log_callback(self._receive)
-        api.llama_log_set(self._callback, ctypes.c_void_p(0))
-        Log._listening = self
-
-    def _receive(self, level: int, text: bytes, _data: object) -> None:
-        if level != LEVEL_CONTINUED:
-            self._level = level
-        if self._level <= LEVEL_DEBUG:
-            return
-        line = text.decode(errors="replace")
-        sys.stderr.write(line)
-        if self._level >= LEVEL_ERROR:
-            self.errors.append(line.strip())
-        if match := _OUTPUT_SIZE.search(line):
-            self.output_bytes = int(float(match[1]) * 2**20)
-        elif match := _FLASH_ATTENTION.search(line):
-            self.flash_attention = match[1] == "enabled"
 
 
 def start() -> Log:
     """Start the library; call once in a process."""
+    # Where it aborts, it would start a debugger if there is one, which takes seconds and buries the
+    # line that says why.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     log = Log()
     api.llama_backend_init()
     return log
@@ -91,6 +59,11 @@ def start() -> Log:
 
 def check_file(path: Path) -> None:
     """Raise `ModelFileError` for what is plainly no GGUF, in better words than the library's."""
+    if missing := [part.name for part in parts_of(path)[1:] if not part.exists()]:
+        raise ModelFileError(
+            f"{path.name} is not all of the model: {', '.join(missing[:3])} is missing beside it. "
+            "Download it too."
+        )
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
@@ -120,6 +93,10 @@ class Model:
         dry: Reserve no memory for weights, so that a context only counts.
         gpu_layers: Layers on the accelerator; `None` means all.
         progress: Called with 0 to 1 while it loads.
+
+    Attributes:
+        name: The file's, without its ending.
+        architecture: The kind of model, for example `llama`.
 
     Raises:
         ModelFileError: It is truncated or damaged.
@@ -154,10 +131,13 @@ class Model:
         parameters.use_extra_bufts = not has_amx()
         callback = api.llama_progress_callback(report)
         parameters.progress_callback = callback
-        log.errors.clear()
+        log.listen_anew()
         self.pointer: Any = api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.pointer:
             raise _load_error(path, log)
+        self.name = path.stem
+        self._metadata = self.metadata()
+        self.architecture = self._metadata.get("general.architecture", "")
         self.vocabulary: Any = api.llama_model_get_vocab(self.pointer)
         self.log = log
 
@@ -172,20 +152,47 @@ class Model:
             found[key.value.decode(errors="replace")] = value.value.decode(errors="replace")
         return found
 
-    def require_text_generation(self, metadata: Mapping[str, str]) -> None:
-        """Raise `UnsupportedModel` for a model that does not go on with a text token by token.
+    @property
+    def encodes(self) -> bool:
+        """Whether `llama_encode` computes it rather than `llama_decode`."""
+        return bool(api.llama_model_has_encoder(self.pointer))
+
+    @property
+    def embeds_only(self) -> bool:
+        """Whether it looks at a text from both ends, and so can embed one but not go on with it.
 
         llama.cpp would abort where such a model is asked for a next token.
         """
-        architecture = metadata.get("general.architecture", "")
-        if (
-            api.llama_model_has_encoder(self.pointer)
-            or api.llama_model_is_diffusion(self.pointer)
-            or metadata.get(f"{architecture}.attention.causal") == "false"
-        ):
+        name = self.architecture
+        both_ways = "bert" in name or name == "gemma-embedding"  # whatever their files say
+        return both_ways or self.encodes or self._said("attention.causal") == "false"
+
+    @property
+    def pooling(self) -> int:
+        """How the vectors of a text's tokens become one: a value of `llama_pooling_type`."""
+        said = self._said("pooling_type")
+        known = (api.LLAMA_POOLING_TYPE_CLS, api.LLAMA_POOLING_TYPE_LAST)
+        return int(said) if said in map(str, known) else api.LLAMA_POOLING_TYPE_MEAN
+
+    def _said(self, key: str) -> str:
+        """Return what the file says of its architecture, or nothing."""
+        return self._metadata.get(f"{self.architecture}.{key}", "")
+
+    def require_use(self) -> None:
+        """Raise `UnsupportedModel` for a model that neither chats nor embeds."""
+        kind = ""
+        if api.llama_model_is_diffusion(self.pointer):
+            kind = "rewrites whole texts"
+        elif self.encodes and api.llama_model_has_decoder(self.pointer):
+            kind = "turns one text into another"
+        elif self._said("pooling_type") == str(api.LLAMA_POOLING_TYPE_RANK):
+            kind = "ranks texts"
+        elif api.llama_vocab_type(self.vocabulary) == api.LLAMA_VOCAB_TYPE_NONE:
+            kind = "has no vocabulary"
+        if kind:
             raise UnsupportedModel(
-                f"The model has the architecture {architecture!r}, which embeds or rewrites whole "
-                "texts and cannot chat. Choose a model made for chat or completion."
+                f"{self.name} ({self.architecture}) {kind}, which Potluck has no use for. Choose a "
+                "model made for chat, completion or embedding."
             )
 
     @property
@@ -204,15 +211,45 @@ class Model:
         """Layers that cards can hold; the output counts as one."""
         return int(api.llama_model_n_layer(self.pointer)) + 1
 
+    @property
+    def window(self) -> int:
+        """Tokens that layers with a sliding window look back; 0 without such layers."""
+        return int(api.llama_model_n_swa(self.pointer))
+
     def sequences(self, slots: int) -> int:
         """Return how many sequences a context gets: those under way, and ended ones to reuse.
 
-        Recurrent states take memory for each; there, an ended one keeps its slot until that is
-        needed.
+        Recurrent states and sliding windows take memory for each; there, an ended one keeps its
+        slot until that is needed.
         """
-        if not self.divisible_memory:
+        one_each = self.window or not self.divisible_memory
+        if one_each and not self.embeds_only:
             return slots
         return min(slots + KEPT_SEQUENCES, int(api.llama_max_parallel_sequences()))
+
+    def batch_tokens(self, context_length: int) -> int:
+        """Return the most tokens in a step: a text of `context_length`, where it may not be cut."""
+        return max(context_length, BATCH_TOKENS) if self.embeds_only else BATCH_TOKENS
+
+    def scores_bytes(self, context_length: int, slots: int) -> int:
+        """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
+        batch = self.batch_tokens(context_length)
+        cells = batch if self.embeds_only else context_length * slots
+        together = batch if self.embeds_only else COMPUTED_TOGETHER
+        return 4 * cells * together * int(api.llama_model_n_head(self.pointer))
+
+    def late_bytes(self, context_length: int, slots: int) -> int:
+        """Return what is allocated only when it is needed, at most.
+
+        A model that only embeds gets room for the logits of a whole step, which nobody reads; one
+        that cannot go back gets copies of what it remembered.
+        """
+        if self.embeds_only:
+            logits = int(api.llama_vocab_n_tokens(self.vocabulary))
+            return 4 * logits * self.batch_tokens(context_length)
+        if self.divisible_memory and not self.window:
+            return 0
+        return room_for(self.log.sequence_bytes(slots, self.window), slots)
 
     def close(self) -> None:
         """Free the model."""
@@ -222,61 +259,58 @@ class Model:
 def open_context(
     model: Model,
     *,
+    context_length: int,
     cells: int,
     slots: int,
-    batch: int,
     kv_type: str = "f16",
     flash_attention: bool | None = None,
-    sequences: int | None = None,
 ) -> Any:
     """Return a context with a KV cache of so many cells (tokens), shared by all sequences.
 
-    Args:
-        model: The model.
-        cells: Tokens in the cache, all sequences together.
-        slots: Sequences at once.
-        batch: The most tokens of a step.
-        kv_type: What keys and values are stored as.
-        flash_attention: `None` leaves it to what is faster here.
-        sequences: Rows of logits to make room for, `None` one for each sequence.
+    A model that only embeds remembers nothing from step to step, and gets no more cells than a step
+    has tokens.
 
     Raises `ModelFileError` where the library refuses.
     """
-    sequences = model.sequences(slots) if sequences is None else sequences
+    batch = model.batch_tokens(context_length)
     parameters = api.llama_context_default_params()
+    parameters.n_seq_max = model.sequences(slots)
+    if model.embeds_only:
+        cells = together = outputs = batch
+    else:
+        together = COMPUTED_TOGETHER
+        # No step draws more tokens than there are slots; room for the logits of a whole batch would
+        # take 300 MB with a vocabulary of 152,000.
+        outputs = max(model.sequences(slots), EMBEDDED_TOGETHER)
     parameters.n_ctx = cells
-    parameters.n_seq_max = sequences
     parameters.n_batch = batch
-    parameters.n_ubatch = min(batch, COMPUTED_TOGETHER)
-    # No step draws more tokens than there are slots; room for the logits of a whole batch would
-    # take 300 MB with a vocabulary of 152,000.
-    parameters.n_outputs_max = sequences
+    parameters.n_ubatch = together
+    parameters.n_outputs_max = outputs
+    parameters.pooling_type = api.LLAMA_POOLING_TYPE_NONE  # `Embedder` pools
     parameters.kv_unified = True
+    # Layers with a sliding window keep the window of each sequence and no more. With all of a
+    # context, Gemma 3 of 12B would take 6.4 GB instead of 2.5 for four conversations of 4,096.
+    parameters.swa_full = False
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
     if flash_attention is None and not api.llama_supports_gpu_offload():
-        flash_attention = kv_type != "f16" or cells > plain_attention_cells(model)
+        scores_bytes = model.scores_bytes(context_length, cells // context_length)
+        flash_attention = kv_type != "f16" or scores_bytes > PLAIN_LIMIT_BYTES
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
     parameters.no_perf = True
-    model.log.errors.clear()
+    model.log.listen_to_context()
     context = api.llama_init_from_model(model.pointer, parameters)
     if not context:
-        reason = model.log.errors[0] if model.log.errors else "no reason given"
         raise ModelFileError(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
-            f"{reason}. Load it with a shorter context, fewer slots, or the kv_type f16."
+            f"{model.log.reason}. Load it with a shorter context, fewer slots, or the kv_type f16."
+        )
+    if not (model.embeds_only or api.llama_get_memory(context)):
+        raise UnsupportedModel(
+            f"{model.name} ({model.architecture}) cannot go on with a text. Choose a model made "
+            "for chat or completion."
         )
     return context
-
-
-def scores_bytes(model: Model, cells: int) -> int:
-    """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
-    return 4 * cells * COMPUTED_TOGETHER * int(api.llama_model_n_head(model.pointer))
-
-
-def plain_attention_cells(model: Model) -> int:
-    """Return the largest cache, in tokens, over which a processor computes scores plainly."""
-    return PLAIN_LIMIT_BYTES // scores_bytes(model, 1)
 
 
 def physical_cores() -> int:
@@ -310,12 +344,22 @@ def has_amx() -> bool:
 def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
     """Return the library's last words on a file as an error."""
     said = " ".join(log.errors)
-    if match := re.search(r"unknown model architecture: '([^']*)'", said):
+    architecture = log.said.get("architecture", "")
+    if log.said.get("type") == "adapter":
+        return UnsupportedModel(
+            f"{path.name} is no model but a LoRA adapter, for {architecture!r} models. Load it "
+            "with one."
+        )
+    if architecture == "clip":
+        return UnsupportedModel(
+            f"{path.name} is no model but the part of one that sees pictures, which Potluck has no "
+            "use for."
+        )
+    if match := re.search(r"unknown model architecture: '([^']+)'", said):
         return UnsupportedModel(
             f"{path.name} has the architecture {match[1]!r}, which this llama.cpp does not know. "
             "A newer llama-cpp-python may."
         )
-    reason = log.errors[0].split(": ", 1)[-1] if log.errors else "no reason given"
-    truncated = "file bounds" in said or "end of file" in said or "failed to read" in said
+    truncated = "file bounds" in said or "end of file" in said or "remaining file size" in said
     kind = "is truncated" if truncated else "cannot be loaded"
-    return ModelFileError(f"{path.name} {kind}: {reason}. Download it again.")
+    return ModelFileError(f"{path.name} {kind}: {log.reason}. Download it again.")

@@ -8,6 +8,7 @@ its vocabulary; to ask for a context, 2 to 20.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from llama_cpp import llama_cpp as api
 
 from potluck_worker.engines.llama import devices, library
 from potluck_worker.engines.llama.devices import Taken
-from potluck_worker.engines.llama.engine import BATCH_TOKENS
+from potluck_worker.engines.llama.log import Log
 from potluck_worker.engines.sizing import HOST, Estimate, Options, Share
 from potluck_worker.footprint import private_bytes
 
@@ -45,11 +46,12 @@ class LlamaSizer:
         ModelError: It cannot be opened.
     """
 
-    def __init__(self, path: Path, log: library.Log) -> None:
+    def __init__(self, path: Path, log: Log) -> None:
         self._path = path
         self._log = log
         self._cards = devices.cards()
         self.model = library.Model(path, log, dry=True)
+        self.model.require_use()
         # With all that llama.cpp keeps of a file, and none of what this child adds later.
         self._process_bytes = private_bytes(os.getpid())
         self.training_context_length = self.model.training_context_length
@@ -63,10 +65,7 @@ class LlamaSizer:
         gpu_layers = min(gpu_layers, self.layers)
         self._open(gpu_layers)
         taken = self._taken(options)
-        flash_attention = self._log.flash_attention
         host = taken.pop(HOST, Taken())
-        if host.kv_cache_bytes and not flash_attention:
-            host += Taken(compute_bytes=self._converted_bytes(options))
         adapters_bytes = sum(Path(path).stat().st_size for path in options.lora_adapters)
         host_share = Share(
             HOST,
@@ -76,7 +75,7 @@ class LlamaSizer:
             process_bytes=self._process_bytes + ENGINE_BYTES + TOKEN_BYTES * self._vocabulary_size,
         )
         shares = (host_share, *(self._card_share(device, at) for device, at in taken.items()))
-        held = replace(options, gpu_layers=gpu_layers, flash_attention=flash_attention)
+        held = replace(options, gpu_layers=gpu_layers, flash_attention=self._log.flash_attention)
         return Estimate(held, shares, self.layers)
 
     def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
@@ -87,8 +86,12 @@ class LlamaSizer:
         longest = self.training_context_length
         if options.flash_attention is not None or options.kv_type != "f16" or self._cards:
             return [(1, longest)]
-        assert options.slots
-        plain = min(library.plain_attention_cells(self.model) // options.slots, longest)
+        lengths = range(1, longest + 1)
+        plain = bisect_right(
+            lengths,
+            library.PLAIN_LIMIT_BYTES,
+            key=lambda length: self.model.scores_bytes(length, options.slots or 1),
+        )
         return [(1, plain), (plain + 1, longest)]
 
     @property
@@ -103,38 +106,24 @@ class LlamaSizer:
             self._gpu_layers = gpu_layers
 
     def _taken(self, options: Options) -> dict[str, Taken]:
-        """Return what the context of an engine would take of each device.
-
-        Cards hold all that is set aside. The processor's buffers have room for a row of logits of
-        each sequence that is remembered, of which no more are ever written than there are slots:
-        pages that nobody touches take no memory.
-        """
-        assert options.slots
-        taken = self._dry_context(options, None)
-        output = Taken(compute_bytes=self._log.output_bytes)
-        lean = self._dry_context(options, options.slots)
-        host = replace(taken[HOST], compute_bytes=lean[HOST].compute_bytes)
-        return taken | {HOST: host + output}
-
-    def _dry_context(self, options: Options, sequences: int | None) -> dict[str, Taken]:
-        assert options.context_length and options.slots and options.kv_type
+        """Return what the context of an engine would take of each device, with what comes late."""
+        context_length, slots = options.context_length, options.slots
+        assert context_length and slots and options.kv_type
         context: Any = library.open_context(
             self.model,
-            cells=options.context_length * options.slots,
-            slots=options.slots,
-            batch=BATCH_TOKENS,
+            context_length=context_length,
+            cells=context_length * slots,
+            slots=slots,
             kv_type=options.kv_type,
             flash_attention=options.flash_attention,
-            sequences=sequences,
         )
         taken = devices.breakdown(context)
         api.llama_free(context)
-        return taken
-
-    def _converted_bytes(self, options: Options) -> int:
-        """Return what the processor takes to turn scores into halves, which no buffer counts."""
-        assert options.context_length and options.slots
-        return library.scores_bytes(self.model, options.context_length * options.slots) // 2
+        late_bytes = self._log.output_bytes + self.model.late_bytes(context_length, slots)
+        if taken[HOST].kv_cache_bytes and not self._log.flash_attention:
+            # The processor turns scores into halves, in memory that no buffer counts.
+            late_bytes += self.model.scores_bytes(context_length, slots) // 2
+        return taken | {HOST: taken[HOST] + Taken(compute_bytes=late_bytes)}
 
     def _card_share(self, device_id: str, taken: Taken) -> Share:
         card = next(card for card in self._cards if card.id == device_id)
