@@ -1,7 +1,7 @@
 """What a model takes at the peak of full use: `python -m engines.full_use PATH CONTEXT SLOTS KV`.
 
 The engine runs here as it does in its child, but takes whole batches however slow the machine is:
-that is the most that it can take. Every conversation fills its context, and then a text is embedded.
+that is the most that it can take. Every conversation fills its context, then a text is embedded.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ class Paper:
     process_bytes: int = 90 * MIB
     flash_from: int = 0
     """Tokens from which on it computes with flash attention, in a tenth of the memory; 0 never."""
+    expert_layers: int = 0
+    """Layers of which nine tenths are experts."""
     asked: list[Options] = field(default_factory=list)
 
     def ask(self, options: Options) -> Estimate:
@@ -50,25 +52,33 @@ class Paper:
         on_cards = self.layers if options.gpu_layers is None else options.gpu_layers
         share = on_cards / self.layers if self.layers else 0.0
         size = {"f16": 1.0, "q8_0": 0.53}[options.kv_type or "f16"]
+        away = share * (options.host_experts or 0) / max(1, self.expert_layers) * 0.9
+        weights_on_card = share - away
         cache_bytes = int(self.token_bytes * options.context_length * options.slots * size)
         weights_bytes = self.layer_bytes * (self.layers or 37)
         flash = bool(self.flash_from) and options.context_length >= self.flash_from
         compute_bytes = self.compute_bytes // 10 if flash else self.compute_bytes
         host = Share(
             HOST,
-            int(weights_bytes * (1 - share)),
+            int(weights_bytes * (1 - weights_on_card)),
             int(cache_bytes * (1 - share)),
             0 if share == 1 else compute_bytes,
             self.process_bytes,
         )
         card = Share(
             "CUDA0",
-            int(weights_bytes * share),
+            int(weights_bytes * weights_on_card),
             int(cache_bytes * share),
             compute_bytes if share else 0,
         )
-        held = replace(options, gpu_layers=on_cards, flash_attention=flash)
-        return Estimate(held, (host, card) if self.layers else (host,), self.layers)
+        held = replace(
+            options,
+            gpu_layers=on_cards,
+            host_experts=options.host_experts or 0,
+            flash_attention=flash,
+        )
+        shares = (host, card) if self.layers else (host,)
+        return Estimate(held, shares, self.layers, self.expert_layers)
 
     def stretches(self, options: Options) -> list[tuple[int, int]]:
         if not self.flash_from:
@@ -139,6 +149,34 @@ def test_a_split_takes_few_questions_since_each_opens_the_file_again() -> None:
     assert len(model.asked) <= 6
 
 
+@given(st.integers(0, 20 * 1024), st.integers(0, 20 * 1024))
+def test_experts_leave_the_card_before_layers_do(host_mib: int, card_mib: int) -> None:
+    model, room = Paper(expert_layers=36), card(host_mib * MIB, card_mib * MIB)
+    asked = model.ask(OPTIONS)
+    if room.holds(asked):
+        return
+    found = best_split(model, asked, room)
+    with_experts = [
+        moved
+        for moved in range(1, 37)
+        if room.holds(model.ask(replace(OPTIONS, host_experts=moved)))
+    ]
+    if with_experts:
+        assert found is not None
+        assert found.options.gpu_layers == 37
+        assert found.options.host_experts == min(with_experts)
+    elif found is not None:
+        assert found.options.host_experts == 36
+        assert room.holds(found)
+
+
+def test_what_is_said_of_experts_that_moved() -> None:
+    made = plan(Paper(expert_layers=36), OPTIONS, card(16 * GIB, 4 * GIB), shorten=False)
+    assert made.estimate.options.gpu_layers == 37
+    moved = made.estimate.options.host_experts
+    assert made.note == f"So that it fits, the experts of {moved} layers are in main memory."
+
+
 def test_memory_that_is_shared_with_the_host_counts_on_both() -> None:
     model = Paper()
     asked = model.ask(OPTIONS)
@@ -157,7 +195,9 @@ def test_a_device_of_which_nothing_is_known_holds_nothing() -> None:
 
 def test_what_fits_is_held_as_the_settings_say() -> None:
     made = plan(Paper(), OPTIONS, card(2 * GIB, 16 * GIB), shorten=True)
-    assert made.estimate.options == replace(OPTIONS, gpu_layers=37, flash_attention=False)
+    assert made.estimate.options == replace(
+        OPTIONS, gpu_layers=37, host_experts=0, flash_attention=False
+    )
     assert made.note == ""
 
 
@@ -236,7 +276,7 @@ def test_every_alternative_was_asked_for_and_fits() -> None:
 def test_a_cache_of_half_the_size_comes_first() -> None:
     found = fit(Paper(), OPTIONS, card(16 * GIB, int(9.6 * GIB)))
     assert found.instead[0].options == replace(
-        OPTIONS, kv_type="q8_0", gpu_layers=37, flash_attention=False
+        OPTIONS, kv_type="q8_0", gpu_layers=37, host_experts=0, flash_attention=False
     )
 
 

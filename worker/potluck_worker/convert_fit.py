@@ -39,6 +39,7 @@ def options_of(
         slots=asked.slots or None,
         kv_type=KV_TYPES[asked.kv_type],
         gpu_layers=asked.gpu_layers if asked.HasField("gpu_layers") else None,
+        host_experts=asked.host_experts if asked.HasField("host_experts") else None,
         flash_attention=asked.flash_attention if asked.HasField("flash_attention") else None,
         lora_adapters=tuple(str(adapter(name)) for name in asked.lora_adapters),
     )
@@ -105,6 +106,7 @@ def _options(way: Way) -> types.LoadOptions:
         slots=options.slots or 0,
         kv_type=options.kv_type or "",
         gpu_layers=options.gpu_layers,
+        host_experts=options.host_experts,
         flash_attention=options.flash_attention,
         lora_adapters=[Path(path).name for path in options.lora_adapters],
         engine=way.model.engine,

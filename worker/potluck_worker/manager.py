@@ -318,6 +318,7 @@ def _load_frame(resident: Resident, threads: int | None) -> Load:
         slots=options.slots,
         kv_type=options.kv_type or "f16",
         gpu_layers=options.gpu_layers if resident.estimate.layers else None,
+        host_experts=options.host_experts or 0,
         flash_attention=options.flash_attention,
         threads=threads,
         lora_adapters=options.lora_adapters,

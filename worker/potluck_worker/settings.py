@@ -117,21 +117,20 @@ class WorkerSettings(BaseSettings):
         tables = {key.lower(): table for key, table in self.models.items()}
         own = tables.get(f"{name}:{quantization}".lower()) or tables.get(name.lower())
         own = own or ModelSettings()
-        asked = Options(
-            own.context_length, own.slots, own.kv_type, own.gpu_layers, own.flash_attention
-        )
-        options = asked.over(
-            Options(
-                self.context_length,
-                self.slots,
-                self.kv_type,
-                self.gpu_layers,
-                self.flash_attention,
-            )
-        )
+        options = _options(own).over(_options(self))
         return Wanted(options, shorten=own.context_length is None, pinned=own.pinned)
 
     def how_models_are_held(self) -> dict[str, object]:
         """Return the options on which plans depend."""
         names = {"context_length", "slots", "kv_type", "gpu_layers", "flash_attention", "models"}
         return self.model_dump(mode="json", include=names)
+
+
+def _options(said: ModelSettings | WorkerSettings) -> Options:
+    return Options(
+        context_length=said.context_length,
+        slots=said.slots,
+        kv_type=said.kv_type,
+        gpu_layers=said.gpu_layers,
+        flash_attention=said.flash_attention,
+    )

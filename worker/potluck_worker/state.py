@@ -166,6 +166,7 @@ class NodeReporter:
             kv_type=options.kv_type or "",
             gpu_layers=options.gpu_layers or 0,
             layers=resident.estimate.layers,
+            host_experts=options.host_experts or 0,
             lora_adapters=options.lora_adapters,
         )
         if loaded is not None:

@@ -973,6 +973,7 @@ class LoadOptions(_message.Message):
     FLASH_ATTENTION_FIELD_NUMBER: _builtins.int
     LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
+    HOST_EXPERTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
     context_length: _builtins.int
@@ -987,6 +988,10 @@ class LoadOptions(_message.Message):
     """Absent takes the node's setting, else leaves it to the engine."""
     engine: _builtins.str
     """Empty takes the one that runs the file."""
+    host_experts: _builtins.int
+    """Layers on cards but for their experts, which are in main memory; absent
+    takes as few as fit.
+    """
     @_builtins.property
     def lora_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of files in the node's models folders."""
@@ -1003,19 +1008,24 @@ class LoadOptions(_message.Message):
         flash_attention: _builtins.bool | None = ...,
         lora_adapters: _abc.Iterable[_builtins.str] | None = ...,
         engine: _builtins.str = ...,
+        host_experts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "_host_experts", b"_host_experts", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "host_experts", b"host_experts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "kv_type", b"kv_type", "lora_adapters", b"lora_adapters", "model", b"model", "quantization", b"quantization", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "_host_experts", b"_host_experts", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "host_experts", b"host_experts", "kv_type", b"kv_type", "lora_adapters", b"lora_adapters", "model", b"model", "quantization", b"quantization", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__flash_attention: _TypeAlias = _typing.Literal["flash_attention"]  # noqa: Y015
     _WhichOneofArgType__flash_attention: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention"]  # noqa: Y015
     _WhichOneofReturnType__gpu_layers: _TypeAlias = _typing.Literal["gpu_layers"]  # noqa: Y015
     _WhichOneofArgType__gpu_layers: _TypeAlias = _typing.Literal["_gpu_layers", b"_gpu_layers"]  # noqa: Y015
+    _WhichOneofReturnType__host_experts: _TypeAlias = _typing.Literal["host_experts"]  # noqa: Y015
+    _WhichOneofArgType__host_experts: _TypeAlias = _typing.Literal["_host_experts", b"_host_experts"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__flash_attention) -> _WhichOneofReturnType__flash_attention | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_layers) -> _WhichOneofReturnType__gpu_layers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__host_experts) -> _WhichOneofReturnType__host_experts | None: ...
 
 Global___LoadOptions: _TypeAlias = LoadOptions  # noqa: Y015
 
@@ -1155,6 +1165,7 @@ class LoadedModel(_message.Message):
     FLASH_ATTENTION_FIELD_NUMBER: _builtins.int
     LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
     MEMORY_BOOKED_BYTES_FIELD_NUMBER: _builtins.int
+    HOST_EXPERTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     quantization: _builtins.str
     engine: _builtins.str
@@ -1181,6 +1192,8 @@ class LoadedModel(_message.Message):
     flash_attention: _builtins.bool
     memory_booked_bytes: _builtins.int
     """What it was promised: its peak, of all devices."""
+    host_experts: _builtins.int
+    """Layers on cards but for their experts, which are in main memory."""
     @_builtins.property
     def lora_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1209,10 +1222,11 @@ class LoadedModel(_message.Message):
         flash_attention: _builtins.bool = ...,
         lora_adapters: _abc.Iterable[_builtins.str] | None = ...,
         memory_booked_bytes: _builtins.int = ...,
+        host_experts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_bytes", b"compute_bytes", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "idle_seconds", b"idle_seconds", "kv_cache_bytes", b"kv_cache_bytes", "kv_type", b"kv_type", "layers", b"layers", "load_fraction", b"load_fraction", "lora_adapters", b"lora_adapters", "memory_booked_bytes", b"memory_booked_bytes", "memory_bytes", b"memory_bytes", "name", b"name", "pinned", b"pinned", "process_id", b"process_id", "quantization", b"quantization", "queue_length", b"queue_length", "slots", b"slots", "slots_busy", b"slots_busy", "state", b"state", "tokens_per_second", b"tokens_per_second", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_bytes", b"compute_bytes", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "host_experts", b"host_experts", "idle_seconds", b"idle_seconds", "kv_cache_bytes", b"kv_cache_bytes", "kv_type", b"kv_type", "layers", b"layers", "load_fraction", b"load_fraction", "lora_adapters", b"lora_adapters", "memory_booked_bytes", b"memory_booked_bytes", "memory_bytes", b"memory_bytes", "name", b"name", "pinned", b"pinned", "process_id", b"process_id", "quantization", b"quantization", "queue_length", b"queue_length", "slots", b"slots", "slots_busy", b"slots_busy", "state", b"state", "tokens_per_second", b"tokens_per_second", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

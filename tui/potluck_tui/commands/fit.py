@@ -108,6 +108,8 @@ def _held(fit: types.Fit) -> str:
         parts.append(f"flash attention {'on' if options.flash_attention else 'off'}")
     if fit.layers:
         parts.append(f"{options.gpu_layers} of {fit.layers} layers on cards")
+    if options.host_experts:
+        parts.append(f"the experts of {options.host_experts} in main memory")
     source = "as measured before" if fit.measured else "by the engine's dry run"
     return f"{', '.join(parts)}; {source}"
 
@@ -155,4 +157,6 @@ def _difference(alternative: types.LoadOptions, fit: types.Fit) -> str:
         parts.append(f"KV cache {alternative.kv_type}")
     if alternative.gpu_layers != asked.gpu_layers:
         parts.append(f"{alternative.gpu_layers} of {fit.layers} layers on cards, which is slower")
+    if alternative.host_experts != asked.host_experts:
+        parts.append(f"the experts of {alternative.host_experts} layers in main memory")
     return ", ".join(parts)

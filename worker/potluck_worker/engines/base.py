@@ -46,6 +46,8 @@ class Load:
     kv_type: KvType = "f16"
     gpu_layers: int | None = None
     """Layers on the accelerator; `None` means all that there are."""
+    host_experts: int = 0
+    """Layers, from the first on, whose experts are in main memory all the same."""
     flash_attention: bool | None = None
     """`None` leaves it to the engine."""
     threads: int | None = None

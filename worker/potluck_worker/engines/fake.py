@@ -132,7 +132,8 @@ class FakeSizer:
             process_bytes=self._process_bytes,
         )
         return Estimate(
-            replace(options, slots=slots, gpu_layers=0, flash_attention=False), (share,)
+            replace(options, slots=slots, gpu_layers=0, host_experts=0, flash_attention=False),
+            (share,),
         )
 
     def stretches(self, options: Options) -> list[tuple[int, int]]:

@@ -42,6 +42,9 @@ class Options:
     kv_type: KvType | None = None
     gpu_layers: int | None = None
     """Layers on cards."""
+    host_experts: int | None = None
+    """Layers that are on a card but for their experts, which are in main memory: of a mixture of
+    experts, they are the most and the least used."""
     flash_attention: bool | None = None
     lora_adapters: tuple[str, ...] = ()
     """Paths."""
@@ -101,6 +104,8 @@ class Estimate:
     """At most one for a device."""
     layers: int = 0
     """Layers that cards could hold; 0 where there is no card, or no choice."""
+    expert_layers: int = 0
+    """Of those, the ones with experts."""
 
     @property
     def total_bytes(self) -> int:
@@ -211,7 +216,11 @@ def _lesser_ways(
         if found := best_split(sizer, asked, room):
             yield found
         if shorten and (split := best_split(sizer, sizer.ask(_with(options, shortest)), room)):
-            layered = replace(options, gpu_layers=split.options.gpu_layers)
+            layered = replace(
+                options,
+                gpu_layers=split.options.gpu_layers,
+                host_experts=split.options.host_experts,
+            )
             yield largest_context(sizer, layered, room, shortest, context_length) or split
 
 
@@ -227,6 +236,9 @@ def _note(found: Estimate, asked: Estimate) -> str:
         parts.append(f"its context is {short:,} tokens instead of {long:,}")
     if found.options.gpu_layers != asked.options.gpu_layers:
         parts.append(f"{found.options.gpu_layers} of {asked.layers} layers are on the card")
+    if moved := found.options.host_experts:
+        layers = "1 layer" if moved == 1 else f"{moved} layers"
+        parts.append(f"the experts of {layers} are in main memory")
     return f"So that it fits, {' and '.join(parts)}."
 
 
@@ -250,13 +262,22 @@ def largest_context(
 
 
 def best_split(sizer: Sizer, asked: Estimate, room: Room) -> Estimate | None:
-    """Return the way with the most layers on cards that fits, `None` where the host is full too."""
+    """Return the way with the most on cards that fits, `None` where the host is full too.
+
+    Experts leave the cards first, then whole layers.
+    """
     cards = replace(room, free_bytes={**room.free_bytes, HOST: 2**62}, unified=())
-    found = _last_that_fits(
-        lambda layers: sizer.ask(replace(asked.options, gpu_layers=layers)),
-        asked.layers,
-        cards.spare_bytes,
-    )
+    experts = asked.expert_layers
+
+    def with_experts(layers: int) -> Estimate:
+        return sizer.ask(replace(asked.options, host_experts=experts - layers))
+
+    def with_layers(layers: int) -> Estimate:
+        return sizer.ask(replace(asked.options, gpu_layers=layers, host_experts=experts))
+
+    found = _last_that_fits(with_experts, experts, cards.spare_bytes) if experts else None
+    if found is None:
+        found = _last_that_fits(with_layers, asked.layers, cards.spare_bytes)
     return found if found is not None and room.holds(found) else None
 
 

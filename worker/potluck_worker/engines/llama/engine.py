@@ -91,7 +91,11 @@ class LlamaEngine:
         log = library.start()
         self._name = Path(load.path).stem
         self._model = library.Model(
-            Path(load.path), log, gpu_layers=load.gpu_layers, progress=self._progress
+            Path(load.path),
+            log,
+            gpu_layers=load.gpu_layers,
+            host_experts=load.host_experts,
+            progress=self._progress,
         )
         self._model.require_use()
         self._metadata = self._model.metadata()

@@ -92,6 +92,7 @@ class Model:
         vocabulary_only: Read the header and the vocabulary, no weights.
         dry: Reserve no memory for weights, so that a context only counts.
         gpu_layers: Layers on the accelerator; `None` means all.
+        host_experts: Layers, from the first on, whose experts are in main memory all the same.
         progress: Called with 0 to 1 while it loads.
 
     Attributes:
@@ -111,6 +112,7 @@ class Model:
         vocabulary_only: bool = False,
         dry: bool = False,
         gpu_layers: int | None = None,
+        host_experts: int = 0,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         check_file(path)
@@ -119,6 +121,9 @@ class Model:
         parameters.no_alloc = dry
         if gpu_layers is not None:
             parameters.n_gpu_layers = gpu_layers
+        overrides = _experts_in_main_memory(host_experts)
+        if host_experts:
+            parameters.tensor_buft_overrides = ctypes.addressof(overrides)
         # A dry run asserts with any other mode, and a load must take what the dry run counted. On a
         # processor, weights are repacked into copies, so mapping the file as well would cost more.
         parameters.load_mode = api.LLAMA_LOAD_MODE_NONE
@@ -210,6 +215,12 @@ class Model:
     def layers(self) -> int:
         """Layers that cards can hold; the output counts as one."""
         return int(api.llama_model_n_layer(self.pointer)) + 1
+
+    @property
+    def expert_layers(self) -> int:
+        """Layers with experts, of which a token uses a few; 0 where there are none."""
+        experts = self._said("expert_count") not in ("", "0")
+        return int(api.llama_model_n_layer(self.pointer)) if experts else 0
 
     @property
     def window(self) -> int:
@@ -311,6 +322,23 @@ def open_context(
             "for chat or completion."
         )
     return context
+
+
+class _Override(ctypes.Structure):
+    """`llama_model_tensor_buft_override`: where the tensors of some names go."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def _experts_in_main_memory(layers: int) -> ctypes.Array[_Override]:
+    """Return what tells llama.cpp to keep the experts of the first layers in main memory."""
+    buffer_type = api._lib["ggml_backend_cpu_buffer_type"]
+    buffer_type.restype = ctypes.c_void_p
+    overrides = (_Override * (layers + 1))()  # the last one stays empty, and ends them
+    for layer in range(layers):
+        overrides[layer].pattern = rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()
+        overrides[layer].buffer_type = buffer_type()
+    return overrides
 
 
 def physical_cores() -> int:

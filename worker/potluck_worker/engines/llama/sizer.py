@@ -56,14 +56,16 @@ class LlamaSizer:
         self._process_bytes = private_bytes(os.getpid())
         self.training_context_length = self.model.training_context_length
         self.layers = self.model.layers if self._cards else 0
-        self._gpu_layers = self.layers
+        self._expert_layers = self.model.expert_layers if self._cards else 0
+        self._opened = (self.layers, 0)
 
     def ask(self, options: Options) -> Estimate:
         """Return what the file takes, held like this. Raises `ModelFileError`."""
         assert options.context_length and options.slots and options.kv_type
         gpu_layers = self.layers if options.gpu_layers is None else options.gpu_layers
         gpu_layers = min(gpu_layers, self.layers)
-        self._open(gpu_layers)
+        host_experts = min(options.host_experts or 0, self._expert_layers)
+        self._open(gpu_layers, host_experts)
         taken = self._taken(options)
         host = taken.pop(HOST, Taken())
         adapters_bytes = sum(Path(path).stat().st_size for path in options.lora_adapters)
@@ -75,8 +77,13 @@ class LlamaSizer:
             process_bytes=self._process_bytes + ENGINE_BYTES + TOKEN_BYTES * self._vocabulary_size,
         )
         shares = (host_share, *(self._card_share(device, at) for device, at in taken.items()))
-        held = replace(options, gpu_layers=gpu_layers, flash_attention=self._log.flash_attention)
-        return Estimate(held, shares, self.layers)
+        held = replace(
+            options,
+            gpu_layers=gpu_layers,
+            host_experts=host_experts,
+            flash_attention=self._log.flash_attention,
+        )
+        return Estimate(held, shares, self.layers, self._expert_layers)
 
     def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
         """Return the contexts with plain attention, and those with flash attention.
@@ -98,12 +105,18 @@ class LlamaSizer:
     def _vocabulary_size(self) -> int:
         return int(api.llama_vocab_n_tokens(self.model.vocabulary))
 
-    def _open(self, gpu_layers: int) -> None:
-        """Open the file with so many layers on cards."""
-        if self.layers and gpu_layers != self._gpu_layers:
+    def _open(self, gpu_layers: int, host_experts: int) -> None:
+        """Open the file with so much of it on cards, unless it is open like that."""
+        if self.layers and self._opened != (gpu_layers, host_experts):
             self.model.close()
-            self.model = library.Model(self._path, self._log, dry=True, gpu_layers=gpu_layers)
-            self._gpu_layers = gpu_layers
+            self.model = library.Model(
+                self._path,
+                self._log,
+                dry=True,
+                gpu_layers=gpu_layers,
+                host_experts=host_experts,
+            )
+            self._opened = gpu_layers, host_experts
 
     def _taken(self, options: Options) -> dict[str, Taken]:
         """Return what the context of an engine would take of each device, with what comes late."""
