@@ -13,16 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from bench.shapes import SHAPES, make
+from engines.asking import planned
 from engines.driving import STARTER
 from engines.full_use import FullUse
-from potluck_worker.engines.sizing import HOST, Estimate, Fit, Options, Question, Room
+from potluck_worker.engines.sizing import HOST, Estimate, Options
 from potluck_worker.measurements import Measurement, Measurements
 from potluck_worker.supervisor import ENVIRONMENT
 
@@ -51,21 +49,9 @@ def full_use(path: Path, options: Options) -> FullUse:
     return FullUse(**json.loads(result.stdout))
 
 
-def ask(path: Path, options: Options, free_bytes: int = 2**50) -> Fit:
-    """Return what the engine says in a dry run."""
-    question = Question(str(path), options, Room({HOST: free_bytes}))
-    result = subprocess.run(
-        [sys.executable, "-m", "potluck_worker.inspect_host", "fit"],
-        input=json.dumps(asdict(question)).encode(),
-        check=True,
-        capture_output=True,
-    )
-    return TypeAdapter(Fit).validate_json(result.stdout)
-
-
 def measure(path: Path, options: Options, measurements: Measurements) -> tuple[float, float]:
     """Print a row; return how far the estimate was off before and after, as a part of the peak."""
-    estimate = ask(path, options).asked
+    estimate = planned(path, options).estimate
     first = full_use(path, options)
     measured = Measurement({HOST: first.peak_bytes}, first.fullness)
     measurements.note(path.name, estimate, measured)

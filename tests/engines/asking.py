@@ -16,16 +16,19 @@ from potluck_worker.engines.sizing import HOST, Described, Fit, Options, Plan, Q
 AMPLE = Room({HOST: 2**50})
 
 
-def question(path: Path, options: Options, room: Room = AMPLE, **more: bool) -> bytes:
+def question(path: Path, options: Options, room: Room = AMPLE, **more: bool) -> str:
     """Return a question as the child reads it."""
-    return json.dumps(asdict(Question(str(path), options, room, **more))).encode()
+    return json.dumps(asdict(Question(str(path), options, room, **more)))
 
 
 def ask(verb: str, path: Path, options: Options, room: Room = AMPLE, **more: bool) -> Any:
     """Return an answer as plain data."""
     result = subprocess.run(
-        [sys.executable, "-m", "potluck_worker.inspect_host", verb],
-        input=question(path, options, room, **more),
+        [
+            sys.executable,
+            *("-m", "potluck_worker.inspect_host"),
+            *(verb, question(path, options, room, **more)),
+        ],
         capture_output=True,
         check=True,
     )

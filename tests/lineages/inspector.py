@@ -7,7 +7,6 @@ line of JSON: what `inspect_host` printed, and how its process ended.
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import os
 import signal
@@ -33,8 +32,7 @@ def inspect(path: str) -> dict[str, object]:
         if process == 0:
             signal.alarm(SECONDS)
             os.dup2(output.fileno(), 1)
-            sys.argv = ["inspect_host", "describe"]
-            sys.stdin = io.TextIOWrapper(io.BytesIO(question(Path(path), OPTIONS)))
+            sys.argv = ["inspect_host", "describe", question(Path(path), OPTIONS)]
             code = 1
             try:
                 code = inspect_host.main()

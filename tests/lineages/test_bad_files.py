@@ -146,8 +146,7 @@ def test_a_reader_that_is_made_to_take_memory_is_held_to_its_limit(tmp_path: Pat
         file.truncate(file.tell() + 8 * count)  # so many empty texts, of which each takes memory
     limited = "from potluck_worker import inspect_host as i; i.MEMORY_LIMIT_BYTES = 2**28; i.main()"
     result = subprocess.run(
-        [sys.executable, "-c", limited, "describe"],
-        input=question(path, OPTIONS),
+        [sys.executable, "-c", limited, "describe", question(path, OPTIONS)],
         capture_output=True,
         check=True,
     )

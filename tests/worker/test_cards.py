@@ -217,6 +217,10 @@ def test_a_card_that_is_short_is_told_from_a_host_that_is_not() -> None:
 def test_memory_that_is_shared_is_booked_on_both() -> None:
     shared = Card(**(NVIDIA | {"id": "CUDA0", "accelerator": "metal", "unified": True}))
     pool = Rig(card=shared).pool()
-    pool.book("m", estimate(GIB, 6 * GIB), Engine())  # type: ignore[arg-type]
+    engine = Engine()
+    pool.book("m", estimate(GIB, 6 * GIB), engine)  # type: ignore[arg-type]
     assert pool.free_bytes() == {HOST: 9 * GIB, "CUDA0": 14 * GIB}
+    # The engine says what is free of it as if no other process had any.
+    engine.loaded = object()
+    assert pool.free_bytes()["CUDA0"] == 14 * GIB
     assert pool.room().unified == ("CUDA0",)

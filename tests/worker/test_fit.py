@@ -222,6 +222,10 @@ async def test_a_default_context_that_does_not_fit_falls_to_what_does_and_the_pr
         assert 2048 <= promised.context_length < 4096
         assert f"{promised.context_length:,} tokens instead of 4,096" in promised.note
         assert promised.memory_needed_bytes <= 4 * GIB - 256 * MIB
+        found = await fit(worker, "m")
+        assert (found.fits, found.note) == (True, promised.note)
+        assert found.options.context_length == promised.context_length
+        assert not (await fit(worker, "m", context_length=4096)).fits
         loaded = await worker.loaded("m")
         assert loaded.context_length == promised.context_length
 

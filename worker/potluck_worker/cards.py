@@ -68,7 +68,7 @@ class Cards:
     @property
     def need_looks(self) -> bool:
         """Whether some card can only be read by asking the engine again."""
-        return any(self._read(card) is None for card in self.known)
+        return any(self._read(card) is None and not card.unified for card in self.known)
 
     def read(self, card: Card) -> Reading:
         """Return how a card is now, or was at the last look."""

@@ -77,6 +77,7 @@ def fit_to_proto(verdict: Verdict, pool: MemoryPool) -> types.Fit:
         training_context_length=inspection.training_context_length,
         layers=estimate.layers,
         measured=verdict.measured,
+        note=verdict.note,
     )
     for device_id, free_bytes in verdict.room.free_bytes.items():
         share, card = estimate.on(device_id), cards.get(device_id)

@@ -34,7 +34,7 @@ SCAN_SECONDS = 3.0
 YIELD_SECONDS = 0.5
 """How soon models make way for other programs."""
 
-CARDS_SECONDS = 10.0
+CARDS_SECONDS = 30.0
 ANNOUNCE_SECONDS = 30.0
 STOP_SECONDS = 1.0
 """What open calls get to end when the daemon stops."""

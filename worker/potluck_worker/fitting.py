@@ -40,6 +40,8 @@ class Verdict:
     """Where it does not fit: what does, best first."""
     measured: bool
     """Whether the estimate was corrected by what the same took before."""
+    note: str
+    """What is less than the settings say."""
 
 
 class Fitter:
@@ -81,7 +83,14 @@ class Fitter:
         return self._corrected(model, _PLAN.validate_python(answer).estimate)
 
     async def fit(self, model: StoredModel, asked: Options) -> Verdict:
-        """Say whether a model fits, and what would. Raises `PotluckError`."""
+        """Say whether a model fits, and what would. Raises `PotluckError`.
+
+        Where nothing is asked for, it is held as the node would hold it by itself.
+        """
+        assert model.plan is not None
+        note = ""
+        if asked == AS_PLANNED and (note := model.plan.note):
+            asked = _lessened(model.plan.estimate)
         room = self._pool.room(without=model.key)
         found = _FIT.validate_python(await self._ask("fit", model, asked, room))
         estimate = self._corrected(model, found.asked)
@@ -96,6 +105,7 @@ class Fitter:
             largest_context_length=max(largest or 0, context_length if fits else 0),
             instead=instead,
             measured=estimate != found.asked,
+            note=note,
         )
 
     async def _instead(
@@ -129,6 +139,16 @@ class Fitter:
 
     def _corrected(self, model: StoredModel, estimate: Estimate) -> Estimate:
         return self._measurements.corrected(model.file_id, estimate)
+
+
+def _lessened(estimate: Estimate) -> Options:
+    """Return what a plan may have made less than the settings say."""
+    options = estimate.options
+    return Options(
+        context_length=options.context_length,
+        gpu_layers=options.gpu_layers if estimate.layers else None,
+        host_experts=options.host_experts,
+    )
 
 
 def _keeps(options: Options, asked: Options) -> bool:

@@ -1,7 +1,7 @@
-"""The child process that reads model files: `python -m potluck_worker.inspect_host VERB`.
+"""The child process that reads model files.
 
-A question comes as JSON on standard input, the answer goes as JSON to standard output. Files are
-untrusted, so the process limits itself.
+`python -m potluck_worker.inspect_host VERB [QUESTION]`: the question is JSON, and so is the answer,
+on standard output. Files are untrusted, so the process limits itself.
 
 | verb | question | answer |
 | --- | --- | --- |
@@ -31,11 +31,11 @@ from pydantic import TypeAdapter
 
 from potluck_proto.errors import PotluckError
 from potluck_worker import engine_host
-from potluck_worker.engines import sizing
+from potluck_worker.engines import ways
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
 from potluck_worker.engines.llama import require_library
-from potluck_worker.engines.sizing import Described, Question, Sizer
+from potluck_worker.engines.sizing import Described, Fit, Plan, Question, Sizer
 
 CPU_LIMIT_SECONDS = 60
 
@@ -136,23 +136,23 @@ def describe(question: Question) -> Described:
     return Described(inspect(), _plan(sizer, question))
 
 
-def plan(question: Question) -> sizing.Plan:
+def plan(question: Question) -> Plan:
     """Return how this node holds a file. Raises `PotluckError`."""
     sizer, _ = open_model(Path(question.path))
     return _plan(sizer, question)
 
 
-def _plan(sizer: Sizer, question: Question) -> sizing.Plan:
+def _plan(sizer: Sizer, question: Question) -> Plan:
     # The settings are for all models; none gets a longer context than it was trained for.
     longest, asked = sizer.training_context_length, question.options.context_length or 0
     options = replace(question.options, context_length=min(asked, longest))
-    return sizing.plan(sizer, options, question.room, shorten=question.shorten)
+    return ways.plan(sizer, options, question.room, shorten=question.shorten)
 
 
-def fit(question: Question) -> sizing.Fit:
+def fit(question: Question) -> Fit:
     """Return whether a file fits in one way, and what would. Raises `PotluckError`."""
     sizer, _ = open_model(Path(question.path))
-    return sizing.fit(sizer, question.options, question.room)
+    return ways.fit(sizer, question.options, question.room)
 
 
 def cards() -> dict[str, Any]:
@@ -178,15 +178,16 @@ def main() -> int:
     """Answer one question."""
     parser = argparse.ArgumentParser()
     parser.add_argument("verb", choices=[*VERBS, "cards"])
-    verb = parser.parse_args().verb
+    parser.add_argument("question", nargs="?", help="JSON")
+    options = parser.parse_args()
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
-        if verb == "cards":
+        if options.verb == "cards":
             answer = cards()
         else:
-            question = TypeAdapter(Question).validate_json(sys.stdin.buffer.read())
-            answer = asdict(VERBS[verb](question))
+            question = TypeAdapter(Question).validate_json(options.question)
+            answer = asdict(VERBS[options.verb](question))
     except PotluckError as error:
         answer = {"failure": asdict(failure_of(error))}
     print(json.dumps(answer))

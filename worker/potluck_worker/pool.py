@@ -177,7 +177,9 @@ class MemoryPool:
         """Return what a process has of a device, `None` where nobody says it."""
         if device_id == HOST:
             return private_bytes(process_id) if process_id else 0
-        return self.cards.read(self._card(device_id)).used_by.get(process_id)
+        card = self._card(device_id)
+        # What is free of a part of main memory, the engine says as if no other process had any.
+        return 0 if card.unified else self.cards.read(card).used_by.get(process_id)
 
     def _card(self, device_id: str) -> Card:
         return next(card for card in self.cards.known if card.id == device_id)

@@ -32,15 +32,15 @@ async def ask(verb: str, question: Question | None = None, name: str = "the file
         "-m",
         "potluck_worker.inspect_host",
         verb,
-        stdin=asyncio.subprocess.PIPE,
+        *([json.dumps(asdict(question))] if question else []),
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            asked = json.dumps(asdict(question)).encode() if question else b""
-            output, _ = await child.communicate(asked)
+            output, _ = await child.communicate()
     except TimeoutError:
         raise ModelFileError(f"{name} could not be read within a minute.") from None
     finally:

@@ -1043,6 +1043,7 @@ class Fit(_message.Message):
     TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     fits: _builtins.bool
     largest_context_length: _builtins.int
     """The largest context that fits, all else as asked; 0 for none."""
@@ -1051,6 +1052,10 @@ class Fit(_message.Message):
     """Layers that cards could hold; 0 where the node has none."""
     measured: _builtins.bool
     """Whether the sizes are what the same took here before."""
+    note: _builtins.str
+    """What is less than the node's settings say, where nothing else was asked
+    for than what it would do by itself; for a person.
+    """
     @_builtins.property
     def options(self) -> Global___LoadOptions:
         """The way that was asked for, each value decided."""
@@ -1072,10 +1077,11 @@ class Fit(_message.Message):
         training_context_length: _builtins.int = ...,
         layers: _builtins.int = ...,
         measured: _builtins.bool = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "devices", b"devices", "fits", b"fits", "largest_context_length", b"largest_context_length", "layers", b"layers", "measured", b"measured", "options", b"options", "training_context_length", b"training_context_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "devices", b"devices", "fits", b"fits", "largest_context_length", b"largest_context_length", "layers", b"layers", "measured", b"measured", "note", b"note", "options", b"options", "training_context_length", b"training_context_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,6 +67,8 @@ def node_lines(node: pb.NodeFit) -> Iterator[str]:
     header = ["DEVICE", "WEIGHTS", "KV CACHE", "COMPUTE", "MARGIN", "NEEDED", "FREE"]
     for line in table_lines(header, [_device_row(device) for device in fit.devices]):
         yield f"  {line}"
+    if fit.note:
+        yield from _wrapped(clean(fit.note), "  ")
     yield f"  {_largest(fit)}"
     if fit.alternatives:
         yield "  These fit instead, the best first:"

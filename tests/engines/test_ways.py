@@ -7,18 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potluck_proto.errors import ModelFileError
-from potluck_worker.engines.sizing import (
-    CONTEXT_STEP,
-    HOST,
-    Estimate,
-    Options,
-    Room,
-    Share,
-    best_split,
-    fit,
-    largest_context,
-    plan,
-)
+from potluck_worker.engines.sizing import HOST, Estimate, Options, Room, Share
+from potluck_worker.engines.ways import CONTEXT_STEP, best_split, fit, largest_context, plan
 
 MIB = 2**20
 GIB = 2**30
