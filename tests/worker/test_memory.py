@@ -182,7 +182,8 @@ async def test_a_model_that_answers_and_one_that_is_pinned_stay(
             said.append(response)
             if response.HasField("delta"):
                 break
-        with another_program(worker.daemon.pool.free_bytes()["host"] + 50 * MIB):
+        # So much that what is idle does not make up for it.
+        with another_program(worker.daemon.pool.free_bytes()["host"] + MODEL_BYTES + 10 * MIB):
             state = await until(worker, lambda state: "idle" not in names(state))
             assert names(state) == {"busy", "pinned"}
             assert [model.pinned for model in state.loaded if model.name == "pinned"] == [True]
