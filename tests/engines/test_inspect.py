@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from engines.asking import ask, described, planned
+from engines.asking import ask, described, planned, question
 from engines.driving import STARTER
 from potluck_worker.engines.sizing import HOST, Options
 
@@ -42,3 +46,20 @@ def test_a_cache_that_a_model_cannot_have_is_refused_with_what_it_can(tmp_path: 
     failure = ask("plan", STARTER, Options(512, 1, "q8_0", flash_attention=False))["failure"]
     assert "V cache" in failure["message"]
     assert "f16" in failure["message"]
+
+
+def test_an_inspection_ends_with_the_daemon_that_wanted_it(tmp_path: Path) -> None:
+    path = tmp_path / "endless.fake.toml"
+    os.mkfifo(path)  # whoever reads it waits
+    with subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "potluck_worker.inspect_host"),
+            *("describe", question(path, options()), "--lifeline"),
+        ],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as inspection:
+        assert inspection.stdin is not None
+        inspection.stdin.close()
+        assert inspection.wait(20) == -signal.SIGKILL

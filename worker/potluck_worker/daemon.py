@@ -37,7 +37,7 @@ YIELD_SECONDS = 0.5
 CARDS_SECONDS = 30.0
 ANNOUNCE_SECONDS = 30.0
 STOP_SECONDS = 1.0
-"""What open calls get to end when the daemon stops."""
+"""What answers, and then open calls, get to end when the daemon stops."""
 
 MIB = 2**20
 
@@ -89,7 +89,7 @@ class WorkerDaemon:
         )
         reporter = NodeReporter(self._node_id, settings, self.store, self.manager, self.pool)
         self._service = WorkerService(
-            self.store, self.manager, fitter, self.pool, reporter, self._pulse
+            self.store, self.manager, fitter, self.pool, reporter, self._pulse, home.logs
         )
 
     async def run(self) -> None:
@@ -120,14 +120,14 @@ class WorkerDaemon:
         log.info("listening on %s", ", ".join(self.addresses))
 
     async def stop(self) -> None:
-        """Take leave of the network, end the calls, free the models."""
+        """Take leave of the network, end the answers, free the models, end the calls."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
-        await self._server.stop(STOP_SECONDS)
-        await self.manager.close()
+        await self.manager.close(STOP_SECONDS)
         self._measurements.save()
+        await self._server.stop(STOP_SECONDS)
         self._home.worker_socket.unlink(missing_ok=True)
 
     def _listen(self) -> tuple[str, int]:

@@ -30,7 +30,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from potluck_proto.errors import PotluckError
-from potluck_worker import engine_host
+from potluck_worker import child, engine_host
 from potluck_worker.engines import ways
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
@@ -179,7 +179,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("verb", choices=[*VERBS, "cards"])
     parser.add_argument("question", nargs="?", help="JSON")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input does")
     options = parser.parse_args()
+    if options.lifeline:
+        child.begin()
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:

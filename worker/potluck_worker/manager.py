@@ -15,7 +15,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from potluck_proto.errors import Draining, EngineDied, ModelBusy, NotEnoughMemory
+from potluck_proto.errors import (
+    Displaced,
+    Draining,
+    EngineDied,
+    ModelBusy,
+    NotEnoughMemory,
+    Stalled,
+)
+from potluck_worker.engine_log import engine_log_path
 from potluck_worker.engines.base import Load
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Options
 from potluck_worker.measurements import Measurement, Measurements
@@ -50,6 +58,8 @@ class Resident:
     asked: Options
     """What the load asked for."""
     loading: asyncio.Task[EngineProcess] | None = None
+    draining: asyncio.Task[None] | None = None
+    """Set once it takes no new answers; done when its memory is free."""
 
     def is_what(self, asked: Options) -> bool:
         """Say whether it is held as a request wants it."""
@@ -58,7 +68,8 @@ class Resident:
     @property
     def idle(self) -> bool:
         """Whether nobody uses it."""
-        return self.loading is None and self.process.requests_open == 0
+        busy = self.loading or self.draining or self.process.requests_open
+        return not busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,6 @@ class ModelManager:
         self._changed = changed
         self._residents: dict[Key, Resident] = {}
         self._crashes: dict[Key, Crashes] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
         self.draining = False
         self.notices: deque[Notice] = deque(maxlen=NOTICES_KEPT)
 
@@ -140,13 +150,13 @@ class ModelManager:
             NotEnoughMemory: It does not fit; the message has the numbers.
             PotluckError: The engine refused the file, or died.
         """
-        if self.draining:
-            raise Draining("This node is being drained and takes no new work.")
+        self._check_draining(model)
         resident = self.resident(model)
         if resident is not None and not resident.is_what(asked):
             await self._make_way(resident, asked)
         if self.resident(model) is None:
             estimate = await self._size(model, asked)
+            self._check_draining(model)
             # Whoever asked for the same meanwhile may have begun.
             if self.resident(model) is None:
                 self._begin_load(model, estimate, asked)
@@ -157,24 +167,61 @@ class ModelManager:
             return resident.process
         return await asyncio.shield(resident.loading)
 
+    def _check_draining(self, model: StoredModel) -> None:
+        """Raise `Draining` where the node, or the model, takes no new work."""
+        if self.draining:
+            raise Draining("This node is being drained and takes no new work.")
+        resident = self.resident(model)
+        if resident is not None and resident.draining is not None:
+            raise Draining(f"{model.name} is being unloaded here and takes no new work.")
+
     async def unload(self, model: StoredModel) -> int:
-        """Free a model; return its bytes, 0 where it was not loaded."""
+        """Free a model; return its bytes, 0 where it was not loaded.
+
+        It takes no new answers from now on; those under way have `drain_seconds` to end, and are
+        `Displaced` then.
+        """
         resident = self.resident(model)
         if resident is None:
             return 0
-        self._forget(resident)
-        await asyncio.gather(*self._leaving)
+        await asyncio.shield(self._drain(resident, f"{model.name} was unloaded"))
         return resident.estimate.total_bytes
 
-    async def close(self) -> None:
-        """Free everything; returns when the last child is gone."""
-        for resident in self.residents:
-            if resident.loading is not None:
-                resident.loading.cancel()
-                await asyncio.gather(resident.loading, return_exceptions=True)
-        for resident in self.residents:
-            self._forget(resident)
-        await asyncio.gather(*self._leaving)
+    def drain(self, draining: bool) -> None:
+        """Take no new work and free all models, or take work again.
+
+        What drains goes on draining, also where work is taken again meanwhile.
+        """
+        self.draining = draining
+        if draining:
+            for resident in self.residents:
+                self._drain(resident, "This node was drained")
+        self._changed()
+
+    async def close(self, drain_seconds: float) -> None:
+        """Free everything; returns when the last child is gone.
+
+        Args:
+            drain_seconds: What answers under way get to end by themselves.
+        """
+        self.draining = True
+        why = "This node's worker was stopped"
+        reason = _displaced(why)
+        await asyncio.gather(*(r.process.drain(drain_seconds, reason) for r in self.residents))
+        await asyncio.gather(*(self._drain(r, why) for r in self.residents))
+
+    def _drain(self, resident: Resident, why: str) -> asyncio.Task[None]:
+        """Begin to see a model off, if that was not begun; return the task that does."""
+        if resident.draining is None:
+            resident.draining = asyncio.create_task(self._see_off(resident, _displaced(why)))
+            self._changed()
+        return resident.draining
+
+    async def _see_off(self, resident: Resident, reason: Displaced) -> None:
+        """Let answers end, then free the model; it is on the list until its memory is free."""
+        await resident.process.drain(self._settings.drain_seconds, reason)
+        await resident.process.close(reason)
+        self._forget(resident)
 
     async def yield_memory(self) -> None:
         """Unload models that nobody uses while other programs leave too little memory.
@@ -190,7 +237,7 @@ class ModelManager:
             text = f"{resident.model.name} was unloaded, since other programs left {free} free."
             log.warning("%s", text)
             self.notices.append(Notice(time.time(), text))
-            await self.unload(resident.model)
+            await asyncio.shield(self._drain(resident, f"{resident.model.name} made way"))
             short = self._pool.short_devices(1.0)
 
     def _least_recently_used(self, devices: Sequence[str]) -> Resident | None:
@@ -209,13 +256,13 @@ class ModelManager:
         if not resident.idle:
             raise _busy(resident, asked)
         log.info("%s is loaded anew, in another way", resident.model.name)
-        await self.unload(resident.model)
+        await asyncio.shield(self._drain(resident, f"{resident.model.name} was loaded anew"))
 
     def _begin_load(self, model: StoredModel, estimate: Estimate, asked: Options) -> None:
         key = model.key
         self._check_backoff(key)
         self._check_memory(model, estimate)
-        log_path = self._logs / f"engine-{'-'.join(filter(None, key))}.log"
+        log_path = engine_log_path(self._logs, *key)
         process = EngineProcess(model.engine, log_path, lambda: self._on_change(key))
         resident = Resident(model, process, estimate, asked)
         self._residents[key] = resident
@@ -228,10 +275,11 @@ class ModelManager:
     async def _load(self, resident: Resident) -> EngineProcess:
         model = resident.model
         try:
-            await resident.process.load(_load_frame(resident, self._settings.threads))
+            frame = _load_frame(resident, self._settings.threads)
+            await resident.process.load(frame, model.file_bytes)
         except BaseException as error:
             self._forget(resident)
-            if isinstance(error, EngineDied):
+            if isinstance(error, EngineDied | Stalled):
                 self._count_crash(model.key)
             raise
         resident.loading = None
@@ -243,28 +291,27 @@ class ModelManager:
         resident = self._residents.get(key)
         if resident and resident.process.death is not None and resident.process.loaded:
             self._forget(resident)
-            self._count_crash(key)
+            if resident.draining is None:
+                self._count_crash(key)
         elif resident and resident.process.loaded:
             self._measure(resident)
         self._changed()
 
     def _measure(self, resident: Resident) -> None:
         """Keep what a model has taken by now, for the next estimate."""
+        if self._residents.get(resident.model.key) is not resident:
+            return  # its engine died as soon as it was there
         peak_bytes = self._pool.look(resident.model.key)
         measurement = Measurement(peak_bytes, resident.process.stats.fullness)
         self._measurements.note(resident.model.file_id, resident.estimate, measurement)
 
     def _forget(self, resident: Resident) -> None:
-        """Take a model off the list, and see its child off."""
+        """Take a model off the list, now that nothing of its child is left."""
         key = resident.model.key
-        if self._residents.get(key) is not resident:
-            return
-        del self._residents[key]
-        self._pool.release(key)
-        leaving = asyncio.create_task(resident.process.close())
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
-        self._changed()
+        if self._residents.get(key) is resident:
+            del self._residents[key]
+            self._pool.release(key)
+            self._changed()
 
     def _count_crash(self, key: Key) -> None:
         """Let the second and further crashes in a row cost a growing pause."""
@@ -279,7 +326,7 @@ class ModelManager:
         if crashes and (rest := crashes.not_before - time.monotonic()) > 0:
             raise EngineDied(
                 f"The engine of {key[0]} died {crashes.count} times in a row; it is tried again in "
-                f"{rest:.0f} seconds. The log engine-{key[0]} in {self._logs} may say why."
+                f"{rest:.0f} seconds. `potluck logs {key[0]}` may say why."
             )
 
     def _check_memory(self, model: StoredModel, estimate: Estimate) -> None:
@@ -338,6 +385,10 @@ def _busy(resident: Resident, asked: Options) -> ModelBusy:
         f"{resident.model.name} {how} here with {differing or 'other options'}. Wait until nobody "
         "uses it, or unload it."
     )
+
+
+def _displaced(why: str) -> Displaced:
+    return Displaced(f"{why} before the answer ended; what it had said is kept. Ask again.")
 
 
 def gib(size_bytes: int) -> str:

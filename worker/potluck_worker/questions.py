@@ -33,20 +33,22 @@ async def ask(verb: str, question: Question | None = None, name: str = "the file
         "potluck_worker.inspect_host",
         verb,
         *([json.dumps(asdict(question))] if question else []),
-        stdin=asyncio.subprocess.DEVNULL,
+        "--lifeline",
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            output, _ = await child.communicate()
+            output = await child.stdout.read()
     except TimeoutError:
         raise ModelFileError(f"{name} could not be read within a minute.") from None
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
+        await child.wait()
     try:
         answer = json.loads(output)
     except ValueError:

@@ -106,6 +106,9 @@ class WorkerSettings(BaseSettings):
     yield_memory: bool = True
     """Unload models that nobody uses when other programs leave less than half of a margin free."""
 
+    drain_seconds: float = Field(30, ge=0)
+    """What answers get to end when their model is unloaded or the node drained."""
+
     idle_exit_seconds: float = Field(0, ge=0)
     """End after this long without a scheduler that watches; 0 is never."""
 

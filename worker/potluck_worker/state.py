@@ -155,11 +155,12 @@ class NodeReporter:
             name=resident.model.name,
             quantization=resident.model.quantization,
             engine=resident.model.engine,
-            state=types.MODEL_STATE_READY if loaded else types.MODEL_STATE_LOADING,
+            state=_model_state(resident),
             load_fraction=process.load_fraction,
             slots_busy=stats.slots_busy,
             queue_length=stats.queue_length,
             tokens_per_second=stats.tokens_per_second,
+            process_id=process.process_id,
             pinned=self._settings.wanted(*key).pinned,
             memory_bytes=self._pool.taken_bytes(key),
             memory_booked_bytes=resident.estimate.total_bytes,
@@ -170,7 +171,6 @@ class NodeReporter:
             lora_adapters=options.lora_adapters,
         )
         if loaded is not None:
-            model.process_id = process.process_id
             model.context_length = loaded.context_length
             model.slots = loaded.slots
             model.weights_bytes = loaded.weights_bytes
@@ -180,3 +180,9 @@ class NodeReporter:
             if process.requests_open == 0:
                 model.idle_seconds = time.monotonic() - process.idle_since
         return model
+
+
+def _model_state(resident: Resident) -> types.ModelState.ValueType:
+    if resident.draining is not None:
+        return types.MODEL_STATE_DRAINING
+    return types.MODEL_STATE_READY if resident.process.loaded else types.MODEL_STATE_LOADING

@@ -116,6 +116,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.ReadLogs = channel.unary_stream(
+                '/potluck.v1.SchedulerService/ReadLogs',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
+                _registered_method=True)
         self.FitModel = channel.unary_unary(
                 '/potluck.v1.SchedulerService/FitModel',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
@@ -244,6 +249,13 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLogs(self, request, context):
+        """The last lines of a log of the pool, then new ones where `follow` is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FitModel(self, request, context):
         """What a model takes on each node that has it, whether that fits, and what
         would. Nothing is loaded.
@@ -347,6 +359,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'ReadLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLogs,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.SerializeToString,
             ),
             'FitModel': grpc.unary_unary_rpc_method_handler(
                     servicer.FitModel,
@@ -798,6 +815,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/UnloadModel',
             potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ReadLogs',
+            potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

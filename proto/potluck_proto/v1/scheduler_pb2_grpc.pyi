@@ -65,6 +65,8 @@ class SchedulerServiceStub:
     DrainNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]
     LoadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]
+    ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
+    """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]
     """What a model takes on each node that has it, whether that fits, and what
     would. Nothing is loaded.
@@ -108,6 +110,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     DrainNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]  # type: ignore[assignment]
     LoadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]  # type: ignore[assignment]
     UnloadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
+    """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]  # type: ignore[assignment]
     """What a model takes on each node that has it, whether that fits, and what
     would. Nothing is loaded.
@@ -244,6 +248,14 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.UnloadModelResponse, _abc.Awaitable[_scheduler_pb2.UnloadModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadLogs(
+        self,
+        request: _scheduler_pb2.ReadLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.ReadLogsResponse], _abc.AsyncIterator[_scheduler_pb2.ReadLogsResponse]]:
+        """The last lines of a log of the pool, then new ones where `follow` is set."""
 
     @_abc_1.abstractmethod
     def FitModel(

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError, PotluckError
+from potluck_worker.engines import faults
 from potluck_worker.engines.base import (
     Embed,
     Embedded,
@@ -36,6 +37,7 @@ from potluck_worker.engines.base import (
     Started,
     failed,
 )
+from potluck_worker.engines.faults import Crash, Stall
 from potluck_worker.engines.sizing import HOST, Estimate, Options, Share
 from potluck_worker.engines.text import AnswerText
 from potluck_worker.footprint import private_bytes
@@ -57,6 +59,8 @@ class FakeModel:
     """The answer; empty says back the last message."""
     tokens_per_second: float = 0.0
     """For each sequence; 0 is as fast as it goes."""
+    step_seconds: float = 0.0
+    """What a step takes, as on a slow machine."""
     load_seconds: float = 0.0
     quantization: str = ""
     bits_per_weight: float = 0.0
@@ -72,9 +76,14 @@ class FakeModel:
     """Answers at once, at most; 0 is as many as it is loaded with."""
     crash_on_load: bool = False
     crash_after_tokens: int = -1
-    """Abort the process after so many tokens of an answer; -1 never."""
+    """Crash in the step after so many tokens of an answer; -1 never."""
+    crash_with: Crash = "abort"
+    stall_on_load: bool = False
     stall_after_tokens: int = -1
-    """Hang in the step after so many tokens of an answer, deaf and silent; -1 never."""
+    """Hang in the step after so many tokens of an answer; -1 never."""
+    stall_with: Stall = "sleep"
+    litter: bool = False
+    """Start a process that would outlive the engine, and leave a temporary file, at each load."""
 
     @classmethod
     def read(cls, path: Path) -> FakeModel:
@@ -86,10 +95,9 @@ class FakeModel:
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
         try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            raise ModelFileError(f"{path.name}: {wrong['loc'][0]}: {wrong['msg']}.") from error
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ModelFileError(f"{path.name}: {error}.") from error
 
     def slots_of(self, asked: int) -> int:
         """Return the answers at once of a model that is loaded with `asked` slots."""
@@ -165,10 +173,21 @@ class FakeEngine:
             self._take(passed / self._model.load_seconds)
             self._progress(passed / self._model.load_seconds)
             time.sleep(STEP_SECONDS)
+        if self._model.litter:
+            faults.litter()
+        if self._model.stall_on_load:
+            faults.stall(self._model.stall_with)
         if self._model.crash_on_load:
-            os.abort()
+            faults.crash(self._model.crash_with, load.path)
         self._take(1.0)
-        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
+        return Loaded(
+            self._model.memory_bytes,
+            0,
+            0,
+            load.context_length,
+            self._slots,
+            longest_step_seconds=self._model.step_seconds,
+        )
 
     def _take(self, fraction: float) -> None:
         """Take a part of the memory of a model that takes some."""
@@ -230,6 +249,7 @@ class FakeEngine:
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""
+        time.sleep(self._model.step_seconds)
         events, self._ended = self._ended, []
         while self._waiting and len(self._running) < self._slots:
             self._begin(self._waiting.popleft(), events)
@@ -279,9 +299,9 @@ class FakeEngine:
         """Say one word if it is due, and end the answer after the last."""
         request, index = sequence.request, sequence.next_index
         if index == self._model.crash_after_tokens:
-            os.abort()
-        while index == self._model.stall_after_tokens:
-            time.sleep(STEP_SECONDS)
+            faults.crash(self._model.crash_with, request.messages[-1].content)
+        if index == self._model.stall_after_tokens:
+            faults.stall(self._model.stall_with)
         if reason := self._end_of(sequence):
             self._end(sequence, reason, events)
             return
