@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
 
 from potluck_worker.engines.sizing import HOST, Described, Fit, Options, Plan, Question, Room
 
@@ -37,14 +37,14 @@ def ask(verb: str, path: Path, options: Options, room: Room = AMPLE, **more: boo
 
 def described(path: Path, options: Options, room: Room = AMPLE) -> Described:
     """Return what a file says of itself, and the plan for it."""
-    return TypeAdapter(Described).validate_python(ask("describe", path, options, room))
+    return msgspec.convert(ask("describe", path, options, room), Described)
 
 
 def planned(path: Path, options: Options, room: Room = AMPLE, *, shorten: bool = True) -> Plan:
     """Return how a node would hold a file."""
-    return TypeAdapter(Plan).validate_python(ask("plan", path, options, room, shorten=shorten))
+    return msgspec.convert(ask("plan", path, options, room, shorten=shorten), Plan)
 
 
 def fitted(path: Path, options: Options, room: Room = AMPLE) -> Fit:
     """Return whether a file fits, and what would."""
-    return TypeAdapter(Fit).validate_python(ask("fit", path, options, room))
+    return msgspec.convert(ask("fit", path, options, room), Fit)

@@ -118,7 +118,7 @@ def test_a_processor_is_no_card() -> None:
         capture_output=True,
         check=True,
     )
-    assert result.stdout == b'{"cards": []}\n'
+    assert result.stdout == b"[]\n"
 
 
 @pytest.mark.parametrize("layout", [GNU, LLVM], ids=["gnu", "llvm"])

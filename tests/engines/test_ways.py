@@ -289,6 +289,17 @@ def test_what_fits_has_no_alternatives_and_says_how_long_it_could_be() -> None:
     assert found.largest.options.context_length in range(4096, 32_768)
 
 
+def test_where_nothing_that_is_less_in_one_thing_fits_all_is_less() -> None:
+    model = Paper(layers=0, token_bytes=1024 * 1024)
+    room = host(10 * GIB)
+    found = fit(model, replace(OPTIONS, slots=64), room)
+    assert found.largest is None
+    (least,) = found.instead
+    assert room.holds(least)
+    assert (least.options.slots, least.options.kv_type) == (1, "q8_0")
+    assert least.options.context_length in range(CONTEXT_STEP, 4096)
+
+
 def test_where_nothing_fits_nothing_is_promised() -> None:
     found = fit(ON_HOST, OPTIONS, host(GIB))
     assert (found.fits, found.largest, found.instead) == (False, None, ())

@@ -39,9 +39,9 @@ def an_engine_with_cards(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(*cards: dict[str, Any]) -> Callable[..., Any]:
     """Return an engine's answer to the question which cards there are."""
 
-    async def ask(verb: str) -> dict[str, object]:
+    async def ask(verb: str, kind: object) -> tuple[Card, ...]:
         assert verb == "cards"
-        return {"cards": list(cards)}
+        return tuple(Card(**card) for card in cards)
 
     return ask
 
@@ -59,7 +59,7 @@ async def test_an_engine_that_cannot_say_leaves_what_was_known() -> None:
     cards = Cards(asked(NVIDIA))
     await cards.look()
 
-    async def fail(verb: str) -> None:
+    async def fail(verb: str, kind: object) -> None:
         raise EngineMissing("llama.cpp cannot be loaded.")
 
     cards._ask = fail

@@ -59,11 +59,9 @@ class Cards:
         if not engine_has_cards():
             return
         try:
-            answer = await self._ask("cards")
+            self.known = await self._ask("cards", tuple[Card, ...])
         except PotluckError as error:
             log.warning("cannot look for cards: %s", error.message)
-            return
-        self.known = tuple(Card(**card) for card in answer["cards"])
 
     @property
     def need_looks(self) -> bool:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import TypeAdapter
-
 from potluck_worker import questions
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Fit, Options, Plan, Question, Room
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.pool import MemoryPool
+from potluck_worker.questions import Answer
 from potluck_worker.settings import WorkerSettings
-
-_FIT = TypeAdapter(Fit)
-_PLAN = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +75,8 @@ class Fitter:
         room = self._pool.room(without=model.key)
         wanted = self._settings.wanted(*model.key)
         shorten = asked.context_length is None and wanted.shorten
-        answer = await self._ask("plan", model, asked, room, shorten=shorten)
-        return self._corrected(model, _PLAN.validate_python(answer).estimate)
+        plan = await self._ask("plan", Plan, model, asked, room, shorten=shorten)
+        return self._corrected(model, plan.estimate)
 
     async def fit(self, model: StoredModel, asked: Options) -> Verdict:
         """Say whether a model fits, and what would. Raises `PotluckError`.
@@ -92,7 +88,7 @@ class Fitter:
         if asked == AS_PLANNED and (note := model.plan.note):
             asked = _lessened(model.plan.estimate)
         room = self._pool.room(without=model.key)
-        found = _FIT.validate_python(await self._ask("fit", model, asked, room))
+        found = await self._ask("fit", Fit, model, asked, room)
         estimate = self._corrected(model, found.asked)
         fits = room.holds(estimate)
         largest = found.largest.options.context_length if found.largest else 0
@@ -121,21 +117,28 @@ class Fitter:
     async def _smaller(self, model: StoredModel, asked: Options, room: Room) -> list[Way]:
         """Return the best smaller quantization that fits as asked, if any does."""
         for other in self._store.smaller(model):
-            answer = await self._ask("plan", other, asked, room, shorten=False)
-            estimate = self._corrected(other, _PLAN.validate_python(answer).estimate)
+            plan = await self._ask("plan", Plan, other, asked, room)
+            estimate = self._corrected(other, plan.estimate)
             if room.holds(estimate):
                 return [Way(other, estimate)]
         return []
 
     async def _ask(
-        self, verb: str, model: StoredModel, asked: Options, room: Room, *, shorten: bool = False
-    ) -> object:
+        self,
+        verb: str,
+        kind: type[Answer],
+        model: StoredModel,
+        asked: Options,
+        room: Room,
+        *,
+        shorten: bool = False,
+    ) -> Answer:
         wanted = self._settings.wanted(*model.key).options
         assert model.inspection is not None
         longest = model.inspection.training_context_length
         defaults = replace(wanted, context_length=min(wanted.context_length or 0, longest))
         question = Question(str(model.path), asked.over(defaults), room, shorten)
-        return await questions.ask(verb, question, model.path.name)
+        return await questions.ask(verb, kind, question)
 
     def _corrected(self, model: StoredModel, estimate: Estimate) -> Estimate:
         return self._measurements.corrected(model.file_id, estimate)

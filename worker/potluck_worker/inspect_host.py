@@ -8,7 +8,7 @@ on standard output. Files are untrusted, so the process limits itself.
 | `describe` | `sizing.Question` | `sizing.Described`: what the file says, how this node holds it |
 | `plan` | `sizing.Question` | `sizing.Plan`: how this node holds it |
 | `fit` | `sizing.Question` | `sizing.Fit`: whether it fits in one way, and what would |
-| `cards` | none | the cards that the engine sees, as `sizing.Card` |
+| `cards` | none | a list of `sizing.Card`: the cards that the engine sees |
 
 A failure is `{"failure": {"code", "message", "fields"}}`.
 
@@ -19,15 +19,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import resource
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
 
 from potluck_proto.errors import PotluckError
 from potluck_worker import child, engine_host
@@ -35,7 +34,7 @@ from potluck_worker.engines import ways
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
 from potluck_worker.engines.llama import require_library
-from potluck_worker.engines.sizing import Described, Fit, Plan, Question, Sizer
+from potluck_worker.engines.sizing import Card, Described, Fit, Plan, Question, Sizer
 
 CPU_LIMIT_SECONDS = 60
 
@@ -155,13 +154,13 @@ def fit(question: Question) -> Fit:
     return ways.fit(sizer, question.options, question.room)
 
 
-def cards() -> dict[str, Any]:
+def cards() -> Sequence[Card]:
     """Return the cards that the engine sees. Raises `EngineMissing`."""
     require_library()
     from potluck_worker.engines.llama import devices, library
 
     library.start()
-    return {"cards": [asdict(card) for card in devices.cards()]}
+    return devices.cards()
 
 
 VERBS: Mapping[str, Callable[[Question], Any]] = {"describe": describe, "plan": plan, "fit": fit}
@@ -186,15 +185,15 @@ def main() -> int:
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
-        if options.verb == "cards":
-            answer = cards()
-        else:
-            question = TypeAdapter(Question).validate_json(options.question)
-            answer = asdict(VERBS[options.verb](question))
+        answer: Any = cards() if options.verb == "cards" else _answer(options)
     except PotluckError as error:
-        answer = {"failure": asdict(failure_of(error))}
-    print(json.dumps(answer))
+        answer = {"failure": failure_of(error)}
+    print(msgspec.json.encode(answer).decode())
     return 0
+
+
+def _answer(options: argparse.Namespace) -> Any:
+    return VERBS[options.verb](msgspec.json.decode(options.question, type=Question))
 
 
 if __name__ == "__main__":

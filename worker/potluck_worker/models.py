@@ -118,7 +118,6 @@ class StoredModel:
         return name.lower() in mine and quantization.lower() in ("", self.quantization.lower())
 
 
-_DESCRIBED = TypeAdapter(Described)
 _FINDINGS: TypeAdapter[dict[str, Finding]] = TypeAdapter(dict[str, Finding])
 
 
@@ -251,8 +250,7 @@ class ModelStore:
         wanted = self._settings.wanted(*_names(path))
         question = Question(str(path), wanted.options, self._room(), shorten=wanted.shorten)
         try:
-            said = await questions.ask("describe", question, path.name)
-            found = _DESCRIBED.validate_python(said)
+            found = await questions.ask("describe", Described, question)
         except PotluckError as error:
             return Finding(stamp, failure=failure_of(error))
         return Finding(stamp, inspection=found.inspection, plan=found.plan)

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TypeVar
 
-from potluck_proto.errors import ModelFileError
+import msgspec
+
+from potluck_proto.errors import ModelFileError, PotluckError
 from potluck_worker.engines.base import Failure, error_of
 from potluck_worker.engines.sizing import Question
 
 ANSWER_SECONDS = 60.0
 """A file that takes longer to read is refused."""
 
+Answer = TypeVar("Answer")
 
-async def ask(verb: str, question: Question | None = None, name: str = "the file") -> Any:
-    """Return the answer to one question, as plain data.
+
+async def ask(verb: str, kind: type[Answer], question: Question | None = None) -> Answer:
+    """Return the answer to one question.
 
     Args:
         verb: One of `inspect_host.py`'s.
-        question: What to ask.
-        name: What it is about, for a person.
+        kind: What the answer is.
+        question: What to ask; `cards` asks none.
 
     Raises:
         PotluckError: The file cannot be used; or the child died of it, or took too long.
     """
+    name = Path(question.path).name if question else "The engine's list of cards"
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "potluck_worker.inspect_host",
         verb,
-        *([json.dumps(asdict(question))] if question else []),
+        *([msgspec.json.encode(question)] if question else []),
         "--lifeline",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -50,11 +54,14 @@ async def ask(verb: str, question: Question | None = None, name: str = "the file
         child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
         await child.wait()
     try:
-        answer = json.loads(output)
-    except ValueError:
-        raise ModelFileError(
-            f"{name} is damaged: the engine crashed on it. Download it again."
-        ) from None
-    if "failure" in answer:
-        raise error_of(Failure(**answer["failure"]))
-    return answer
+        return msgspec.json.decode(output, type=kind)
+    except msgspec.MsgspecError:
+        raise _failure(output, name) from None
+
+
+def _failure(output: bytes, name: str) -> PotluckError:
+    """Return what a child says instead of an answer, if it says anything."""
+    try:
+        return error_of(msgspec.json.decode(output, type=dict[str, Failure])["failure"])
+    except (msgspec.MsgspecError, KeyError):
+        return ModelFileError(f"{name} is damaged: the engine crashed on it. Download it again.")

@@ -161,7 +161,10 @@ def fit(sizer: Sizer, options: Options, room: Room) -> Fit:
     shortest = min(CONTEXT_STEP, longest)
     largest = largest_context(counted, options, room, shortest, longest)
     fits = room.holds(asked)
-    instead = () if fits else tuple(_instead(counted, asked, options, room, largest))
+    instead: tuple[Estimate, ...] = ()
+    if not fits:
+        instead = tuple(_instead(counted, asked, options, room, largest))
+        instead = instead or tuple(_least(counted, options, room))
     return Fit(asked, fits, largest, instead, counted.questions)
 
 
@@ -169,12 +172,10 @@ def _instead(
     sizer: Sizer, asked: Estimate, options: Options, room: Room, largest: Estimate | None
 ) -> Iterator[Estimate]:
     """Yield ways that fit: those that keep the context first, then those that keep the speed."""
-    held = asked.options
-    if held.kv_type == "f16" and options.flash_attention is not False:
-        spared = _asked_if_it_can_be(sizer, replace(options, kv_type=SPARED_BY_HALF))
-        if spared is not None and room.holds(spared):
-            yield spared
-    if (held.slots or 1) > 1 and room.holds(found := sizer.ask(replace(options, slots=1))):
+    spared = _with_half_the_cache(sizer, options)
+    if spared is not None and room.holds(spared):
+        yield spared
+    if (options.slots or 1) > 1 and room.holds(found := sizer.ask(replace(options, slots=1))):
         yield found
     if largest is not None:
         yield largest
@@ -182,10 +183,22 @@ def _instead(
         yield split
 
 
-def _asked_if_it_can_be(sizer: Sizer, options: Options) -> Estimate | None:
-    """Return what a file takes, `None` where the engine cannot hold it like this."""
+def _least(sizer: Sizer, options: Options, room: Room) -> Iterator[Estimate]:
+    """Yield the way that is less in context, slots and cache at once, if even that fits."""
+    least = replace(options, slots=1)
+    if _with_half_the_cache(sizer, options) is not None:
+        least = replace(least, kv_type=SPARED_BY_HALF)
+    longest = options.context_length or 0
+    if found := largest_context(sizer, least, room, min(CONTEXT_STEP, longest), longest):
+        yield found
+
+
+def _with_half_the_cache(sizer: Sizer, options: Options) -> Estimate | None:
+    """Return what it takes with a smaller kind of cache, `None` where it cannot have one."""
+    if options.kv_type != "f16" or options.flash_attention is False:
+        return None
     try:
-        return sizer.ask(options)
+        return sizer.ask(replace(options, kv_type=SPARED_BY_HALF))
     except PotluckError:
         return None
 
