@@ -24,6 +24,7 @@ from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generation, Generations
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import Connection, NodeRegistry
@@ -210,7 +211,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             explanation = decision.explanation
             if decision.error is not None:
                 raise decision.error
-            options = worker.LoadOptions(
+            options = types.LoadOptions(
                 model=explanation.model.name, quantization=explanation.model.quantization
             )
             stub = self._stub(explanation.node_id or "")
@@ -232,6 +233,10 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
         await _or_abort(unload(), context)
         return pb.UnloadModelResponse()
+
+    async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
+        """Say what a model takes on each node that has it."""
+        return await _or_abort(fit_model(request, self._nodes, self._default_model), context)
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

@@ -18,7 +18,13 @@ from potluck_worker.supervisor import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 POTLUCK = Path(sys.executable).parent / "potluck"
-SCRIPTS = ("bench/engine.py", "bench/beside_vllm.py", "bench/neighbour.py", "tui/measure_bytes.py")
+SCRIPTS = (
+    "bench/fit.py",
+    "bench/engine.py",
+    "bench/beside_vllm.py",
+    "bench/neighbour.py",
+    "tui/measure_bytes.py",
+)
 REPEATS = 5
 
 

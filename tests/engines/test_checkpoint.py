@@ -46,7 +46,9 @@ def test_a_checkpoint_says_what_it_is(folder: Path) -> None:
 
 def test_its_memory_follows_from_layers_heads_and_tokens(folder: Path) -> None:
     checkpoint = Checkpoint.read(folder)
-    assert memory.weights_bytes(checkpoint) == checkpoint.file_bytes
+    assert memory.weights_bytes(checkpoint, None) == checkpoint.file_bytes
+    head_bytes = 2 * SHAPE.vocabulary * SHAPE.width
+    assert memory.weights_bytes(checkpoint, 1) == checkpoint.file_bytes + head_bytes
     assert memory.kv_bytes_per_token(checkpoint) == 3 * 2 * 2 * 16 * 2
     pages = 1000 // 32 + 1 + 4
     assert memory.kv_cache_bytes(checkpoint, 1000, 4) == pages * 32 * 384
@@ -60,14 +62,21 @@ def test_its_memory_follows_from_layers_heads_and_tokens(folder: Path) -> None:
 
 def test_a_step_on_a_processor_is_as_long_for_a_large_model_as_for_a_small(folder: Path) -> None:
     small = Checkpoint.read(folder)
-    assert memory.cpu_batch_tokens(small, 4, 1) == memory.BATCH_TOKENS
+    assert memory.step_tokens(small, 512, 4, 1) == memory.BATCH_TOKENS
     change(folder, quantization_config={"quant_method": "awq", "bits": 4})
     large = Checkpoint(small.folder, small.config, "", [*small.tensors] * 4000, {}, "", "")
     assert large.parameter_count > 4e8
-    assert memory.cpu_batch_tokens(large, 4, 1) == memory.CPU_BATCH_TOKENS
-    assert memory.CPU_BATCH_TOKENS < memory.cpu_batch_tokens(large, 4, 16) < memory.BATCH_TOKENS
-    assert memory.cpu_batch_tokens(large, 64, 1) == 64
+    assert memory.step_tokens(large, 512, 4, 1) == memory.CPU_BATCH_TOKENS
+    assert memory.CPU_BATCH_TOKENS < memory.step_tokens(large, 512, 4, 16) < memory.BATCH_TOKENS
+    assert memory.step_tokens(large, 512, 64, 1) == 64
+    assert memory.step_tokens(large, 512, 4, None) == memory.BATCH_TOKENS
     assert 0.5 < memory.longest_step_seconds(large, 32, 1) < 2
+    assert memory.longest_step_seconds(large, 32, None) == 0
+
+
+def test_a_text_is_embedded_in_one_step(tmp_path: Path) -> None:
+    embedder = Checkpoint.read(make_embedder(tmp_path / "e", SHAPE))
+    assert memory.step_tokens(embedder, 4096, 4, None) == 4096
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from potluck_worker.engines.base import ChatMessage, Finished, Generate, Load, P
 from potluck_worker.installed import Engines
 from potluck_worker.supervisor import EngineProcess
 from vllm_engine.conftest import VLLM_PYTHON
-from worker.conftest import Worker, prompt, text_of
+from worker.conftest import Worker, load_options, prompt, text_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -83,6 +83,21 @@ async def test_a_way_to_load_that_vllm_has_not_is_refused_before_any_work(
         await text_with(load, tmp_path)
 
 
+async def test_a_model_takes_what_was_said_before_it_was_ever_loaded(worker: Worker) -> None:
+    request = pb.FitRequest(options=load_options("llama", context_length=256))
+    fit = (await worker.stub.Fit(request)).fit
+    assert fit.fits
+    assert fit.largest_context_length == fit.training_context_length
+    (host,) = fit.devices
+    said = host.weights_bytes + host.kv_cache_bytes + host.compute_bytes + host.process_bytes
+    await worker.loaded("llama", context_length=256)
+    await worker.ask("llama", "x" * 200, max_tokens=30)
+    (loaded,) = [model for model in (await worker.state()).loaded if model.name == "llama"]
+    assert loaded.context_length == 256
+    assert loaded.memory_booked_bytes == said
+    assert abs(loaded.memory_bytes - said) < 32 * 2**20
+
+
 async def test_a_shape_that_vllm_cannot_compute_is_said_in_words(tmp_path: Path) -> None:
     folder = make_llama(
         tmp_path / "odd", model_type="nonsense", architectures=["NonsenseForCausalLM"]
@@ -133,7 +148,7 @@ async def test_a_worker_that_is_killed_takes_an_engine_that_loads_with_it(short_
     await daemon.stdout.readline()
     async with network.dial(network.unix_address(home.worker_socket)) as channel:
         loading = pb_grpc.WorkerServiceStub(channel).Load(
-            pb.LoadRequest(options=pb.LoadOptions(model="llama"))
+            pb.LoadRequest(options=types.LoadOptions(model="llama"))
         )
         async for response in loading:
             if response.fraction > 0:  # it is on its way into vLLM

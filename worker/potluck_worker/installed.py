@@ -21,6 +21,7 @@ from pathlib import Path
 import potluck_proto
 import potluck_worker
 from potluck_proto.errors import EngineMissing
+from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.hardware import EngineAvailability, llama_availability, vllm_advice
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,9 @@ def there(name):
     try: return importlib.util.find_spec(name) is not None
     except ImportError: return False
 missing = [name for name in {NEEDED!r} if not there(name)]
-found = importlib.metadata.packages_distributions().get("vllm")
-version = importlib.metadata.version(found[0]) if found else "unknown"
-print(json.dumps({{"missing": missing, "version": version}}))
+name, *_ = importlib.metadata.packages_distributions().get("vllm") or [""]
+version = importlib.metadata.version(name) if name else "unknown"
+print(json.dumps({{"missing": missing, "name": name, "version": version}}))
 """
 
 PROBE_SECONDS = 30.0
@@ -84,6 +85,17 @@ class Engines:
         """Return what to say of a model whose engine is not here."""
         return EngineMissing(self.vllm.advice) if engine == "vllm" and self.vllm.advice else None
 
+    def within_reach(self, engine: str, room: Room) -> Room:
+        """Return what an engine may take of some room: vLLM computes on cards or on processors."""
+        if engine != "vllm" or self.vllm_has_cards:
+            return room
+        return Room({HOST: room.free_bytes[HOST]})
+
+    @property
+    def vllm_has_cards(self) -> bool:
+        """Whether vLLM is here, built for cards."""
+        return self.vllm.available and "cpu" not in self.vllm.version
+
     def interpreter(self, engine: str) -> Interpreter:
         """Return the Python under which an engine runs."""
         if engine != "vllm" or self._vllm_python is None or self._links is None:
@@ -107,8 +119,13 @@ class Engines:
 
 
 def _own_version() -> str:
-    found = importlib.metadata.packages_distributions().get("vllm")
-    return importlib.metadata.version(found[0]) if found else "unknown"
+    name, *_ = importlib.metadata.packages_distributions().get("vllm") or [""]
+    return _version(name, importlib.metadata.version(name) if name else "unknown")
+
+
+def _version(name: str, version: str) -> str:
+    """Return a version that tells a build for processors; one goes by a name instead."""
+    return f"{version}+cpu" if "cpu" in name and "cpu" not in version else version
 
 
 def _link_packages(folder: Path) -> None:
@@ -152,4 +169,4 @@ async def _probe(python: Path) -> EngineAvailability:
             f"{named} lacks {', '.join(said['missing'])}. Install it there: "
             f"{python} -m pip install vllm.",
         )
-    return EngineAvailability("vllm", said["version"], "")
+    return EngineAvailability("vllm", _version(said["name"], said["version"]), "")

@@ -44,12 +44,13 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, daemons, logs, pool
+    from potluck_tui.commands import ask, daemons, fit, logs, pool
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
         "nodes": pool.nodes,
         "models": pool.models,
+        "fit": fit.fit,
         "status": daemons.status,
         "logs": logs.logs,
         "up": daemons.up,

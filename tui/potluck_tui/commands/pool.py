@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.json_format import MessageToDict
 
@@ -24,9 +25,8 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
         _print_json(response)
         return 0
     rows = [_node_row(node) for node in response.nodes]
-    _print_table(
-        ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows
-    )
+    header = ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"]
+    print("\n".join(table_lines(header, rows)))
     for node in response.nodes:
         _print_problems(node)
     return 0
@@ -40,20 +40,22 @@ async def models(options: argparse.Namespace, home: Home) -> int:
         _print_json(response)
         return 0
     rows = [_model_row(model) for model in response.models]
-    _print_table(
-        ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
-    )
+    header = ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"]
+    print("\n".join(table_lines(header, rows)))
     for model in response.models:
-        if not model.usable:
-            print(f"{model.description.name}: {clean(model.description.problem.message)}")
+        description = model.description
+        said = description.note if model.usable else description.problem.message
+        if said:
+            print(f"{description.name}: {clean(said)}")
     print(f"\nPut GGUF files into {home.models} to add models.")
     return 0
 
 
 def _node_row(node: pb.Node) -> list[str]:
     state = node.state
-    free = sum(device.memory_free_bytes for device in state.devices) / GIB
-    total = sum(device.memory_total_bytes for device in state.devices) / GIB
+    devices = [device for device in state.devices if not device.unified]
+    free = sum(device.memory_free_bytes for device in devices) / GIB
+    total = sum(device.memory_total_bytes for device in devices) / GIB
     return [
         state.name or "?",
         pb.NodeHealth.Name(node.health).removeprefix("NODE_HEALTH_").lower(),
@@ -69,6 +71,9 @@ def _print_problems(node: pb.Node) -> None:
     """Say what a node lacks, with what to do about it."""
     if node.HasField("problem"):
         print(f"{node.state.name or node.address}: {clean(node.problem.message)}")
+    for notice in node.state.notices:
+        when = time.strftime("%H:%M", time.localtime(notice.unix_seconds))
+        print(f"{node.state.name}, {when}: {clean(notice.text)}")
     for engine in node.state.engines:
         if not engine.available and engine.advice:
             print(f"{node.state.name}: no {engine.name}: {clean(engine.advice)}")
@@ -82,17 +87,18 @@ def _model_row(model: pb.ModelSummary) -> list[str]:
     return [
         ":".join(filter(None, (description.name, description.quantization)))
         + (" *" if model.is_default else ""),
-        _size(description.file_bytes),
+        binary_size(description.file_bytes),
         _count(description.parameter_count),
         str(description.context_length or "-"),
-        _size(description.memory_needed_bytes),
+        binary_size(description.memory_needed_bytes),
         clean(description.license) or "?",
         ", ".join(model.node_names),
         state,
     ]
 
 
-def _size(size_bytes: int) -> str:
+def binary_size(size_bytes: int) -> str:
+    """Return a size in MiB or GiB for a person."""
     return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
 
 
@@ -102,12 +108,12 @@ def _count(number: int) -> str:
     return f"{number / 1e9:.1f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns as wide as their widest cell."""
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield lines of columns as wide as their widest cell."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     for row in (header, *rows):
         cells = (clean(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        yield "  ".join(cells).rstrip()
 
 
 def _print_json(response: pb.ListNodesResponse | pb.ListModelsResponse) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from potluck_proto.errors import BadRequest, ModelFileError
 
+CONFIG = "adapter_config.json"
+
 RANKS_HELD = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The sizes that vLLM makes room for."""
 
@@ -30,10 +32,10 @@ class Adapter:
                 "adapter_model.safetensors in it."
             )
         try:
-            rank = int(json.loads((folder / "adapter_config.json").read_bytes())["r"])
+            rank = int(json.loads((folder / CONFIG).read_bytes())["r"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(
-                f"{folder.name}/adapter_config.json cannot be read. Download it again."
+                f"{folder.name}/{CONFIG} cannot be read. Download it again."
             ) from error
         if not 0 < rank <= RANKS_HELD[-1]:
             raise ModelFileError(
@@ -45,6 +47,11 @@ class Adapter:
     def rank_held(self) -> int:
         """The room that it needs."""
         return next(held for held in RANKS_HELD if held >= self.rank)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Say whether a folder looks like an adapter."""
+    return (folder / CONFIG).is_file()
 
 
 def only_adapter(paths: Sequence[str]) -> Adapter | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_worker.engines.base import Inspection
 
 CONFIG = "config.json"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -41,7 +42,9 @@ class Tensor:
 
     name: str
     dtype: str
+    shape: tuple[int, ...]
     elements: int
+    """More than the shape says where several are packed into one."""
     size_bytes: int
 
 
@@ -177,6 +180,25 @@ class Checkpoint:
         """Return a hash of the chat template."""
         return hashlib.sha256(self.template.encode()).hexdigest()
 
+    def inspect(self) -> Inspection:
+        """Return what the files say, as all engines have it."""
+        parameters = self.parameter_count
+        return Inspection(
+            architecture=self.architecture,
+            parameter_count=parameters,
+            quantization=self.scheme,
+            bits_per_weight=8 * self.file_bytes / max(1, parameters),
+            training_context_length=self.training_context_length,
+            vocabulary_size=self.number("vocab_size"),
+            has_chat_template=bool(self.template),
+            embeds_only=self.embeds,
+            title=self.folder.name,
+            license=self.license(),
+            base_model="",
+            tokenizer_sha256=self.tokenizer_sha256(),
+            template_sha256=self.template_sha256(),
+        )
+
     def license(self) -> str:
         """Return the licence that the head of its README names, else nothing."""
         try:
@@ -281,7 +303,8 @@ def _tensor(name: str, entry: Mapping[str, Any]) -> Tensor:
     begin, end = map(int, entry["data_offsets"])
     dtype = str(entry["dtype"])
     bits = _ITEM_BITS.get(dtype) or int(re.sub(r"\D.*", "", dtype[1:]))
-    return Tensor(name, dtype, (end - begin) * 8 // bits, end - begin)
+    shape = tuple(map(int, entry["shape"]))
+    return Tensor(name, dtype, shape, (end - begin) * 8 // bits, end - begin)
 
 
 def _quantized_bits(quantization: Mapping[str, Any]) -> int:

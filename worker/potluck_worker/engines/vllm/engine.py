@@ -33,6 +33,7 @@ from potluck_worker.engines.vllm.checkpoint import Checkpoint
 from potluck_worker.engines.vllm.core import Core
 from potluck_worker.engines.vllm.embeddings import Embedding, unit_vector
 from potluck_worker.engines.vllm.settings import constraint, sampling_options
+from potluck_worker.engines.vllm.sizer import refuse_what_is_lacking
 from potluck_worker.engines.vllm.tokens import TokenText, Vocabulary
 
 IDLE_STEP_SECONDS = 0.001
@@ -53,10 +54,11 @@ class VllmEngine:
         """Those that vLLM has not begun, by its own names for them."""
         self._embeddings: dict[RequestId, Embedding] = {}
         self._ended: list[FromChild] = []
+        self._fullness = 0.0
 
     def load(self, load: Load) -> Loaded:
         """Load the model. Raises `PotluckError` where vLLM cannot hold it as is asked."""
-        _refuse_what_is_lacking(load)
+        refuse_what_is_lacking(load.kv_type, load.gpu_layers, load.flash_attention)
         checkpoint = Checkpoint.read(Path(load.path))
         adapter = only_adapter(load.lora_adapters)
         self._core = Core(load, checkpoint, adapter, self._progress)
@@ -75,12 +77,15 @@ class VllmEngine:
         self._prompts = PromptMaker(self._template, self._vocabulary)
         held = self._core.held_bytes()
         return Loaded(
-            weights_bytes=held.weights or memory.weights_bytes(checkpoint),
+            weights_bytes=held.weights or memory.weights_bytes(checkpoint, self._core.threads),
             kv_cache_bytes=held.kv_cache,
-            compute_bytes=held.rest or memory.compute_bytes(checkpoint, load.slots),
+            compute_bytes=held.rest
+            or memory.compute_bytes(checkpoint, load.slots, self._core.step_tokens),
             context_length=load.context_length,
             slots=load.slots,
-            longest_step_seconds=self._core.longest_step_seconds,
+            longest_step_seconds=memory.longest_step_seconds(
+                checkpoint, self._core.step_tokens, self._core.threads
+            ),
         )
 
     def submit(self, request: Generate | Embed) -> None:
@@ -116,6 +121,14 @@ class VllmEngine:
         """Requests that wait for a slot."""
         return len(self._waiting)
 
+    @property
+    def fullness(self) -> float:
+        """How near it came to a whole batch, 0 to 1: the cache is whole from the start.
+
+        On cards vLLM computes one when it loads.
+        """
+        return self._fullness if self._core.threads else 1.0
+
     def step(self) -> list[FromChild]:
         """Have vLLM compute one batch; return what came of it."""
         events, self._ended = self._ended, []
@@ -127,7 +140,7 @@ class VllmEngine:
             if answer := self._answers.get(output.request_id):
                 if answer.started is None:
                     self._forget_waiting(answer)
-                    events += answer.begin(output.num_cached_tokens, began)
+                    self._begin(answer, output.num_cached_tokens, began, events)
                 self._take(answer, output.outputs[0], events)
             else:
                 self._take_vector(output, events)
@@ -176,7 +189,13 @@ class VllmEngine:
         """Report the requests that left vLLM's queue, and whose prompt takes several steps."""
         for name, cached in self._core.in_prefill().items():
             if answer := self._waiting.pop(name, None):
-                events += answer.begin(cached, began)
+                self._begin(answer, cached, began, events)
+
+    def _begin(self, answer: Answer, cached: int, began: float, events: list[FromChild]) -> None:
+        """Report that an answer's prompt is being computed."""
+        events += answer.begin(cached, began)
+        computed = answer.prompt_length - answer.cached
+        self._fullness = max(self._fullness, min(1.0, computed / self._core.step_tokens))
 
     def _take(self, answer: Answer, piece: Any, events: list[FromChild]) -> None:
         """Take what vLLM computed for an answer, and see whether it ends there."""
@@ -253,20 +272,6 @@ class VllmEngine:
         if embedded := embedding.embedded():
             del self._embeddings[embedding.request_id]
             events.append(embedded)
-
-
-def _refuse_what_is_lacking(load: Load) -> None:
-    """Raise `BadRequest` for a way to hold a model that vLLM has not."""
-    lacking = {
-        f"KV cache of {load.kv_type}": load.kv_type != "f16",
-        "layers on the processor beside a card (gpu_layers)": load.gpu_layers is not None,
-        "choice of flash attention": load.flash_attention is not None,
-    }
-    if names := [name for name, is_asked in lacking.items() if is_asked]:
-        raise BadRequest(
-            f"vLLM, which runs this model, has no {' and no '.join(names)}. Leave the option out, "
-            "or choose a GGUF model, which llama.cpp runs."
-        )
 
 
 def _logprobs(answer: Answer, token: int, piece: Any, at: int) -> list[TokenLogprobs]:
