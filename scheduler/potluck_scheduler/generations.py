@@ -47,6 +47,7 @@ FLUSH_SECONDS = 0.5
 MEETING_SECONDS = 3.0
 """Zeroconf needs about two to find what is there."""
 
+MAX_TOKENS_LIMIT = 2**32 - 1
 ENDED_KEPT = 64
 """Ended answers that stay in memory, for viewers that are just reading them."""
 
@@ -420,7 +421,8 @@ def _sampling(submission: Submission) -> types.Sampling:
     sampling = types.Sampling()
     sampling.CopyFrom(submission.asked.sampling)
     if sampling.HasField("max_tokens"):
-        sampling.max_tokens += len(submission.token_ids)
+        limit = sampling.max_tokens + len(submission.token_ids)
+        sampling.max_tokens = min(limit, MAX_TOKENS_LIMIT)
     return sampling
 
 

@@ -127,7 +127,7 @@ async def test_a_branch_sees_its_own_past_alone(chats: Chats) -> None:
     assert said(start.conversation) == ["Be brief.", "1b"]
     with pytest.raises(BadRequest, match="follows an answer"):
         await chats.ask("x", chat_id=first.chat_id, parent_message_id=first.user_message_id)
-    with pytest.raises(BadRequest, match="not in this chat|no message"):
+    with pytest.raises(BadRequest, match="no message"):
         await chats.ask("x", chat_id=first.chat_id, parent_message_id="elsewhere")
 
 
