@@ -68,6 +68,18 @@ def test_a_streamed_answer_ends_as_the_lines_of_the_whole(
     )
 
 
+@given(TEXTS, st.integers(0, 120), st.integers(1, 60))
+def test_an_answer_that_goes_on_after_its_end_is_the_lines_of_the_whole(
+    text: str, end: int, width: int
+) -> None:
+    answer = AnswerLines()
+    answer.lines(text[:end], width, complete=True)
+    answer.lines(text[:end], width, complete=False)
+    assert answer.lines(text, width, complete=True) == AnswerLines().lines(
+        text, width, complete=True
+    )
+
+
 @given(TEXTS)
 def test_nothing_that_acts_on_a_terminal_is_drawn(text: str) -> None:
     for line in AnswerLines().lines(text, 40, complete=True):

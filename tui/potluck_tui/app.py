@@ -142,7 +142,7 @@ class PotluckApp(App[None]):
                 case OptionsScreen():
                     screen.show_presets(self.session.presets)
 
-    def action_pick_model(self) -> None:
+    async def action_pick_model(self) -> None:
         """Pick the model of this chat."""
         session, current = self.session, self.session.current_model
 
@@ -157,14 +157,14 @@ class PotluckApp(App[None]):
 
         if not self._is_open(ModelPicker):
             label = current.label if current else ""
-            self.push_screen(ModelPicker(session.pool, label, session.chat.beside_model), use)
+            await self.push_screen(ModelPicker(session.pool, label, session.chat.beside_model), use)
 
-    def action_show_nodes(self) -> None:
+    async def action_show_nodes(self) -> None:
         """Show the machines of the pool."""
         if not self._is_open(NodesScreen):
-            self.push_screen(NodesScreen(self.session.pool))
+            await self.push_screen(NodesScreen(self.session.pool))
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """Show the keys of this place."""
         match self.screen:
             case Details():
@@ -185,7 +185,7 @@ class PotluckApp(App[None]):
                 screen = help_screen("list of chats", help_rows(CHAT_LIST, EVERYWHERE))
             case _:
                 screen = help_screen("chat", help_rows(PROMPT, CHAT, EVERYWHERE))
-        self.push_screen(screen)
+        await self.push_screen(screen)
 
     def action_copy_answer(self) -> None:
         """Copy the last answer to wherever it can be copied from here."""

@@ -15,6 +15,15 @@ WORDS_BEFORE_SEAM = 24
 """Characters that say where in an answer it went on."""
 
 
+def head_line(turn: Turn) -> str:
+    """Return the line above one of several answers: which it is, and the model.
+
+    Of those that stand side by side, one has the chat go on from it.
+    """
+    note = "" if turn.shown else "(enter: go on from this one)"
+    return " ".join(filter(None, (turn.place, turn.model, note)))
+
+
 def facts(turn: Turn) -> list[str]:
     """Return what is known of an answer: node and reason, model, speed, first token, wait."""
     reason = [turn.reason] if turn.reason else []

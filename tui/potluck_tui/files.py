@@ -6,6 +6,7 @@ in an address or a decorator.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -125,12 +126,13 @@ def read(path: Path, name: str) -> AttachedFile:
 
 
 def _text(content: bytes, name: str) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    marked = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding, shown = ("utf-16", "UTF-16") if marked else ("utf-8-sig", "UTF-8")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise BadRequest(
-            f"{name} is not text: byte {error.start + 1} of {len(content):,} is no {encoding[:6]}."
+            f"{name} is not text: byte {error.start + 1:,} of {len(content):,} is not {shown}."
         ) from None
     if "\0" in text:
         raise BadRequest(f"{name} is not text: it has a zero byte at {text.index(chr(0)) + 1:,}.")

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from textual.binding import Binding
 
+_SIGNS = {"question_mark": "?", "slash": "/"}
+"""Keys that Textual calls by the name of their sign."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -26,7 +29,7 @@ class Key:
     @property
     def shown(self) -> str:
         """The keys as the help shows them."""
-        return self.keys.replace(",", ", ")
+        return ", ".join(map(_shown, self.keys.split(",")))
 
     def binding(self, where: str = "") -> Binding:
         """Return the binding for Textual.
@@ -78,7 +81,8 @@ TRANSCRIPT = (
     Key("message.copy", "y", "screen.copy_message", "Copy the message", "copy"),
     Key("message.copy_code", "Y", "screen.copy_code", "Copy a code block of it", "code"),
     Key("message.copy_link", "l", "screen.copy_link", "Copy a link of it"),
-    Key("message.fold", "space,enter", "fold", "Unfold thoughts, files, long questions", "unfold"),
+    Key("message.fold", "space", "fold", "Unfold thoughts, files, long questions", "unfold"),
+    Key("message.take", "enter", "screen.take_answer", "Side by side: go on from this answer"),
     Key("message.edit", "e", "screen.edit_message", "Write the question anew: a branch", "edit"),
     Key("message.again", "r", "screen.regenerate", "Answer again: another branch", "again"),
     Key("message.again_by", "R", "screen.regenerate_by", "Answer again, by whom you pick"),
@@ -143,7 +147,7 @@ OPTIONS = (
 CHOICES = (
     Key("choices.up", "up", "move(-1)", "Up"),
     Key("choices.down", "down", "move(1)", "Down"),
-    Key("choices.take", "enter", "take", "Take it", "take"),
+    Key("choices.take", "enter", "take", "Take it; so does its number", "take"),
     Key("choices.close", "escape", "close", "Back", "back"),
 )
 
@@ -151,7 +155,7 @@ CHOICES = (
 def hints(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
     """Return the hints of some tables: first key, in short, and word."""
     return [
-        (key.keys.split(",")[0].replace("ctrl+", "^").replace("escape", "esc"), key.hint)
+        (key.shown.split(", ")[0].replace("ctrl+", "^").replace("escape", "esc"), key.hint)
         for table in tables
         for key in table
         if key.hint
@@ -160,6 +164,8 @@ def hints(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
 
 def help_rows(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
     """Return the help of some tables: keys and what they do."""
-    return [
-        (key.shown.replace("question_mark", "?"), key.words) for table in tables for key in table
-    ]
+    return [(key.shown, key.words) for table in tables for key in table]
+
+
+def _shown(name: str) -> str:
+    return _SIGNS.get(name, name)

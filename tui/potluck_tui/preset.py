@@ -54,11 +54,11 @@ class Number:
 
 
 NUMBERS = (
-    Number("temperature", "Temperature", 0, 10, "0 takes the likeliest token, 1 as trained"),
-    Number("top_p", "Top-p", 0, 1, "the likeliest tokens up to this sum; 1 is all"),
-    Number("min_p", "Min-p", 0, 1, "drops tokens below this share of the likeliest"),
-    Number("max_tokens", "Max tokens", 1, 1e9, "ends an answer after these", whole=True),
-    Number("seed", "Seed", 0, SEED_LIMIT - 1, "the same draws again", whole=True),
+    Number("temperature", "Temperature", 0, 10, "0: the likeliest token always"),
+    Number("top_p", "Top-p", 0, 1, "the likeliest, up to this sum"),
+    Number("min_p", "Min-p", 0, 1, "a share of the likeliest: none below"),
+    Number("max_tokens", "Max tokens", 1, 1e9, "for one answer", whole=True),
+    Number("seed", "Seed", 0, SEED_LIMIT - 1, "the same draws the same again", whole=True),
 )
 
 THINKING = {"as the model does": None, "on": True, "off": False}

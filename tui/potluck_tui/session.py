@@ -225,13 +225,19 @@ class Session:
     def switch(self, message_id: MessageId, step: int) -> list[Instruction]:
         """Show the branch through the sibling of a message so many places on."""
         turn = self.turn(message_id)
-        if turn is None or self._pending or self._changing:
-            return []
-        wanted = turn.neighbour(step)
-        if wanted is None:
+        wanted = turn.neighbour(step) if turn is not None else None
+        return [] if wanted is None else self._select(wanted)
+
+    def take(self, message_id: MessageId) -> list[Instruction]:
+        """Have the chat go on from this one of the answers that stand side by side."""
+        turn = self.turn(message_id)
+        return [] if turn is None or turn.shown else self._select(message_id)
+
+    def _select(self, message_id: MessageId) -> list[Instruction]:
+        if self._pending or self._changing:
             return []
         self._changing = True
-        return [do.SelectBranch(self.chat_id, wanted)]
+        return [do.SelectBranch(self.chat_id, message_id)]
 
     # --- Chats -----------------------------------------------------------------------------------
 
@@ -384,7 +390,7 @@ class Session:
             return [self.library.read_again()]
         instructions: list[Instruction] = []
         if self.chat_id == NEW_CHAT:
-            title = one_line(event.question.text) or "New chat"
+            title = one_line(event.question.text.partition("\n")[0]) or "New chat"
             self.chat = replace(self.chat, chat_id=event.chat_id, title=title, revision=0)
             instructions.append(do.AdoptDraft(event.chat_id))
         edit, self.editing = self.editing, None

@@ -15,7 +15,14 @@ from rich.text import Text
 from textual.strip import Strip
 
 from potluck_proto.reasoning import Spoken, split_thought
-from potluck_tui.captions import TRY_AGAIN, ending_note, fact_lines, seam_line, thought_line
+from potluck_tui.captions import (
+    TRY_AGAIN,
+    ending_note,
+    fact_lines,
+    head_line,
+    seam_line,
+    thought_line,
+)
 from potluck_tui.clean import clean
 from potluck_tui.growing_code import GrowingCode
 from potluck_tui.highlight import marked
@@ -60,6 +67,7 @@ class AnswerLines:
 
     def __init__(self) -> None:
         self._text = ""
+        self._complete = False
         self._width = 0
         self._blocks = MarkdownBlocks()
         self._closed_lines: list[Strip] = []
@@ -78,7 +86,10 @@ class AnswerLines:
             # The line end that may follow is part of it.
             text = text.removesuffix("\r")
         text = clean(text)
-        rewritten = not text.startswith(self._text)
+        # An answer that goes on after its end may go on in its last block.
+        goes_on = self._complete and not (complete and text == self._text)
+        rewritten = goes_on or not text.startswith(self._text)
+        self._complete = complete
         if rewritten:
             self._text = ""
             self._blocks = MarkdownBlocks()
@@ -147,8 +158,7 @@ class TurnLines:
         spoken = split_thought(turn.text)
         lines: list[Strip] = []
         if look.headed:
-            head = " ".join(filter(None, (turn.place, turn.model)))
-            lines += lines_of(Text(head or "…", no_wrap=True), width, "bold dim")
+            lines += lines_of(Text(head_line(turn), no_wrap=True), width, "bold dim")
         if spoken.thought:
             lines += self._thought_lines(turn, spoken, look)
         said = self._answer.lines(spoken.said, width, complete=not turn.under_way)
@@ -194,7 +204,7 @@ def _asked_lines(
     """Return a question with a line for each file that goes with it."""
     lines = lines_of(Text.assemble((mark, "dim not bold"), text.rstrip()), width, style)
     for file in files:
-        count = counted(file.content.count("\n") + 1, "line")
+        count = counted(len(file.content.splitlines()), "line")
         lines += lines_of(Text(f"+ {file.name}, {size(file.size_bytes)}, {count}"), width, "dim")
     return lines
 

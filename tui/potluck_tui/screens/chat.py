@@ -98,7 +98,7 @@ class ChatScreen(MessageActions):
         self._built = True
         self.set_class(self._ssh, "-ssh")
         self._prompt.fill(self._drafts.get(self._session.chat_id))
-        self._prompt.focus()
+        self.set_focus(self._prompt)
         self.show_session()
 
     # --- Showing ---------------------------------------------------------------------------------
@@ -147,10 +147,11 @@ class ChatScreen(MessageActions):
                 self._prompt.fill(f"{text}\n\n{typed}" if typed else text)
             case do.FillPrompt(text, files):
                 self._composer.fill(text, files)
-                self._prompt.focus()
+                self.set_focus(self._prompt)
             case do.ShowMessage(message_id):
+                self.show_session()
                 self._transcript.mark(words_of(self._session.library.query))
-                self._transcript.focus()
+                self.set_focus(self._transcript)
                 self._transcript.show_message(message_id)
             case do.Say(sentence, problem):
                 self.notify(sentence, severity="error" if problem else "information", markup=False)
@@ -205,8 +206,9 @@ class ChatScreen(MessageActions):
         """Go back to the prompt; there, leave an edit, or stop the answer by the second Esc."""
         if self.focused is not self._prompt:
             self._close_drawer()
+            self._session.library.hit_number = -1
             self._transcript.mark(())
-            self._prompt.focus()
+            self.set_focus(self._prompt)
             self._show_status()
             return
         if self._session.editing is not None:
@@ -244,7 +246,8 @@ class ChatScreen(MessageActions):
     def action_read(self) -> None:
         """Go to the messages."""
         if self._session.turns:
-            self._transcript.focus()
+            self._transcript.select_last()
+            self.set_focus(self._transcript)
 
     def action_page(self, direction: int) -> None:
         """Scroll the transcript by a page, leaving two lines of the one before."""
@@ -271,16 +274,16 @@ class ChatScreen(MessageActions):
         self.keep_draft()
         self._close_drawer()
         self._act(self._session.new_chat())
-        self._prompt.focus()
+        self.set_focus(self._prompt)
 
     def action_toggle_chats(self) -> None:
         """Go to the list of chats, or back to the prompt."""
         if self._panel.list.has_focus:
             self._close_drawer()
-            self._prompt.focus()
+            self.set_focus(self._prompt)
         else:
             self._panel.add_class("-open")
-            self._panel.list.focus()
+            self.set_focus(self._panel.list)
 
     def _close_drawer(self) -> None:
         self._panel.remove_class("-open")
@@ -294,17 +297,17 @@ class ChatScreen(MessageActions):
             return
         self.keep_draft()
         self._close_drawer()
-        self._prompt.focus()
+        self.set_focus(self._prompt)
         if chat_id != self._session.chat_id:
             self._act(self._session.open_chat(chat_id))
 
     @on(ChatList.Act)
-    def act_on_listed(self, event: ChatList.Act) -> None:
+    async def act_on_listed(self, event: ChatList.Act) -> None:
         """Do to a chat of the list what its key says."""
         library, chat_id = self._session.library, event.chat_id
         match event.verb:
             case Verb.RENAME:
-                self._ask_title(chat_id)
+                await self._ask_title(chat_id)
             case Verb.PIN:
                 self._act([*library.pin(chat_id)])
             case Verb.ARCHIVE:
@@ -329,11 +332,11 @@ class ChatScreen(MessageActions):
         """Read the next page of the list."""
         self._act([*self._session.library.read_on()])
 
-    def action_rename_chat(self) -> None:
+    async def action_rename_chat(self) -> None:
         """Ask for another title for this chat."""
-        self._ask_title(self._session.chat_id)
+        await self._ask_title(self._session.chat_id)
 
-    def _ask_title(self, chat_id: ChatId) -> None:
+    async def _ask_title(self, chat_id: ChatId) -> None:
         session = self._session
         chat = session.chat if chat_id == session.chat_id else session.library.chat(chat_id)
         if chat is None or not chat_id:
@@ -343,7 +346,7 @@ class ChatScreen(MessageActions):
         def rename(title: str | None) -> None:
             self._act([*session.library.rename(chat_id, title or "")])
 
-        self.app.push_screen(Ask("Title of the chat", chat.title), rename)
+        await self.app.push_screen(Ask("Title of the chat", chat.title), rename)
 
     def action_delete_chat(self) -> None:
         """Delete this chat; it can be taken back."""
@@ -356,7 +359,7 @@ class ChatScreen(MessageActions):
         """Take back the chat that was deleted last."""
         self._act([*self._session.library.restore()])
 
-    def action_options(self) -> None:
+    async def action_options(self) -> None:
         """Set how this chat is answered."""
         session = self._session
         current = ChatOptions(session.chat.system_prompt, session.chat.preset)
@@ -366,9 +369,9 @@ class ChatScreen(MessageActions):
                 prompt, preset = chosen.system_prompt, chosen.preset
                 self._act(session.choose(system_prompt=prompt, preset=preset))
 
-        self.app.push_screen(OptionsScreen(current, session.presets, self._act), use)
+        await self.app.push_screen(OptionsScreen(current, session.presets, self._act), use)
 
-    def action_search(self) -> None:
+    async def action_search(self) -> None:
         """Search all chats."""
         session = self._session
 
@@ -379,7 +382,7 @@ class ChatScreen(MessageActions):
                 self._close_drawer()
                 self._act(session.show_hit(0))
 
-        self.app.push_screen(
+        await self.app.push_screen(
             SearchScreen(session.library, lambda text: self._act([*session.library.search(text)])),
             show,
         )

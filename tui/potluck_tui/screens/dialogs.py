@@ -39,6 +39,10 @@ class Ask(ModalScreen[str | None]):
             yield line
             yield Static("enter done   esc back", classes="keys", markup=False)
 
+    def on_mount(self) -> None:
+        """Begin to type."""
+        self.set_focus(self.query_one(Input))
+
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Close with the text."""
         self.dismiss(event.value)
@@ -66,11 +70,13 @@ class Choose(ModalScreen[int | None]):
             rows = OptionList(markup=False, compact=True)
             rows.add_options(f"{number} {row}" for number, row in enumerate(self._rows, 1))
             yield rows
-            yield KeyHints([("1-9", "take"), *hints(CHOICES)], widget_id="hints")
+            yield KeyHints([("1-9,", ""), *hints(CHOICES)], widget_id="hints")
 
     def on_mount(self) -> None:
         """Begin at the first row."""
-        self.query_one(OptionList).highlighted = 0
+        rows = self.query_one(OptionList)
+        rows.highlighted = 0
+        self.set_focus(rows)
 
     def on_key(self, event: events.Key) -> None:
         """Take a row by its number."""

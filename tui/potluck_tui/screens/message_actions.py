@@ -60,6 +60,10 @@ class MessageActions(Screen[None]):
         self._transcript.selected = wanted
         self._act(self._session.switch(turn.message_id, step))
 
+    def action_take_answer(self) -> None:
+        """Have the chat go on from this one of the answers that stand side by side."""
+        self._on_answer(lambda turn: self._session.take(turn.message_id))
+
     def action_edit_message(self) -> None:
         """Write the question anew; at an answer, its question."""
         turn = self._selected
@@ -75,15 +79,15 @@ class MessageActions(Screen[None]):
             self._transcript.to_end()
             self._act(self._session.regenerate(turn.message_id))
 
-    def action_regenerate_by(self) -> None:
+    async def action_regenerate_by(self) -> None:
         """Have the question answered again by a model, or on a machine, of choice."""
-        self._choose_answerer("Who answers again?", beside=False)
+        await self._choose_answerer("Who answers again?", beside=False)
 
-    def action_answer_beside(self) -> None:
+    async def action_answer_beside(self) -> None:
         """Have another model's answer beside this one."""
-        self._choose_answerer("Who answers as well?", beside=True)
+        await self._choose_answerer("Who answers as well?", beside=True)
 
-    def _choose_answerer(self, question: str, *, beside: bool) -> None:
+    async def _choose_answerer(self, question: str, *, beside: bool) -> None:
         turn = self._selected
         if turn is None or (beside and turn.speaker is not Speaker.MODEL):
             self.notify("Select an answer for that.")
@@ -98,7 +102,7 @@ class MessageActions(Screen[None]):
                 self._act(again)
 
         if rows:
-            self.app.push_screen(Choose(question, rows), ask)
+            await self.app.push_screen(Choose(question, rows), ask)
         else:
             self.notify("No model can answer now.")
 
@@ -122,18 +126,18 @@ class MessageActions(Screen[None]):
         if (turn := self._selected) is not None and turn.text:
             self._copy(turn.text)
 
-    def action_copy_code(self) -> None:
+    async def action_copy_code(self) -> None:
         """Copy a code block, the one that is meant where there are several."""
         if (turn := self._selected) is not None:
             blocks = pieces.code_blocks(turn.text)
-            self._copy_one("Which code block?", "There is no code block here.", blocks)
+            await self._copy_one("Which code block?", "There is no code block here.", blocks)
 
-    def action_copy_link(self) -> None:
+    async def action_copy_link(self) -> None:
         """Copy the address of a link."""
         if (turn := self._selected) is not None:
-            self._copy_one("Which link?", "There is no link here.", pieces.links(turn.text))
+            await self._copy_one("Which link?", "There is no link here.", pieces.links(turn.text))
 
-    def _copy_one(self, question: str, none: str, texts: Sequence[str]) -> None:
+    async def _copy_one(self, question: str, none: str, texts: Sequence[str]) -> None:
         def copy(number: int | None) -> None:
             if number is not None:
                 self._copy(texts[number])
@@ -144,4 +148,4 @@ class MessageActions(Screen[None]):
             self._copy(texts[0])
         else:
             rows = [text.strip().partition("\n")[0] for text in texts]
-            self.app.push_screen(Choose(question, rows), copy)
+            await self.app.push_screen(Choose(question, rows), copy)

@@ -59,6 +59,7 @@ class ModelPicker(ModalScreen[Picked | None]):
 
     def on_mount(self) -> None:
         """Fill the table."""
+        self.set_focus(self.query_one(Input))
         self._fill(self._current)
 
     def show_pool(self, pool: PoolView) -> None:
@@ -94,6 +95,7 @@ class ModelPicker(ModalScreen[Picked | None]):
         self._take(beside=True)
 
     def _take(self, *, beside: bool) -> None:
+        self.filter_models()  # keys may come faster than the filter is told of them
         chosen = self._chosen
         if chosen is None:
             return

@@ -81,11 +81,11 @@ class OptionsScreen(ModalScreen[ChatOptions | None]):
             yield Static("How this chat is answered", classes="title", markup=False)
             yield Static("System prompt", classes="name", markup=False)
             yield TextArea(self._current.system_prompt, id="system", compact=True, soft_wrap=True)
-            yield from self._field("name", "Preset", "keeps these values by a name, for any chat")
+            yield from self._field("name", "Preset", "a new name keeps these values")
             for number in NUMBERS:
                 yield from self._field(number.name, number.words, number.hint)
             separator = STOP_SEPARATOR.strip()
-            yield from self._field("stop", "Stop", f"texts that end an answer, {separator} between")
+            yield from self._field("stop", "Stop", f"texts, with {separator} between them")
             with Horizontal(classes="field"):
                 yield Static("Thinking", classes="name", markup=False)
                 yield Cycle(list(THINKING), widget_id="thinking")
@@ -107,7 +107,7 @@ class OptionsScreen(ModalScreen[ChatOptions | None]):
         """Show what the chat has."""
         self.query_one(TextArea).cursor_blink = False
         self._show(self._current.preset)
-        self.query_one("#temperature", Input).focus()
+        self.set_focus(self.query_one("#temperature", Input))
 
     def show_presets(self, presets: Sequence[Preset]) -> None:
         """Take the presets that there are now."""

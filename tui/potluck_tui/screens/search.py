@@ -41,6 +41,8 @@ class SearchScreen(ModalScreen[int | None]):
         self._search = search
         self._pause: Timer | None = None
         self._shown: tuple[Hit, ...] | None = None
+        self._wanted = False
+        """Enter came before the hits: the first one is shown when they are there."""
 
     def compose(self) -> ComposeResult:
         """Build the line and the list of hits."""
@@ -56,6 +58,7 @@ class SearchScreen(ModalScreen[int | None]):
 
     def on_mount(self) -> None:
         """Show what the last search found."""
+        self.set_focus(self.query_one(Input))
         self.show_hits()
         if self._library.hit_number >= 0:
             self.query_one(OptionList).highlighted = self._library.hit_number
@@ -70,12 +73,16 @@ class SearchScreen(ModalScreen[int | None]):
             found.add_options([Option(_row(hit)) for hit in library.hits])
             found.highlighted = 0 if library.hits else None
         self.query_one("#search-count", Static).update(_count(library))
+        if self._wanted and library.hits_known:
+            self._wanted = False
+            self.action_show()
 
     @on(Input.Changed)
     def wait_for_a_pause(self) -> None:
         """Search once the typing pauses."""
         if self._pause is not None:
             self._pause.stop()
+        self._wanted = False
         self._pause = self.set_timer(PAUSE_SECONDS, self._begin)
 
     def _begin(self) -> None:
@@ -84,8 +91,12 @@ class SearchScreen(ModalScreen[int | None]):
     @on(OptionList.OptionSelected)
     @on(Input.Submitted)
     def action_show(self) -> None:
-        """Close with the hit under the cursor."""
-        if self._library.hits:
+        """Close with the hit under the cursor, once the search for what is typed has ended."""
+        library = self._library
+        if self.query_one(Input).value.strip() != library.query or not library.hits_known:
+            self._wanted = True
+            self._begin()
+        elif library.hits:
             self.dismiss(self.query_one(OptionList).highlighted)
 
     def action_move(self, lines: int) -> None:

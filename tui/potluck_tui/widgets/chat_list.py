@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -18,6 +19,7 @@ from potluck_proto.ids import ChatId
 from potluck_tui.keys import CHAT_LIST
 from potluck_tui.library import Library
 from potluck_tui.views import ChatSummary, ShelfKind
+from potluck_tui.widgets.keys_in_order import run_in_order
 
 NEAR_THE_END = 20
 """The next page is read when the cursor is so many chats before the last."""
@@ -25,7 +27,7 @@ NEAR_THE_END = 20
 HEADINGS = {
     ShelfKind.CURRENT: "Chats",
     ShelfKind.ARCHIVED: "Archived chats",
-    ShelfKind.DELETED: "Deleted in the last 7 days",
+    ShelfKind.DELETED: "Deleted, for 7 days",
 }
 
 
@@ -83,6 +85,9 @@ class ChatList(OptionList):
             return None
         return ChatId(self.get_option_at_index(self.highlighted).id or "")
 
+    async def _on_key(self, event: events.Key) -> None:
+        await run_in_order(self, event)
+
     def watch_highlighted(self, highlighted: int | None) -> None:
         """Ask for more in time."""
         super().watch_highlighted(highlighted)
@@ -138,7 +143,10 @@ class ChatPanel(Vertical):
     def show(self, library: Library, current: ChatId) -> None:
         """Show what was read of the list."""
         empty = "" if library.chats else ": none"
-        self._heading.update(HEADINGS[library.shelf] + empty)
+        shelves = list(ShelfKind)
+        following = shelves[(shelves.index(library.shelf) + 1) % len(shelves)]
+        hint = f"  (tab: {following})" if self.list.has_focus else ""
+        self._heading.update(HEADINGS[library.shelf] + empty + hint)
         self.list.show(library.chats, current)
 
 

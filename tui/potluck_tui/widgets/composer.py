@@ -125,5 +125,5 @@ class Composer(Vertical):
             self.notify(words, severity="error", markup=False)
             return
         self.prompt.insert(files.as_mention(name))
-        lines = counted(event.text.count("\n") + 1, "line")
+        lines = counted(len(event.text.splitlines()), "line")
         self.notify(f"The pasted text, {lines}, is attached as {name}.", markup=False)

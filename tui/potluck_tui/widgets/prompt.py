@@ -14,6 +14,7 @@ from textual.widgets import TextArea
 from potluck_tui import files
 from potluck_tui.clean import clean
 from potluck_tui.keys import CHAT, PROMPT
+from potluck_tui.widgets.keys_in_order import run_in_order
 
 LONGEST_LINES = 6
 """The prompt grows to this height, then scrolls."""
@@ -68,11 +69,7 @@ class History:
 
 
 class Prompt(TextArea):
-    """A text of several lines that Enter sends.
-
-    Keys act in the order in which they were typed, also when a slow link delivers many at once:
-    bindings run here, and not after a detour through the app, which later letters would overtake.
-    """
+    """A text of several lines that Enter sends."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(key.binding() for key in PROMPT),
@@ -138,14 +135,7 @@ class Prompt(TextArea):
         self.replace(files.as_mention(path, whole=whole), (row, start), (row, column))
 
     async def _on_key(self, event: events.Key) -> None:
-        """Run what the key is bound to, here or further up, before the next key is looked at."""
-        active = self.screen.active_bindings.get(event.key)
-        if active is not None:
-            event.stop()
-            event.prevent_default()
-            await self.app.run_action(active.binding.action, active.node)
-        else:
-            await super()._on_key(event)
+        await run_in_order(self, event)
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Take a pasted text as it is, in one go, or have it attached where it is long."""

@@ -22,6 +22,7 @@ from potluck_tui.document import Document, View
 from potluck_tui.highlight import holds
 from potluck_tui.keys import TRANSCRIPT
 from potluck_tui.views import NO_MESSAGE, Question, Turn
+from potluck_tui.widgets.keys_in_order import run_in_order
 
 FLUSH_SECONDS = 0.1
 """Text is drawn at most this often: faster is not read, and costs bytes and keys."""
@@ -75,8 +76,11 @@ class Transcript(ScrollView, can_focus=True):
         if chat != self._chat:
             self._follow(True)
             self.selected = NO_MESSAGE
+        selected = self.selected_turn
         self._turns, self._waiting = turns, waiting
         self._chat, self._introduction = chat, introduction
+        if selected is not None and self.selected_turn is None:
+            self.selected = _in_the_place_of(selected, turns)
         if self._flush_timer is not None:
             return
         delay = self._next_flush - time.monotonic()
@@ -103,10 +107,19 @@ class Transcript(ScrollView, can_focus=True):
         self._follow(False)
         self.selected = message_id
         self._flush()
-        place = self._document.places[message_id]
-        lines, words = self._document.lines, self._view.words
-        goal = next((n for n in place if words and holds(lines[n], words)), place.start)
+        goal = self._first_marked(message_id)
+        if goal is None and self._view.words:
+            self._look(replace(self._view, unfolded=self._view.unfolded | {message_id}))
+            goal = self._first_marked(message_id)
+        if goal is None:
+            goal = self._document.places[message_id].start
         self._scroll(max(0, goal - self.size.height // 3))
+
+    def _first_marked(self, message_id: MessageId) -> int | None:
+        """Return the first line of a message that has a marked word."""
+        lines, words = self._document.lines, self._view.words
+        place = self._document.places[message_id]
+        return next((n for n in place if words and holds(lines[n], words)), None)
 
     @property
     def _growing(self) -> bool:
@@ -146,19 +159,27 @@ class Transcript(ScrollView, can_focus=True):
 
     # --- Selecting -------------------------------------------------------------------------------
 
+    async def _on_key(self, event: events.Key) -> None:
+        await run_in_order(self, event)
+
     @property
     def selected_turn(self) -> Turn | None:
         """The message that the keys act on."""
         return next((turn for turn in self._turns if turn.message_id == self.selected), None)
 
-    def on_focus(self) -> None:
+    def select_last(self) -> None:
         """Select the last message that shows, unless one is selected."""
         if self.selected_turn is None:
+            self._flush()  # what came last may not be drawn yet
             places = self._document.places
             bottom = self._top + self.size.height
             seen = [message_id for message_id, place in places.items() if place.start < bottom]
             shown = {turn.message_id for turn in self._turns if turn.shown}
             self.selected = next((i for i in reversed(seen) if i in shown), NO_MESSAGE)
+
+    def on_focus(self) -> None:
+        """Show what is selected."""
+        self.select_last()
         self._flush()
 
     def on_blur(self) -> None:
@@ -259,3 +280,10 @@ class Transcript(ScrollView, can_focus=True):
         # Neighbours of one style become one segment: each costs an escape sequence.
         whole = line.crop_extend(0, self.size.width, None).apply_style(self.rich_style)
         return whole.simplify()
+
+
+def _in_the_place_of(gone: Turn, turns: Sequence[Turn]) -> MessageId:
+    """Return the message of another branch that stands where one stood."""
+    shown = [turn for turn in turns if turn.shown]
+    there = [turn for turn in shown if turn.parent_id == gone.parent_id] or shown[-1:]
+    return there[0].message_id if there else NO_MESSAGE
