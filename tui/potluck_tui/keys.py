@@ -140,7 +140,7 @@ OPTIONS = (
     Key("options.next", "ctrl+n", "other_preset(1)", "The next preset", "next preset"),
     Key("options.before", "ctrl+p", "other_preset(-1)", "The preset before"),
     Key("options.keep", "ctrl+s", "keep", "Keep this as a preset, by its name", "keep preset"),
-    Key("options.forget", "ctrl+x", "forget", "Forget the preset of this name", "forget"),
+    Key("options.forget", "ctrl+r", "forget", "Forget the preset of this name", "forget"),
     Key("options.close", "escape", "close", "Back, changing nothing", "back"),
 )
 

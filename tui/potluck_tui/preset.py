@@ -56,7 +56,7 @@ class Number:
 NUMBERS = (
     Number("temperature", "Temperature", 0, 10, "0: the likeliest token always"),
     Number("top_p", "Top-p", 0, 1, "the likeliest, up to this sum"),
-    Number("min_p", "Min-p", 0, 1, "a share of the likeliest: none below"),
+    Number("min_p", "Min-p", 0, 1, "drops all below this share"),
     Number("max_tokens", "Max tokens", 1, 1e9, "for one answer", whole=True),
     Number("seed", "Seed", 0, SEED_LIMIT - 1, "the same draws the same again", whole=True),
 )
