@@ -53,7 +53,8 @@ def test_a_chat_is_exported_by_id_by_its_beginning_and_by_title(
     assert machine.potluck("export", "bread", "-o", str(file)).returncode == 0
     assert file.read_text() == printed
     as_json = json.loads(machine.potluck("export", chat_id[:8], "--format", "json").stdout)
-    assert [m["content"] for m in as_json["messages"]][0] == "Bread with yeast"
+    contents = [message["content"] for message in as_json["messages"]]
+    assert contents == ["Bread with yeast", "You said: Bread with yeast"]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.pool = pb.WatchPoolResponse()
         self.chats: dict[str, pb.GetChatResponse] = {}
         self.deleted: dict[str, pb.GetChatResponse] = {}
+        self.hits: list[pb.SearchHit] = []
+        """What every search finds."""
+        self.presets: list[pb.Preset] = []
         self.answers: dict[str, FakeAnswer] = {}
         self.replies: deque[Reply | PotluckError] = deque()
         """How the next submissions turn out; an error refuses one."""
@@ -341,7 +344,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def ListPresets(
         self, request: pb.ListPresetsRequest, context: Context
     ) -> pb.ListPresetsResponse:
-        return pb.ListPresetsResponse()
+        return pb.ListPresetsResponse(presets=self.presets)
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -384,7 +387,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def SearchChats(
         self, request: pb.SearchChatsRequest, context: Context
     ) -> pb.SearchChatsResponse:
-        return await not_played(context)
+        return pb.SearchChatsResponse(hits=self.hits)
 
     async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
         return await not_played(context)

@@ -72,7 +72,7 @@ def test_a_file_that_cannot_go_along_says_why_with_numbers(
 def test_a_large_file_is_not_read_whole_to_be_refused(folder: Path) -> None:
     with (folder / "huge").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(BadRequest, match="has 1024.0 GB|has 1024 GB"):
+    with pytest.raises(BadRequest, match="has 1024 GB"):
         files.attached("@huge", [folder])
     assert "too large" in files.described("@huge", [folder])
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from rich.cells import cell_len, set_cell_size
 
-from potluck_tui.views import Ending, EndKind, Move, Turn
+from potluck_proto.reasoning import split_thought
+from potluck_tui.views import Ending, EndKind, Move, Turn, one_line
 
 TRY_AGAIN = "Trying again may help: tab, then r. Or go on from here: tab, then c."
 GO_ON = "Go on from here with tab, then c."
@@ -58,7 +59,8 @@ def ending_note(ending: Ending) -> str:
 
 def seam_line(text: str, move: Move) -> str:
     """Return where in an answer it went on, and why."""
-    before = " ".join(text[: move.text_offset].split())
+    spoken = split_thought(text[: move.text_offset])
+    before = one_line(spoken.said or spoken.thought)
     cut = "…" if len(before) > WORDS_BEFORE_SEAM else ""
     words = before[-WORDS_BEFORE_SEAM:].lstrip()
     after = f"after “{cut}{words}” " if words else ""

@@ -41,9 +41,12 @@ class Composer(Vertical):
         super().__init__(id=widget_id)
         self.prompt = Prompt(widget_id="prompt")
         self._pasted = pasted
-        self._folders = (files.here(), pasted)
         self._known: Sequence[AttachedFile] = ()
         self._line = Static(id="files", markup=False)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return (files.here(), self._pasted)
 
     def compose(self) -> ComposeResult:
         """Build the line and the prompt."""

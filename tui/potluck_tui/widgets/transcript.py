@@ -177,13 +177,11 @@ class Transcript(ScrollView, can_focus=True):
             shown = {turn.message_id for turn in self._turns if turn.shown}
             self.selected = next((i for i in reversed(seen) if i in shown), NO_MESSAGE)
 
-    def on_focus(self) -> None:
-        """Show what is selected."""
-        self.select_last()
-        self._flush()
-
-    def on_blur(self) -> None:
-        """Show no selection."""
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Show what is selected, or no longer."""
+        super().watch_has_focus(has_focus)
+        if has_focus:
+            self.select_last()
         self._flush()
 
     def action_select(self, step: int) -> None:
