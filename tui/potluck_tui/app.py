@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from potluck_proto.home import Home
+from potluck_tui import files
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
@@ -46,6 +48,9 @@ from potluck_tui.terminal_profile import TerminalProfile
 from potluck_tui.themes import POTLUCK_DARK
 from potluck_tui.widgets.chat_list import ChatList
 from potluck_tui.widgets.transcript import Transcript
+
+PASTED_SECONDS = 7 * 24 * 3600.0
+"""Long texts that were pasted are kept this long."""
 
 COPY_FILE = "copied.md"
 """The file of the home that holds what was copied last."""
@@ -109,6 +114,9 @@ class PotluckApp(App[None]):
     def on_mount(self) -> None:
         """Start to watch the pool."""
         self._link.start()
+        self._tidying = asyncio.create_task(
+            asyncio.to_thread(files.forget_pasted, self._home.pasted, time.time() - PASTED_SECONDS)
+        )
 
     async def on_unmount(self) -> None:
         """End what runs in the background."""
@@ -204,6 +212,11 @@ class PotluckApp(App[None]):
         places = await copy_aside(text, file, os.environ)
         where = ", ".join(["the terminal's clipboard (if it allows that)", *places])
         self.notify(f"Copied {len(text)} characters to {where}.", markup=False)
+
+    def save_draft(self) -> None:
+        """Write what was typed, without a word where that fails: nobody is there to read it."""
+        with contextlib.suppress(OSError):
+            self._chat_screen.write_draft()
 
     def action_leave(self) -> None:
         """Leave; the draft is saved, and answers go on."""

@@ -179,15 +179,23 @@ class ChatScreen(MessageActions):
     def remember_typing(self) -> None:
         """Keep the draft, and write it a moment after the last key."""
         self._disarm()
-        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
+        self._put_draft()
         if self._draft_timer is not None:
             self._draft_timer.stop()
         self._draft_timer = self.set_timer(DRAFT_SECONDS, self.save_drafts)
 
     def keep_draft(self) -> None:
         """Write now what must not be lost."""
-        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
+        self._put_draft()
         self.save_drafts()
+
+    def write_draft(self) -> None:
+        """Write now what must not be lost. Raises `OSError`."""
+        self._put_draft()
+        self._drafts.save()
+
+    def _put_draft(self) -> None:
+        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
 
     def save_drafts(self) -> None:
         """Write the drafts; say so where that fails."""
