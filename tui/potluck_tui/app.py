@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from potluck_proto.home import Home
-from potluck_tui import files
+from potluck_tui import files, markdown_lines
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
@@ -49,6 +50,7 @@ from potluck_tui.themes import POTLUCK_DARK
 from potluck_tui.widgets.chat_list import ChatList
 from potluck_tui.widgets.transcript import Transcript
 
+PREPARE_SECONDS = 1.0
 PASTED_SECONDS = 7 * 24 * 3600.0
 """Long texts that were pasted are kept this long."""
 
@@ -114,12 +116,21 @@ class PotluckApp(App[None]):
     def on_mount(self) -> None:
         """Start to watch the pool."""
         self._link.start()
-        self._tidying = asyncio.create_task(
-            asyncio.to_thread(files.forget_pasted, self._home.pasted, time.time() - PASTED_SECONDS)
-        )
+        self._later = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> None:
+        """Do, once all is on the screen, what would make it wait now or later."""
+        await asyncio.sleep(PREPARE_SECONDS)
+        await asyncio.to_thread(markdown_lines.prepare)
+        if not self.is_headless:
+            # What stands now stays. To look through it again took 50 ms, in which no key is heard.
+            gc.freeze()
+        before = time.time() - PASTED_SECONDS
+        await asyncio.to_thread(files.forget_pasted, self._home.pasted, before)
 
     async def on_unmount(self) -> None:
         """End what runs in the background."""
+        self._later.cancel()
         await self._link.close()
 
     def _post(self, event: Event) -> None:

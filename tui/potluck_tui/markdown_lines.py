@@ -104,6 +104,11 @@ def markdown_lines(markdown: str, width: int) -> list[Strip]:
     return _without_blank_ends(lines)
 
 
+def prepare() -> None:
+    """Import what the first code block would wait for, some 40 ms; may run in any thread."""
+    Syntax("", "python", theme=CODE_THEME).highlight("x = 1\n")
+
+
 def code_lines(code: str, language: str, width: int) -> list[Strip]:
     """Return the lines of code at a width: those that a code block of it has."""
     return lines_of(_highlighted(code, language or "text"), width)

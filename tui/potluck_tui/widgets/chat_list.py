@@ -134,6 +134,7 @@ class ChatPanel(Vertical):
         super().__init__(id=widget_id)
         self.list = ChatList(widget_id="chat-list")
         self._heading = Static(id="chat-heading", markup=False)
+        self._words = ""
 
     def compose(self) -> ComposeResult:
         """Build the heading and the list."""
@@ -141,12 +142,15 @@ class ChatPanel(Vertical):
         yield self.list
 
     def show(self, library: Library, current: ChatId) -> None:
-        """Show what was read of the list."""
+        """Show what was read of the list. A heading that did not change is not laid out again."""
         empty = "" if library.chats else ": none"
         shelves = list(ShelfKind)
         following = shelves[(shelves.index(library.shelf) + 1) % len(shelves)]
         hint = f"  (tab: {following})" if self.list.has_focus else ""
-        self._heading.update(HEADINGS[library.shelf] + empty + hint)
+        words = HEADINGS[library.shelf] + empty + hint
+        if words != self._words:
+            self._words = words
+            self._heading.update(words)
         self.list.show(library.chats, current)
 
 
