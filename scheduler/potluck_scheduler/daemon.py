@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
 import grpc
 
 from potluck_proto import daemon, network
-from potluck_proto.errors import SchedulerRestarted
+from potluck_proto.errors import SchedulerRestarted, StoreError
 from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
 from potluck_proto.pulse import Pulse
@@ -18,15 +19,18 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.convert import node_from_proto
 from potluck_scheduler.core.events import NodeLost, NodeUpdated
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.database import Database
 from potluck_scheduler.discovery import Discovery
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
+from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore
 
 log = logging.getLogger(__name__)
 
+PURGE_SECONDS = 3600.0
 STOP_SECONDS = 0.5
 """What open calls get to end when the daemon stops."""
 
@@ -45,7 +49,9 @@ class SchedulerDaemon:
         self._settings = settings
         self._pulse = Pulse()
         self._core = Scheduler(settings.default_model, validate=validate)
-        self.store = ChatStore(home.chat_store)
+        self._database = Database(home.chat_store)
+        self.store = ChatStore(self._database)
+        self._shelf = ChatShelf(self._database)
         self.nodes = NodeRegistry(
             home.cluster_id(),
             insecure_lan=settings.insecure_lan,
@@ -61,6 +67,7 @@ class SchedulerDaemon:
             self._core,
             self.nodes,
             self.store,
+            self._shelf,
             self.generations,
             self._pulse,
             settings.default_model,
@@ -88,8 +95,9 @@ class SchedulerDaemon:
 
     async def start(self) -> None:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
-        await self.store.open()
+        await self._database.open()
         await self._end_interrupted()
+        self._purging = asyncio.create_task(self._purge_often(), name="purge")
         self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
         pb_grpc.add_SchedulerServiceServicer_to_server(self._service, self._server)
         network.listen_unix(self._server, self._home.scheduler_socket)
@@ -106,7 +114,8 @@ class SchedulerDaemon:
         await self._discovery.stop()
         await self.generations.close()
         await self.nodes.close()
-        await self.store.close()
+        self._purging.cancel()
+        await self._database.close()
         self._home.scheduler_socket.unlink(missing_ok=True)
 
     async def _end_interrupted(self) -> None:
@@ -117,6 +126,16 @@ class SchedulerDaemon:
         end = types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
         if count := await self.store.end_interrupted(end):
             log.warning("%d answers were cut off by a restart", count)
+
+    async def _purge_often(self) -> None:
+        """Delete for good, now and then, what can no longer be restored."""
+        while True:
+            try:
+                if count := await self._shelf.purge():
+                    log.info("%d deleted chats are gone for good", count)
+            except StoreError as error:
+                log.warning("deleted chats are not purged: %s", error.message)
+            await asyncio.sleep(PURGE_SECONDS)
 
     def _on_state(self, state: types.NodeState) -> None:
         self._core.handle(NodeUpdated(node_from_proto(state)), time.monotonic())

@@ -1,26 +1,25 @@
-"""The scheduler's gRPC service: a thin edge over the answers, the store, the nodes and the core."""
+"""The scheduler's gRPC service: a thin edge over the nodes and the core (and `chat_service`)."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
-from potluck_proto.errors import BadRequest, PotluckError, UnknownNode
+from potluck_proto.errors import PotluckError, UnknownNode
 from potluck_proto.home import Home
-from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.ids import GenerationId
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.chat_service import ChatService, Context, or_abort
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
@@ -28,13 +27,11 @@ from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generation, Generations
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import Connection, NodeRegistry
+from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
-
-CONTENT_LIMIT_BYTES = 2**20
-"""The longest prompt: a long book, and more than any context of today."""
 
 WATCH_SECONDS = 0.5
 """A watcher hears of changes at most this often."""
@@ -45,25 +42,22 @@ FOUND_SECONDS = 3.0
 
 LOAD_SECONDS = 3600.0
 
-Context = grpc.aio.ServicerContext[object, object]
-Result = TypeVar("Result")
 
-
-class SchedulerService(pb_grpc.SchedulerServiceServicer):
+class SchedulerService(ChatService):
     """Serves the viewers of one pool.
 
     Args:
         home: For the status.
         core: Decides.
         nodes: The workers.
-        store: The chats.
+        store: Where questions and answers are kept.
+        shelf: Where chats are found.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
         default_model: From the settings; empty lets the pool decide.
 
     Attributes:
         chats_revision: Counts changes of chats.
-        viewers: Open streams of viewers.
     """
 
     def __init__(
@@ -72,68 +66,24 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         core: Scheduler,
         nodes: NodeRegistry,
         store: ChatStore,
+        shelf: ChatShelf,
         generations: Generations,
         pulse: Pulse,
         default_model: str,
     ) -> None:
+        super().__init__(store, shelf, generations, self.chats_changed)
         self._home = home
         self._core = core
         self._nodes = nodes
-        self._store = store
-        self._generations = generations
         self._pulse = pulse
         self._default_model = default_model
         self._started = time.monotonic()
         self.chats_revision = 0
-        self.viewers = 0
 
     def chats_changed(self) -> None:
         """Note that a viewer should list the chats again."""
         self.chats_revision += 1
         self._pulse.beat()
-
-    # --- answers -------------------------------------------------------------------------------
-
-    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
-        """Store a prompt, then begin its answer."""
-        return await _or_abort(self._submit(request), context)
-
-    async def _submit(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
-        size_bytes = len(request.content.encode())
-        if not request.content.strip():
-            raise BadRequest("The prompt is empty.")
-        if size_bytes > CONTENT_LIMIT_BYTES:
-            raise BadRequest(
-                f"The prompt has {size_bytes:,} bytes; the limit is {CONTENT_LIMIT_BYTES:,}."
-            )
-        if request.chat_id and self._generations.in_chat(ChatId(request.chat_id)):
-            raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
-        submission = await self._store.submit(request)
-        if not submission.repeated:
-            self._generations.start(submission, request)
-        return pb.SubmitResponse(
-            chat_id=submission.chat_id,
-            user_message_id=submission.user_message_id,
-            answer_message_id=submission.answer_message_id,
-            generation_id=submission.generation_id,
-        )
-
-    async def Attach(
-        self, request: pb.AttachRequest, context: Context
-    ) -> AsyncIterator[pb.AttachResponse]:
-        """Show an answer from an offset on."""
-        with self._viewer():
-            try:
-                generation_id = GenerationId(request.generation_id)
-                async for response in self._generations.attach(generation_id, request.from_offset):
-                    yield response
-            except PotluckError as error:
-                await errors.abort(context, error)
-
-    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
-        """End an answer."""
-        await _or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
-        return pb.StopResponse()
 
     # --- the pool ------------------------------------------------------------------------------
 
@@ -167,7 +117,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
         """Take in a worker by address; say what became of it after a moment."""
-        return await _or_abort(self._add_node(request.address), context)
+        return await or_abort(self._add_node(request.address), context)
 
     async def _add_node(self, address: str) -> pb.AddNodeResponse:
         if not address.startswith("unix:"):
@@ -186,7 +136,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         async def remove() -> None:
             await self._nodes.forget(self._connection(request.node))
 
-        await _or_abort(remove(), context)
+        await or_abort(remove(), context)
         return pb.RemoveNodeResponse()
 
     async def DrainNode(
@@ -198,7 +148,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             stub = self._stub(request.node)
             await stub.Drain(worker.DrainRequest(draining=request.draining))
 
-        await _or_abort(drain(), context)
+        await or_abort(drain(), context)
         return pb.DrainNodeResponse()
 
     async def LoadModel(
@@ -219,7 +169,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
                 pass
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
-        return await _or_abort(load(), context)
+        return await or_abort(load(), context)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Context
@@ -231,12 +181,12 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             message = worker.UnloadRequest(model=name, quantization=quantization)
             await self._stub(request.node).Unload(message)
 
-        await _or_abort(unload(), context)
+        await or_abort(unload(), context)
         return pb.UnloadModelResponse()
 
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
         """Say what a model takes on each node that has it."""
-        return await _or_abort(fit_model(request, self._nodes, self._default_model), context)
+        return await or_abort(fit_model(request, self._nodes, self._default_model), context)
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
@@ -265,58 +215,6 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         explanation = self._decide(request.model).explanation
         return pb.ExplainResponse(explanation=explanation_to_proto(explanation))
 
-    # --- chats ---------------------------------------------------------------------------------
-
-    async def ListChats(
-        self, request: pb.ListChatsRequest, context: Context
-    ) -> pb.ListChatsResponse:
-        """List chats, a page at a time."""
-        if request.page_token and not request.page_token.isdecimal():
-            await errors.abort(context, BadRequest("The page token is not one of ours."))
-        chats, token = await _or_abort(
-            self._store.list_chats(request.limit, request.page_token, request.include_archived),
-            context,
-        )
-        for chat in chats:
-            chat.active = self._generations.in_chat(ChatId(chat.chat_id)) is not None
-        return pb.ListChatsResponse(chats=chats, next_page_token=token)
-
-    async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
-        """Return a chat; an answer under way with all that it has."""
-        chat, messages = await _or_abort(self._store.get_chat(ChatId(request.chat_id)), context)
-        if generation := self._generations.in_chat(ChatId(request.chat_id)):
-            chat.active = True
-            for message in messages:
-                if message.generation_id == generation.generation_id:
-                    message.content = generation.text
-        return pb.GetChatResponse(chat=chat, messages=messages)
-
-    async def UpdateChat(
-        self, request: pb.UpdateChatRequest, context: Context
-    ) -> pb.UpdateChatResponse:
-        """Change a chat."""
-        chat = await _or_abort(self._store.update_chat(request), context)
-        self.chats_changed()
-        return pb.UpdateChatResponse(chat=chat)
-
-    async def DeleteChat(
-        self, request: pb.DeleteChatRequest, context: Context
-    ) -> pb.DeleteChatResponse:
-        """Delete a chat; an answer under way in it ends."""
-        chat_id = ChatId(request.chat_id)
-        if generation := self._generations.in_chat(chat_id):
-            await self._generations.stop(generation.generation_id)
-        await _or_abort(self._store.delete_chat(chat_id), context)
-        self.chats_changed()
-        return pb.DeleteChatResponse()
-
-    async def SearchChats(
-        self, request: pb.SearchChatsRequest, context: Context
-    ) -> pb.SearchChatsResponse:
-        """Search all messages."""
-        hits = await _or_abort(self._store.search(request.query, request.limit), context)
-        return pb.SearchChatsResponse(hits=hits)
-
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
@@ -328,20 +226,12 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             uptime_seconds=time.monotonic() - self._started,
             home=str(self._home.root),
             nodes_ready=len(self._nodes.living_states()),
-            chats=await _or_abort(self._store.count_chats(), context),
+            chats=await or_abort(self._shelf.count(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
         )
 
     # --- parts ---------------------------------------------------------------------------------
-
-    @contextmanager
-    def _viewer(self) -> Iterator[None]:
-        self.viewers += 1
-        try:
-            yield
-        finally:
-            self.viewers -= 1
 
     def _models(self) -> list[pb.ModelSummary]:
         return model_summaries(self._nodes.living_states(), self._default_model)
@@ -362,16 +252,6 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         if not stub:
             raise UnknownNode(f"{node} is not connected now.")
         return stub
-
-
-async def _or_abort(work: Awaitable[Result], context: Context) -> Result:
-    """Return what the work returns, or fail the call with its error."""
-    try:
-        return await work
-    except PotluckError as error:
-        await errors.abort(context, error)
-    except grpc.aio.AioRpcError as error:
-        await errors.abort(context, errors.from_rpc(error, "The worker"))
 
 
 def _node(connection: Connection) -> pb.Node:

@@ -1,8 +1,8 @@
 """What models were estimated to take beside what they take; a part of `make bench`.
 
 Each row is one way of holding one model: the estimate before any load, the peak of a load in full
-use, the estimate that learned from it, and the peak of another load. `--all` adds rows that take
-minutes on a small machine.
+use, the estimate that learned from it, and the peak of another load. `--all` adds each lineage, and
+rows that take minutes on a small machine.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-from bench.shapes import SHAPES, make
+from bench import shapes
 from engines.asking import planned
 from engines.driving import STARTER
 from engines.full_use import FullUse
+from lineages import make as lineages
+from lineages.kinds import LINEAGES
 from potluck_worker.engines.sizing import HOST, Estimate, Options
 from potluck_worker.measurements import Measurement, Measurements
 from potluck_worker.supervisor import ENVIRONMENT
@@ -34,7 +36,14 @@ MATRIX = {
 }
 """Contexts and slots, each with all kinds of cache that the model can have."""
 
-LARGE = {"135m": [(2048, 4)], "0.5b": [(512, 1), (1024, 2)], "1b": [(512, 1), (512, 2)]}
+MORE = {
+    **{lineage: [(512, 1), (1024, 3)] for lineage in LINEAGES},
+    "0.5b": [(512, 1), (1024, 2)],
+    "1b": [(512, 1), (512, 2)],
+    "135m": [(2048, 4)],
+}
+SMALL_HEADS = {"tiny", *LINEAGES}
+"""Their heads are no whole blocks, so their cache is of the first kind."""
 
 
 def full_use(path: Path, options: Options) -> FullUse:
@@ -66,6 +75,19 @@ def measure(path: Path, options: Options, measurements: Measurements) -> tuple[f
     return before, after
 
 
+def made(model: str, folder: Path) -> Path:
+    """Return the file of a model, made once."""
+    if model == "starter":
+        return STARTER
+    path = folder / f"{model}.gguf"
+    if not path.exists():
+        if model in LINEAGES:
+            lineages.make(path, LINEAGES[model])
+        else:
+            shapes.make(path, shapes.SHAPES[model])
+    return path
+
+
 def _error(estimate: Estimate, use: FullUse) -> float:
     return abs(estimate.total_bytes - use.peak_bytes) / use.peak_bytes
 
@@ -73,8 +95,8 @@ def _error(estimate: Estimate, use: FullUse) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--all", action="store_true", help="also models that take minutes")
-    matrices = [MATRIX, LARGE] if parser.parse_args().all else [MATRIX]
+    parser.add_argument("--all", action="store_true", help="also lineages and large models")
+    matrices = [MATRIX, MORE] if parser.parse_args().all else [MATRIX]
     heads = ("estimate", "measured", "learned", "measured", "off", "before", "after")
     print(f"{'memory in MiB: estimated | in full use':<36}{heads[0]:>10}{heads[1]:>10}", end="")
     print(f"{heads[2]:>10}{heads[3]:>10}{heads[4]:>9}{heads[5]:>8}{heads[6]:>8}")
@@ -83,10 +105,8 @@ def main() -> None:
         measurements = Measurements(Path(name) / "measurements.json", "")
         for matrix in matrices:
             for model, ways in matrix.items():
-                path = STARTER if model == "starter" else Path(name) / f"{model}-Q8_0.gguf"
-                if not path.exists():
-                    make(path, SHAPES[model])
-                kinds = KINDS[:1] if model == "tiny" else KINDS  # its heads are no whole blocks
+                path = made(model, Path(name))
+                kinds = KINDS[:1] if model in SMALL_HEADS else KINDS
                 for (context_length, slots), kv_type in product(ways, kinds):
                     options = Options(context_length, slots, kv_type)
                     before, after = measure(path, options, measurements)

@@ -23,7 +23,8 @@ SCRIPTS = (
     "bench/engine.py",
     "bench/beside_vllm.py",
     "bench/neighbour.py",
-    "tui/measure_bytes.py",
+    "bench/terminal.py",
+    "bench/terminal_rivals.py",
 )
 REPEATS = 5
 

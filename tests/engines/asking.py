@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ AMPLE = Room({HOST: 2**50})
 
 def question(path: Path, options: Options, room: Room = AMPLE, **more: bool) -> str:
     """Return a question as the child reads it."""
-    return json.dumps(asdict(Question(str(path), options, room, **more)))
+    return msgspec.json.encode(Question(str(path), options, room, **more)).decode()
 
 
 def ask(verb: str, path: Path, options: Options, room: Room = AMPLE, **more: bool) -> Any:
@@ -32,7 +30,7 @@ def ask(verb: str, path: Path, options: Options, room: Room = AMPLE, **more: boo
         capture_output=True,
         check=True,
     )
-    return json.loads(result.stdout)
+    return msgspec.json.decode(result.stdout)
 
 
 def described(path: Path, options: Options, room: Room = AMPLE) -> Described:

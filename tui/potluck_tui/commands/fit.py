@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Iterator
-
-from google.protobuf.json_format import MessageToDict
 
 from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
-from potluck_tui.commands.pool import binary_size, table_lines
+from potluck_tui.commands.printing import binary_size, print_json, table_lines
 from potluck_tui.launch import running_pool
 
 FIT_SECONDS = 100.0
@@ -35,7 +32,7 @@ async def fit(options: argparse.Namespace, home: Home) -> int:
     async with running_pool(home) as client:
         response = await client.call(client.stub.FitModel, request, FIT_SECONDS)
     if options.json:
-        print(json.dumps(MessageToDict(response, preserving_proto_field_name=True), indent=2))
+        print_json(response)
     else:
         print("\n\n".join("\n".join(node_lines(node)) for node in response.nodes))
     return 0 if any(node.fit.fits for node in response.nodes) else 1

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Iterator, Sequence
-
-from google.protobuf.json_format import MessageToDict
 
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
+from potluck_tui.commands.printing import binary_size, print_json, print_table
 from potluck_tui.launch import running_pool
 
 GIB = 2**30
@@ -22,11 +19,10 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
     async with running_pool(home) as client:
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
     if options.json:
-        _print_json(response)
+        print_json(response)
         return 0
     rows = [_node_row(node) for node in response.nodes]
-    header = ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"]
-    print("\n".join(table_lines(header, rows)))
+    print_table(["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows)
     for node in response.nodes:
         _print_problems(node)
     return 0
@@ -37,11 +33,12 @@ async def models(options: argparse.Namespace, home: Home) -> int:
     async with running_pool(home) as client:
         response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
     if options.json:
-        _print_json(response)
+        print_json(response)
         return 0
     rows = [_model_row(model) for model in response.models]
-    header = ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"]
-    print("\n".join(table_lines(header, rows)))
+    print_table(
+        ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
+    )
     for model in response.models:
         description = model.description
         said = description.note if model.usable else description.problem.message
@@ -97,24 +94,7 @@ def _model_row(model: pb.ModelSummary) -> list[str]:
     ]
 
 
-def binary_size(size_bytes: int) -> str:
-    """Return a size in MiB or GiB for a person."""
-    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
-
-
 def _count(number: int) -> str:
     if not number:
         return "?"
     return f"{number / 1e9:.1f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
-
-
-def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield lines of columns as wide as their widest cell."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        cells = (clean(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
-
-
-def _print_json(response: pb.ListNodesResponse | pb.ListModelsResponse) -> None:
-    print(json.dumps(MessageToDict(response, preserving_proto_field_name=True), indent=2))
