@@ -23,6 +23,7 @@ from potluck_scheduler.chat_service import ChatService, Context, or_abort
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.details import describe_model
 from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generation, Generations
 from potluck_scheduler.logs import node_of_log, relay
@@ -187,6 +188,12 @@ class SchedulerService(ChatService):
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
         """Say what a model takes on each node that has it."""
         return await or_abort(fit_model(request, self._nodes, self._default_model), context)
+
+    async def DescribeModel(
+        self, request: pb.DescribeModelRequest, context: Context
+    ) -> pb.DescribeModelResponse:
+        """Say all that a model's files say."""
+        return await or_abort(describe_model(request, self._nodes, self._default_model), context)
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

@@ -71,6 +71,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     loaded: list[types.LoadedModel] = field(default_factory=list)
     fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
     fit_asked: list[types.LoadOptions] = field(default_factory=list)
+    inspected: list[pb.InspectRequest] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=lambda: {"": ["the worker's line"]})
     new_lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     log_readers: int = 0
@@ -154,6 +155,11 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         if self.refusal is not None:
             await errors.abort(context, self.refusal)
         return pb.FitResponse(fit=self.fit)
+
+    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
+        self.inspected.append(request)
+        described = next(m for m in self.models if m.name == request.model)
+        return pb.InspectResponse(detail=types.ModelDetail(description=described))
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         return pb.EmbedResponse()

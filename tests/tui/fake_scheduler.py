@@ -448,6 +448,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         finally:
             self.log_readers -= 1
 
+    async def DescribeModel(
+        self, request: pb.DescribeModelRequest, context: Context
+    ) -> pb.DescribeModelResponse:
+        return await not_played(context)
+
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)
 

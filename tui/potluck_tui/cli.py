@@ -60,7 +60,18 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", metavar="FILE", help="the file; else it is printed")
 
     nodes = commands.add_parser("nodes", help="list the machines of the pool")
-    models = commands.add_parser("models", help="list the models of the pool")
+    models = commands.add_parser("models", help="list the models of the pool, or describe one")
+    models.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="say all that is known of this one, NAME or NAME:QUANTIZATION",
+    )
+    models.add_argument("--node", default="", metavar="NAME", help="as this machine has it")
+    models.add_argument(
+        "--sha256", action="store_true", help="read the files whole for their hashes"
+    )
     fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
     fit.add_argument(
         "model",

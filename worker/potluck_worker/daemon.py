@@ -19,6 +19,7 @@ from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
+from potluck_worker.library.hashes import Hashes
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
@@ -100,7 +101,14 @@ class WorkerDaemon:
             self._node_id, settings, self._engines, self.store, self.manager, self.pool
         )
         self._service = WorkerService(
-            self.store, self.manager, fitter, self.pool, reporter, self._pulse, home.logs
+            self.store,
+            self.manager,
+            fitter,
+            self.pool,
+            reporter,
+            self._pulse,
+            home.logs,
+            Hashes(home.root / "hashes.json"),
         )
 
     async def run(self) -> None:

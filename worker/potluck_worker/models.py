@@ -31,11 +31,12 @@ from potluck_proto.errors import (
     UnknownModel,
 )
 from potluck_worker import questions
-from potluck_worker.engines.base import Failure, Inspection, error_of, failure_of
+from potluck_worker.engines.base import Failure, error_of, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
+from potluck_worker.engines.inspection import Inspection
 from potluck_worker.engines.sizing import Described, Plan, Question, Room
 from potluck_worker.engines.vllm.adapters import is_adapter
-from potluck_worker.engines.vllm.checkpoint import files_of, is_checkpoint
+from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, files_of, is_checkpoint
 from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurements
 from potluck_worker.settings import WorkerSettings
@@ -93,6 +94,13 @@ class StoredModel:
     def key(self) -> Key:
         """Name and quantization, which no two usable models of a node share."""
         return self.name, self.quantization
+
+    @property
+    def files(self) -> list[Path]:
+        """Its weights: the file, all parts of a split one, or those of a checkpoint."""
+        if self.path.is_dir():
+            return sorted(self.path.glob(f"*{WEIGHTS_SUFFIX}"))
+        return [part for part in parts_of(self.path) if part.exists()]
 
     @property
     def file_bytes(self) -> int:
@@ -228,6 +236,19 @@ class ModelStore:
             places = ", ".join(str(model.path) for model in twins)
             raise AmbiguousModel(f"{name!r} is several files: {places}. Remove or rename one.")
         return best
+
+    async def look_up(self, name: str, quantization: str) -> StoredModel:
+        """Return a model to look at, usable or not, the one with the most bits per weight.
+
+        Raises:
+            UnknownModel: No file answers to the name.
+        """
+        if not self._matches(name, quantization):
+            await self.scan()
+        matches = self._matches(name, quantization)
+        if not matches:
+            raise UnknownModel(f"This node has no model {name!r}.", model=name)
+        return max(matches, key=lambda model: (model.problem is None, _bits(model)))
 
     def smaller(self, model: StoredModel) -> list[StoredModel]:
         """Return the smaller quantizations of a model that can be used, the best first."""

@@ -166,6 +166,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.FromString,
                 _registered_method=True)
+        self.DescribeModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/DescribeModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -362,6 +367,13 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeModel(self, request, context):
+        """All that the files of a model say, as one node that has it reads them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -507,6 +519,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.FitModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.SerializeToString,
+            ),
+            'DescribeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -1223,6 +1240,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/FitModel',
             potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/DescribeModel',
+            potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

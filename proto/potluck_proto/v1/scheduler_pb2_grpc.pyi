@@ -92,6 +92,8 @@ class SchedulerServiceStub:
     """What a model takes on each node that has it, whether that fits, and what
     would. Nothing is loaded.
     """
+    DescribeModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DescribeModelRequest, _scheduler_pb2.DescribeModelResponse]
+    """All that the files of a model say, as one node that has it reads them."""
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -158,6 +160,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """What a model takes on each node that has it, whether that fits, and what
     would. Nothing is loaded.
     """
+    DescribeModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DescribeModelRequest, _scheduler_pb2.DescribeModelResponse]  # type: ignore[assignment]
+    """All that the files of a model say, as one node that has it reads them."""
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -377,6 +381,14 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """What a model takes on each node that has it, whether that fits, and what
         would. Nothing is loaded.
         """
+
+    @_abc_1.abstractmethod
+    def DescribeModel(
+        self,
+        request: _scheduler_pb2.DescribeModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.DescribeModelResponse, _abc.Awaitable[_scheduler_pb2.DescribeModelResponse]]:
+        """All that the files of a model say, as one node that has it reads them."""
 
     @_abc_1.abstractmethod
     def Explain(

@@ -217,6 +217,47 @@ MODEL_FORMAT_GGUF: ModelFormat.ValueType  # 1
 MODEL_FORMAT_SAFETENSORS: ModelFormat.ValueType  # 2
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
+class _Tuning:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TuningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tuning.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TUNING_UNSPECIFIED: _Tuning.ValueType  # 0
+    """The files do not say it."""
+    TUNING_BASE: _Tuning.ValueType  # 1
+    TUNING_TUNED: _Tuning.ValueType  # 2
+
+class Tuning(_Tuning, metaclass=_TuningEnumTypeWrapper): ...
+
+TUNING_UNSPECIFIED: Tuning.ValueType  # 0
+"""The files do not say it."""
+TUNING_BASE: Tuning.ValueType  # 1
+TUNING_TUNED: Tuning.ValueType  # 2
+Global___Tuning: _TypeAlias = Tuning  # noqa: Y015
+
+class _CommercialUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CommercialUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommercialUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMMERCIAL_USE_UNSPECIFIED: _CommercialUse.ValueType  # 0
+    """Unknown."""
+    COMMERCIAL_USE_YES: _CommercialUse.ValueType  # 1
+    COMMERCIAL_USE_CONDITIONS: _CommercialUse.ValueType  # 2
+    COMMERCIAL_USE_NO: _CommercialUse.ValueType  # 3
+
+class CommercialUse(_CommercialUse, metaclass=_CommercialUseEnumTypeWrapper):
+    """Whether a licence permits commercial use."""
+
+COMMERCIAL_USE_UNSPECIFIED: CommercialUse.ValueType  # 0
+"""Unknown."""
+COMMERCIAL_USE_YES: CommercialUse.ValueType  # 1
+COMMERCIAL_USE_CONDITIONS: CommercialUse.ValueType  # 2
+COMMERCIAL_USE_NO: CommercialUse.ValueType  # 3
+Global___CommercialUse: _TypeAlias = CommercialUse  # noqa: Y015
+
 class _ModelState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -890,6 +931,9 @@ class ModelDescription(_message.Message):
     STARTER_FIELD_NUMBER: _builtins.int
     EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    TUNING_FIELD_NUMBER: _builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a person types: the file's name without its ending and quantization."""
     quantization: _builtins.str
@@ -921,6 +965,11 @@ class ModelDescription(_message.Message):
     """What is less than the node's settings say so that the model fits, for a
     person; empty where nothing is. A load takes no less than is said here.
     """
+    tuning: Global___Tuning.ValueType
+    """Whether it was tuned to follow instructions, or only goes on with a text."""
+    commercial_use: Global___CommercialUse.ValueType
+    owner: _builtins.str
+    """The program whose file it is; empty for Potluck's own and the user's."""
     @_builtins.property
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Engines on this node that can run it; empty where none can."""
@@ -955,14 +1004,174 @@ class ModelDescription(_message.Message):
         starter: _builtins.bool = ...,
         embeds_only: _builtins.bool = ...,
         note: _builtins.str = ...,
+        tuning: Global___Tuning.ValueType = ...,
+        commercial_use: Global___CommercialUse.ValueType = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "commercial_use", b"commercial_use", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "owner", b"owner", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "tuning", b"tuning", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelDescription: _TypeAlias = ModelDescription  # noqa: Y015
+
+@_typing.final
+class ModelDetail(_message.Message):
+    """All that the files of a model say, for whoever looks at this one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ACTIVE_PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
+    TENSOR_TYPES_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
+    BASE_MODELS_FIELD_NUMBER: _builtins.int
+    TUNING_SOURCE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_SUPPORTS_FIELD_NUMBER: _builtins.int
+    MODALITIES_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    active_parameter_count: _builtins.int
+    """Weights that take part in each token; fewer than all in a mixture of
+    experts.
+    """
+    organization: _builtins.str
+    tuning_source: _builtins.str
+    """Why it counts as a base model or a tuned one."""
+    @_builtins.property
+    def description(self) -> Global___ModelDescription: ...
+    @_builtins.property
+    def tensor_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorType]:
+        """How the weights are stored, the most first."""
+
+    @_builtins.property
+    def base_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it was made from, the nearest first."""
+
+    @_builtins.property
+    def template_supports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its chat template has a place for: `system`, `tools`, `reasoning`."""
+
+    @_builtins.property
+    def modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it was made to read: `text`, `images`, `audio`, `video`."""
+
+    @_builtins.property
+    def licence(self) -> Global___Licence: ...
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileHash]:
+        """Of each file, the first one first; empty unless asked for or known."""
+
+    def __init__(
+        self,
+        *,
+        description: Global___ModelDescription | None = ...,
+        path: _builtins.str = ...,
+        active_parameter_count: _builtins.int = ...,
+        tensor_types: _abc.Iterable[Global___TensorType] | None = ...,
+        organization: _builtins.str = ...,
+        base_models: _abc.Iterable[_builtins.str] | None = ...,
+        tuning_source: _builtins.str = ...,
+        template_supports: _abc.Iterable[_builtins.str] | None = ...,
+        modalities: _abc.Iterable[_builtins.str] | None = ...,
+        licence: Global___Licence | None = ...,
+        hashes: _abc.Iterable[Global___FileHash] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "licence", b"licence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "base_models", b"base_models", "description", b"description", "hashes", b"hashes", "licence", b"licence", "modalities", b"modalities", "organization", b"organization", "path", b"path", "template_supports", b"template_supports", "tensor_types", b"tensor_types", "tuning_source", b"tuning_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelDetail: _TypeAlias = ModelDetail  # noqa: Y015
+
+@_typing.final
+class TensorType(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TensorType: _TypeAlias = TensorType  # noqa: Y015
+
+@_typing.final
+class Licence(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """As the files name it."""
+    name: _builtins.str
+    link: _builtins.str
+    """Where its text is, by the files or by the table."""
+    commercial_use: Global___CommercialUse.ValueType
+    terms: _builtins.str
+    """What it asks for, in one sentence."""
+    source: _builtins.str
+    """Where the verdict is from, and of which day."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        link: _builtins.str = ...,
+        commercial_use: Global___CommercialUse.ValueType = ...,
+        terms: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commercial_use", b"commercial_use", "id", b"id", "link", b"link", "name", b"name", "source", b"source", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Licence: _TypeAlias = Licence  # noqa: Y015
+
+@_typing.final
+class FileHash(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    sha256: _builtins.str
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileHash: _TypeAlias = FileHash  # noqa: Y015
 
 @_typing.final
 class LoadOptions(_message.Message):

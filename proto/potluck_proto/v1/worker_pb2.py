@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from potluck_proto.v1 import types_pb2 as potluck_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17potluck/v1/worker.proto\x12\npotluck.v1\x1a\x16potluck/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\"R\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.potluck.v1.NodeState\"$\n\x0cWatchRequest\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\"5\n\rWatchResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.potluck.v1.NodeState\"6\n\nFitRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"+\n\x0b\x46itResponse\x12\x1c\n\x03\x66it\x18\x01 \x01(\x0b\x32\x0f.potluck.v1.Fit\"7\n\x0bLoadRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"I\n\x0cLoadResponse\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.potluck.v1.LoadedModel\"4\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\"%\n\x0eUnloadResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\x84\x02\n\x0fGenerateRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12%\n\x08messages\x18\x04 \x03(\x0b\x32\x13.potluck.v1.Message\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.potluck.v1.Sampling\x12.\n\x0c\x63ontinuation\x18\x06 \x01(\x0b\x32\x18.potluck.v1.Continuation\x12\x12\n\ntools_json\x18\x07 \x01(\t\x12\x15\n\x08thinking\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_thinking\"b\n\x0c\x43ontinuation\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_sha256\x18\x04 \x01(\t\"\x89\x01\n\x10GenerateResponse\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.potluck.v1.ProgressH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.potluck.v1.DeltaH\x00\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0f.potluck.v1.EndH\x00\x42\x07\n\x05\x65vent\"C\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\"Q\n\rEmbedResponse\x12)\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.potluck.v1.Embedding\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\x0bLogsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"-\n\x0cLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\" \n\x0c\x44rainRequest\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\"\x0f\n\rDrainResponse2\xce\x04\n\rWorkerService\x12\x45\n\x08\x44\x65scribe\x12\x1b.potluck.v1.DescribeRequest\x1a\x1c.potluck.v1.DescribeResponse\x12>\n\x05Watch\x12\x18.potluck.v1.WatchRequest\x1a\x19.potluck.v1.WatchResponse0\x01\x12\x36\n\x03\x46it\x12\x16.potluck.v1.FitRequest\x1a\x17.potluck.v1.FitResponse\x12;\n\x04Load\x12\x17.potluck.v1.LoadRequest\x1a\x18.potluck.v1.LoadResponse0\x01\x12?\n\x06Unload\x12\x19.potluck.v1.UnloadRequest\x1a\x1a.potluck.v1.UnloadResponse\x12G\n\x08Generate\x12\x1b.potluck.v1.GenerateRequest\x1a\x1c.potluck.v1.GenerateResponse0\x01\x12<\n\x05\x45mbed\x12\x18.potluck.v1.EmbedRequest\x1a\x19.potluck.v1.EmbedResponse\x12;\n\x04Logs\x12\x17.potluck.v1.LogsRequest\x1a\x18.potluck.v1.LogsResponse0\x01\x12<\n\x05\x44rain\x12\x18.potluck.v1.DrainRequest\x1a\x19.potluck.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17potluck/v1/worker.proto\x12\npotluck.v1\x1a\x16potluck/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\"R\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.potluck.v1.NodeState\"$\n\x0cWatchRequest\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\"5\n\rWatchResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.potluck.v1.NodeState\"6\n\nFitRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"+\n\x0b\x46itResponse\x12\x1c\n\x03\x66it\x18\x01 \x01(\x0b\x32\x0f.potluck.v1.Fit\"E\n\x0eInspectRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06hashes\x18\x03 \x01(\x08\":\n\x0fInspectResponse\x12\'\n\x06\x64\x65tail\x18\x01 \x01(\x0b\x32\x17.potluck.v1.ModelDetail\"7\n\x0bLoadRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"I\n\x0cLoadResponse\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.potluck.v1.LoadedModel\"4\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\"%\n\x0eUnloadResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\x84\x02\n\x0fGenerateRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12%\n\x08messages\x18\x04 \x03(\x0b\x32\x13.potluck.v1.Message\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.potluck.v1.Sampling\x12.\n\x0c\x63ontinuation\x18\x06 \x01(\x0b\x32\x18.potluck.v1.Continuation\x12\x12\n\ntools_json\x18\x07 \x01(\t\x12\x15\n\x08thinking\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_thinking\"b\n\x0c\x43ontinuation\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_sha256\x18\x04 \x01(\t\"\x89\x01\n\x10GenerateResponse\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.potluck.v1.ProgressH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.potluck.v1.DeltaH\x00\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0f.potluck.v1.EndH\x00\x42\x07\n\x05\x65vent\"C\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\"Q\n\rEmbedResponse\x12)\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.potluck.v1.Embedding\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\x0bLogsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"-\n\x0cLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\" \n\x0c\x44rainRequest\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\"\x0f\n\rDrainResponse2\x92\x05\n\rWorkerService\x12\x45\n\x08\x44\x65scribe\x12\x1b.potluck.v1.DescribeRequest\x1a\x1c.potluck.v1.DescribeResponse\x12>\n\x05Watch\x12\x18.potluck.v1.WatchRequest\x1a\x19.potluck.v1.WatchResponse0\x01\x12\x36\n\x03\x46it\x12\x16.potluck.v1.FitRequest\x1a\x17.potluck.v1.FitResponse\x12\x42\n\x07Inspect\x12\x1a.potluck.v1.InspectRequest\x1a\x1b.potluck.v1.InspectResponse\x12;\n\x04Load\x12\x17.potluck.v1.LoadRequest\x1a\x18.potluck.v1.LoadResponse0\x01\x12?\n\x06Unload\x12\x19.potluck.v1.UnloadRequest\x1a\x1a.potluck.v1.UnloadResponse\x12G\n\x08Generate\x12\x1b.potluck.v1.GenerateRequest\x1a\x1c.potluck.v1.GenerateResponse0\x01\x12<\n\x05\x45mbed\x12\x18.potluck.v1.EmbedRequest\x1a\x19.potluck.v1.EmbedResponse\x12;\n\x04Logs\x12\x17.potluck.v1.LogsRequest\x1a\x18.potluck.v1.LogsResponse0\x01\x12<\n\x05\x44rain\x12\x18.potluck.v1.DrainRequest\x1a\x19.potluck.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,34 +44,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FITREQUEST']._serialized_end=313
   _globals['_FITRESPONSE']._serialized_start=315
   _globals['_FITRESPONSE']._serialized_end=358
-  _globals['_LOADREQUEST']._serialized_start=360
-  _globals['_LOADREQUEST']._serialized_end=415
-  _globals['_LOADRESPONSE']._serialized_start=417
-  _globals['_LOADRESPONSE']._serialized_end=490
-  _globals['_UNLOADREQUEST']._serialized_start=492
-  _globals['_UNLOADREQUEST']._serialized_end=544
-  _globals['_UNLOADRESPONSE']._serialized_start=546
-  _globals['_UNLOADRESPONSE']._serialized_end=583
-  _globals['_GENERATEREQUEST']._serialized_start=586
-  _globals['_GENERATEREQUEST']._serialized_end=846
-  _globals['_CONTINUATION']._serialized_start=848
-  _globals['_CONTINUATION']._serialized_end=946
-  _globals['_GENERATERESPONSE']._serialized_start=949
-  _globals['_GENERATERESPONSE']._serialized_end=1086
-  _globals['_EMBEDREQUEST']._serialized_start=1088
-  _globals['_EMBEDREQUEST']._serialized_end=1155
-  _globals['_EMBEDRESPONSE']._serialized_start=1157
-  _globals['_EMBEDRESPONSE']._serialized_end=1238
-  _globals['_EMBEDDING']._serialized_start=1240
-  _globals['_EMBEDDING']._serialized_end=1267
-  _globals['_LOGSREQUEST']._serialized_start=1269
-  _globals['_LOGSREQUEST']._serialized_end=1350
-  _globals['_LOGSRESPONSE']._serialized_start=1352
-  _globals['_LOGSRESPONSE']._serialized_end=1397
-  _globals['_DRAINREQUEST']._serialized_start=1399
-  _globals['_DRAINREQUEST']._serialized_end=1431
-  _globals['_DRAINRESPONSE']._serialized_start=1433
-  _globals['_DRAINRESPONSE']._serialized_end=1448
-  _globals['_WORKERSERVICE']._serialized_start=1451
-  _globals['_WORKERSERVICE']._serialized_end=2041
+  _globals['_INSPECTREQUEST']._serialized_start=360
+  _globals['_INSPECTREQUEST']._serialized_end=429
+  _globals['_INSPECTRESPONSE']._serialized_start=431
+  _globals['_INSPECTRESPONSE']._serialized_end=489
+  _globals['_LOADREQUEST']._serialized_start=491
+  _globals['_LOADREQUEST']._serialized_end=546
+  _globals['_LOADRESPONSE']._serialized_start=548
+  _globals['_LOADRESPONSE']._serialized_end=621
+  _globals['_UNLOADREQUEST']._serialized_start=623
+  _globals['_UNLOADREQUEST']._serialized_end=675
+  _globals['_UNLOADRESPONSE']._serialized_start=677
+  _globals['_UNLOADRESPONSE']._serialized_end=714
+  _globals['_GENERATEREQUEST']._serialized_start=717
+  _globals['_GENERATEREQUEST']._serialized_end=977
+  _globals['_CONTINUATION']._serialized_start=979
+  _globals['_CONTINUATION']._serialized_end=1077
+  _globals['_GENERATERESPONSE']._serialized_start=1080
+  _globals['_GENERATERESPONSE']._serialized_end=1217
+  _globals['_EMBEDREQUEST']._serialized_start=1219
+  _globals['_EMBEDREQUEST']._serialized_end=1286
+  _globals['_EMBEDRESPONSE']._serialized_start=1288
+  _globals['_EMBEDRESPONSE']._serialized_end=1369
+  _globals['_EMBEDDING']._serialized_start=1371
+  _globals['_EMBEDDING']._serialized_end=1398
+  _globals['_LOGSREQUEST']._serialized_start=1400
+  _globals['_LOGSREQUEST']._serialized_end=1481
+  _globals['_LOGSRESPONSE']._serialized_start=1483
+  _globals['_LOGSRESPONSE']._serialized_end=1528
+  _globals['_DRAINREQUEST']._serialized_start=1530
+  _globals['_DRAINREQUEST']._serialized_end=1562
+  _globals['_DRAINRESPONSE']._serialized_start=1564
+  _globals['_DRAINRESPONSE']._serialized_end=1579
+  _globals['_WORKERSERVICE']._serialized_start=1582
+  _globals['_WORKERSERVICE']._serialized_end=2240
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.FitRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.FitResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/potluck.v1.WorkerService/Inspect',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
+                _registered_method=True)
         self.Load = channel.unary_stream(
                 '/potluck.v1.WorkerService/Load',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.LoadRequest.SerializeToString,
@@ -106,6 +111,13 @@ class WorkerServiceServicer:
     def Fit(self, request, context):
         """How much memory a model would take, asked from the engine, and what would
         fit instead. Nothing is loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Inspect(self, request, context):
+        """All that the files of a model say.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +190,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Fit,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.FitRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.FitResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.SerializeToString,
             ),
             'Load': grpc.unary_stream_rpc_method_handler(
                     servicer.Load,
@@ -293,6 +310,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Fit',
             potluck_dot_v1_dot_worker__pb2.FitRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.FitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Inspect',
+            potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
             options,
             channel_credentials,
             insecure,

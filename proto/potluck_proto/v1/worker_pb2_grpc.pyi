@@ -45,6 +45,8 @@ class WorkerServiceStub:
     """How much memory a model would take, asked from the engine, and what would
     fit instead. Nothing is loaded.
     """
+    Inspect: _grpc.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]
+    """All that the files of a model say."""
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -89,6 +91,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """How much memory a model would take, asked from the engine, and what would
     fit instead. Nothing is loaded.
     """
+    Inspect: _aio.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]  # type: ignore[assignment]
+    """All that the files of a model say."""
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -148,6 +152,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """How much memory a model would take, asked from the engine, and what would
         fit instead. Nothing is loaded.
         """
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _worker_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.InspectResponse, _abc.Awaitable[_worker_pb2.InspectResponse]]:
+        """All that the files of a model say."""
 
     @_abc_1.abstractmethod
     def Load(
