@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# What the machine of the tests has besides is no part of them. Those of caches make their own.
+os.environ["POTLUCK_WORKER_USE_CACHES"] = "false"
 
 
 @pytest.fixture

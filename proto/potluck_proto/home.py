@@ -48,6 +48,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def downloads(self) -> Path:
+        """Models on their way here; nothing in it is listed."""
+        return self.root / "downloads"
+
+    @property
     def logs(self) -> Path:
         """A log file for each daemon, and one for each engine child."""
         return self.root / "logs"

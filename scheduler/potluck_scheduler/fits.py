@@ -60,19 +60,30 @@ def having_model(
         UnknownNode: None is called so.
         UnknownModel: None that may be asked has it.
     """
-    there = [node_from_proto(state) for state in nodes.living_states()]
-    if not there:
-        raise NoNodes("No worker is connected. `potluck up` starts one on this machine.")
-    asked = [node for node in there if _is_meant(node, node_name, nodes)]
-    if not asked:
-        names = ", ".join(node.name for node in there)
-        raise UnknownNode(f"No node is called {node_name}. There are: {names}.")
+    asked = nodes_called(node_name, nodes)
     typed = typed or configured_default or default_model(asked)
-    keys = resolve(typed, there)
+    keys = resolve(typed, nodes_called("", nodes))
     having = [node for node in asked if any(node.model(key) for key in keys)]
     if not having:
         raise UnknownModel(f"{node_name} does not have {typed}.", model=typed)
     return keys, having
+
+
+def nodes_called(name: str, nodes: NodeRegistry) -> list[Node]:
+    """Return the living nodes that a name, id or address means; empty means all.
+
+    Raises:
+        NoNodes: No worker is connected.
+        UnknownNode: None is called so.
+    """
+    there = [node_from_proto(state) for state in nodes.living_states()]
+    if not there:
+        raise NoNodes("No worker is connected. `potluck up` starts one on this machine.")
+    called = [node for node in there if _is_meant(node, name, nodes)]
+    if not called:
+        names = ", ".join(node.name for node in there)
+        raise UnknownNode(f"No node is called {name}. There are: {names}.")
+    return called
 
 
 def _is_meant(node: Node, asked: str, nodes: NodeRegistry) -> bool:

@@ -23,9 +23,9 @@ from potluck_scheduler.chat_service import ChatService, Context, or_abort
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
-from potluck_scheduler.details import describe_model
 from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generation, Generations
+from potluck_scheduler.library_service import LibraryCalls
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import Connection, NodeRegistry
 from potluck_scheduler.shelf import ChatShelf
@@ -44,7 +44,7 @@ FOUND_SECONDS = 3.0
 LOAD_SECONDS = 3600.0
 
 
-class SchedulerService(ChatService):
+class SchedulerService(ChatService, LibraryCalls):
     """Serves the viewers of one pool.
 
     Args:
@@ -72,7 +72,8 @@ class SchedulerService(ChatService):
         pulse: Pulse,
         default_model: str,
     ) -> None:
-        super().__init__(store, shelf, generations, self.chats_changed)
+        ChatService.__init__(self, store, shelf, generations, self.chats_changed)
+        LibraryCalls.__init__(self, nodes, default_model)
         self._home = home
         self._core = core
         self._nodes = nodes
@@ -188,12 +189,6 @@ class SchedulerService(ChatService):
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
         """Say what a model takes on each node that has it."""
         return await or_abort(fit_model(request, self._nodes, self._default_model), context)
-
-    async def DescribeModel(
-        self, request: pb.DescribeModelRequest, context: Context
-    ) -> pb.DescribeModelResponse:
-        """Say all that a model's files say."""
-        return await or_abort(describe_model(request, self._nodes, self._default_model), context)
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

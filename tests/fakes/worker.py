@@ -72,6 +72,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
     fit_asked: list[types.LoadOptions] = field(default_factory=list)
     inspected: list[pb.InspectRequest] = field(default_factory=list)
+    removed: list[pb.RemoveRequest] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=lambda: {"": ["the worker's line"]})
     new_lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     log_readers: int = 0
@@ -160,6 +161,16 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         self.inspected.append(request)
         described = next(m for m in self.models if m.name == request.model)
         return pb.InspectResponse(detail=types.ModelDetail(description=described))
+
+    async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
+        self.removed.append(request)
+        removal = types.Removal(path=f"/models/{request.model}.gguf", freed_bytes=GIB)
+        return pb.RemoveResponse(removals=[removal])
+
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        return pb.PruneResponse(removals=[types.Removal(path="/downloads/x", freed_bytes=GIB)])
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         return pb.EmbedResponse()

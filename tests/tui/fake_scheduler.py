@@ -453,6 +453,16 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.DescribeModelResponse:
         return await not_played(context)
 
+    async def RemoveModel(
+        self, request: pb.RemoveModelRequest, context: Context
+    ) -> pb.RemoveModelResponse:
+        return await not_played(context)
+
+    async def PruneNodes(
+        self, request: pb.PruneNodesRequest, context: Context
+    ) -> pb.PruneNodesResponse:
+        return await not_played(context)
+
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)
 

@@ -15,7 +15,8 @@ from potluck_proto.errors import (
     UnknownModel,
 )
 from potluck_worker.engines.base import failure_of
-from potluck_worker.models import FileStamp, Finding
+from potluck_worker.models import Finding
+from potluck_worker.places import Place
 from worker.stores import MANY, store
 
 
@@ -49,7 +50,7 @@ async def test_a_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch
     await store(folder).scan()
     read: list[Path] = []
     again = store(folder)
-    monkeypatch.setattr(again, "_inspect", lambda path, stamp: read.append(path))
+    monkeypatch.setattr(again, "_inspect", lambda place: read.append(place.path))
     await again.scan()
     assert not read
     assert "m" in {model.name for model in again.models}
@@ -91,8 +92,8 @@ async def test_without_the_engine_a_model_keeps_its_name_and_says_what_is_missin
     models = store(folder)
     missing = failure_of(EngineMissing("llama.cpp is not installed."))
 
-    async def inspect(path: Path, stamp: FileStamp) -> Finding:
-        return Finding(stamp, failure=missing)
+    async def inspect(place: Place) -> Finding:
+        return Finding(place.stamp, failure=missing)
 
     monkeypatch.setattr(models, "_inspect", inspect)
     await models.scan()

@@ -10,6 +10,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from potluck_tui.library_parser import add_library_commands
+
 DESCRIPTION = """\
 Pool the machines of your house to run language models, and chat with them from a terminal.
 
@@ -60,18 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", metavar="FILE", help="the file; else it is printed")
 
     nodes = commands.add_parser("nodes", help="list the machines of the pool")
-    models = commands.add_parser("models", help="list the models of the pool, or describe one")
-    models.add_argument(
-        "model",
-        nargs="?",
-        default="",
-        metavar="MODEL",
-        help="say all that is known of this one, NAME or NAME:QUANTIZATION",
-    )
-    models.add_argument("--node", default="", metavar="NAME", help="as this machine has it")
-    models.add_argument(
-        "--sha256", action="store_true", help="read the files whole for their hashes"
-    )
+    library = add_library_commands(commands)
     fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
     fit.add_argument(
         "model",
@@ -116,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
-    for command in (ask, chats, nodes, models, fit, status, logs, up, down):
+    for command in (ask, chats, nodes, *library, fit, status, logs, up, down):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

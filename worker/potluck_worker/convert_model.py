@@ -32,6 +32,7 @@ def describe(model: StoredModel) -> types.ModelDescription:
         file_bytes=model.file_bytes,
         memory_needed_bytes=model.memory_needed_bytes,
         starter=model.starter,
+        owner=model.borrowed.owner if model.borrowed else "",
     )
     if model.problem is not None:
         description.problem.CopyFrom(model.problem.to_proto())

@@ -20,6 +20,7 @@ from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
 from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.service import Library
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
@@ -108,7 +109,7 @@ class WorkerDaemon:
             reporter,
             self._pulse,
             home.logs,
-            Hashes(home.root / "hashes.json"),
+            Library(home, self.store, self.manager, Hashes(home.root / "hashes.json")),
         )
 
     async def run(self) -> None:
@@ -130,7 +131,8 @@ class WorkerDaemon:
         host, port = self._listen()
         await self._engines.look()
         await self.pool.cards.look(vllm_has_cards=self._engines.vllm_has_cards)
-        await self.store.scan()
+        # Other programs may have hundreds of models, which come to the list one by one.
+        await self.store.scan(caches=False)
         await self._server.start()
         self._advertiser = Advertiser(self._record(), host, port)
         self._keep(self._rescan())
@@ -171,12 +173,12 @@ class WorkerDaemon:
 
     async def _rescan(self) -> None:
         while True:
-            await asyncio.sleep(SCAN_SECONDS)
             try:
                 await self.store.scan()
                 await asyncio.to_thread(self._measurements.save)
             except OSError as error:
                 log.warning("cannot look for models: %s", error)
+            await asyncio.sleep(SCAN_SECONDS)
 
     async def _yield_memory(self) -> None:
         while self._settings.yield_memory:

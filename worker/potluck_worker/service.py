@@ -16,13 +16,11 @@ from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
-from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
 from potluck_worker.convert_fit import fit_to_proto, options_of
-from potluck_worker.convert_model import detail
 from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.fitting import Fitter
-from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.service import Library, LibraryCalls
 from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.pool import MemoryPool
@@ -39,7 +37,7 @@ LOAD_REPORT_SECONDS = 0.2
 Context = grpc.aio.ServicerContext[object, object]
 
 
-class WorkerService(pb_grpc.WorkerServiceServicer):
+class WorkerService(LibraryCalls):
     """Serves one node.
 
     Args:
@@ -50,7 +48,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
         logs: Folder of the logs.
-        hashes: Of model files.
+        library: The files of models.
 
     Attributes:
         watchers: Open `Watch` streams.
@@ -66,9 +64,9 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         reporter: NodeReporter,
         pulse: Pulse,
         logs: Path,
-        hashes: Hashes,
+        library: Library,
     ) -> None:
-        self._hashes = hashes
+        LibraryCalls.__init__(self, library)
         self._store = store
         self._manager = manager
         self._fitter = fitter
@@ -105,16 +103,6 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         except PotluckError as error:
             await errors.abort(context, error)
         return pb.FitResponse(fit=fit_to_proto(verdict, self._pool))
-
-    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
-        """Return all that a model's files say; their hashes where they are known or asked for."""
-        try:
-            found = await self._store.look_up(request.model, request.quantization)
-            files = found.files
-            hashes = await self._hashes.all(files) if request.hashes else self._hashes.known(files)
-        except PotluckError as error:
-            await errors.abort(context, error)
-        return pb.InspectResponse(detail=detail(found, hashes))
 
     async def Load(
         self, request: pb.LoadRequest, context: Context

@@ -73,6 +73,10 @@ class WorkerSettings(BaseSettings):
     model_paths: list[Path] = []
     """Model files, or folders of them, beside the home's own `models`."""
 
+    use_caches: bool = True
+    """Use the models that Ollama, LM Studio, llama.cpp and Hugging Face have on this machine, where
+    they are; nothing of them is changed."""
+
     context_length: int = Field(4096, ge=16)
     """Tokens for each conversation; a model trained for less gets what it was trained for, and one
     that does not fit gets what does, but no less than 2,048."""

@@ -171,6 +171,16 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.FromString,
                 _registered_method=True)
+        self.RemoveModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/RemoveModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelResponse.FromString,
+                _registered_method=True)
+        self.PruneNodes = channel.unary_unary(
+                '/potluck.v1.SchedulerService/PruneNodes',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -374,6 +384,20 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveModel(self, request, context):
+        """Deletes the files of a model on one node; see the worker's `Remove`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneNodes(self, request, context):
+        """Deletes what nobody needs, on one node or all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -524,6 +548,16 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.DescribeModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.SerializeToString,
+            ),
+            'RemoveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelResponse.SerializeToString,
+            ),
+            'PruneNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneNodes,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -1267,6 +1301,60 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/DescribeModel',
             potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/RemoveModel',
+            potluck_dot_v1_dot_scheduler__pb2.RemoveModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RemoveModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/PruneNodes',
+            potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

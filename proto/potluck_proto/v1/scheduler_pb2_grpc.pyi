@@ -94,6 +94,10 @@ class SchedulerServiceStub:
     """
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DescribeModelRequest, _scheduler_pb2.DescribeModelResponse]
     """All that the files of a model say, as one node that has it reads them."""
+    RemoveModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveModelRequest, _scheduler_pb2.RemoveModelResponse]
+    """Deletes the files of a model on one node; see the worker's `Remove`."""
+    PruneNodes: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]
+    """Deletes what nobody needs, on one node or all."""
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -162,6 +166,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
     DescribeModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DescribeModelRequest, _scheduler_pb2.DescribeModelResponse]  # type: ignore[assignment]
     """All that the files of a model say, as one node that has it reads them."""
+    RemoveModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveModelRequest, _scheduler_pb2.RemoveModelResponse]  # type: ignore[assignment]
+    """Deletes the files of a model on one node; see the worker's `Remove`."""
+    PruneNodes: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]  # type: ignore[assignment]
+    """Deletes what nobody needs, on one node or all."""
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -389,6 +397,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.DescribeModelResponse, _abc.Awaitable[_scheduler_pb2.DescribeModelResponse]]:
         """All that the files of a model say, as one node that has it reads them."""
+
+    @_abc_1.abstractmethod
+    def RemoveModel(
+        self,
+        request: _scheduler_pb2.RemoveModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RemoveModelResponse, _abc.Awaitable[_scheduler_pb2.RemoveModelResponse]]:
+        """Deletes the files of a model on one node; see the worker's `Remove`."""
+
+    @_abc_1.abstractmethod
+    def PruneNodes(
+        self,
+        request: _scheduler_pb2.PruneNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.PruneNodesResponse, _abc.Awaitable[_scheduler_pb2.PruneNodesResponse]]:
+        """Deletes what nobody needs, on one node or all."""
 
     @_abc_1.abstractmethod
     def Explain(

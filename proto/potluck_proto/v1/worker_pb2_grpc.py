@@ -56,6 +56,16 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.Remove = channel.unary_unary(
+                '/potluck.v1.WorkerService/Remove',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.RemoveRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.RemoveResponse.FromString,
+                _registered_method=True)
+        self.Prune = channel.unary_unary(
+                '/potluck.v1.WorkerService/Prune',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+                _registered_method=True)
         self.Load = channel.unary_stream(
                 '/potluck.v1.WorkerService/Load',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.LoadRequest.SerializeToString,
@@ -118,6 +128,23 @@ class WorkerServiceServicer:
 
     def Inspect(self, request, context):
         """All that the files of a model say.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remove(self, request, context):
+        """Deletes the files of a model in the home's models folder; those of the user
+        elsewhere and of other programs are refused, with how to be rid of them. It
+        is unloaded first, as `Unload` does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Prune(self, request, context):
+        """Deletes what nobody needs: unfinished downloads, logs of models that are
+        gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +222,16 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.SerializeToString,
+            ),
+            'Remove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remove,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.RemoveRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.RemoveResponse.SerializeToString,
+            ),
+            'Prune': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prune,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.SerializeToString,
             ),
             'Load': grpc.unary_stream_rpc_method_handler(
                     servicer.Load,
@@ -337,6 +374,60 @@ class WorkerService:
             '/potluck.v1.WorkerService/Inspect',
             potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Remove',
+            potluck_dot_v1_dot_worker__pb2.RemoveRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.RemoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Prune',
+            potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
             options,
             channel_credentials,
             insecure,

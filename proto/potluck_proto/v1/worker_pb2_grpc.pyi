@@ -47,6 +47,15 @@ class WorkerServiceStub:
     """
     Inspect: _grpc.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]
     """All that the files of a model say."""
+    Remove: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RemoveRequest, _worker_pb2.RemoveResponse]
+    """Deletes the files of a model in the home's models folder; those of the user
+    elsewhere and of other programs are refused, with how to be rid of them. It
+    is unloaded first, as `Unload` does.
+    """
+    Prune: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PruneRequest, _worker_pb2.PruneResponse]
+    """Deletes what nobody needs: unfinished downloads, logs of models that are
+    gone.
+    """
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -93,6 +102,15 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     Inspect: _aio.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]  # type: ignore[assignment]
     """All that the files of a model say."""
+    Remove: _aio.UnaryUnaryMultiCallable[_worker_pb2.RemoveRequest, _worker_pb2.RemoveResponse]  # type: ignore[assignment]
+    """Deletes the files of a model in the home's models folder; those of the user
+    elsewhere and of other programs are refused, with how to be rid of them. It
+    is unloaded first, as `Unload` does.
+    """
+    Prune: _aio.UnaryUnaryMultiCallable[_worker_pb2.PruneRequest, _worker_pb2.PruneResponse]  # type: ignore[assignment]
+    """Deletes what nobody needs: unfinished downloads, logs of models that are
+    gone.
+    """
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -160,6 +178,27 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.InspectResponse, _abc.Awaitable[_worker_pb2.InspectResponse]]:
         """All that the files of a model say."""
+
+    @_abc_1.abstractmethod
+    def Remove(
+        self,
+        request: _worker_pb2.RemoveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.RemoveResponse, _abc.Awaitable[_worker_pb2.RemoveResponse]]:
+        """Deletes the files of a model in the home's models folder; those of the user
+        elsewhere and of other programs are refused, with how to be rid of them. It
+        is unloaded first, as `Unload` does.
+        """
+
+    @_abc_1.abstractmethod
+    def Prune(
+        self,
+        request: _worker_pb2.PruneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.PruneResponse, _abc.Awaitable[_worker_pb2.PruneResponse]]:
+        """Deletes what nobody needs: unfinished downloads, logs of models that are
+        gone.
+        """
 
     @_abc_1.abstractmethod
     def Load(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fakes.worker import FakeWorker, describe
-from potluck_proto.errors import ModelFileError, UnknownModel
+from potluck_proto.errors import BadRequest, ModelFileError, UnknownModel
 from potluck_proto.v1 import scheduler_pb2 as pb
 from scheduler.conftest import Pool
 
@@ -37,3 +37,30 @@ async def test_a_model_that_nobody_has_is_not_described(pool: Pool) -> None:
     await pool.add(FakeWorker())
     with pytest.raises(UnknownModel):
         await described(pool, "nonsense")
+
+
+async def removed(pool: Pool, model: str, node: str = "") -> pb.RemoveModelResponse:
+    request = pb.RemoveModelRequest(model=model, node=node)
+    return await pool.client.call(pool.client.stub.RemoveModel, request)
+
+
+async def test_a_model_is_removed_where_it_is_or_where_one_says(pool: Pool) -> None:
+    attic = await pool.add(FakeWorker("a", "attic"))
+    assert (await removed(pool, "ECHO")).node_name == "attic"
+    cellar = await pool.add(FakeWorker("b", "cellar"))
+    with pytest.raises(BadRequest, match="attic, cellar"):
+        await removed(pool, "echo")
+    await removed(pool, "echo", "cellar")
+    assert [len(attic.removed), len(cellar.removed)] == [1, 1]
+    with pytest.raises(BadRequest, match="which model"):
+        await removed(pool, "")
+
+
+async def test_each_node_is_pruned_and_one_that_fails_says_why(pool: Pool) -> None:
+    await pool.add(FakeWorker("a", "attic", refusal=ModelFileError("No right to it.")))
+    await pool.add(FakeWorker("b", "cellar"))
+    request = pb.PruneNodesRequest()
+    response = await pool.client.call(pool.client.stub.PruneNodes, request)
+    nodes = {node.node_name: node for node in response.nodes}
+    assert nodes["attic"].problem.message == "No right to it."
+    assert len(nodes["cellar"].removals) == 1
