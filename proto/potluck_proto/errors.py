@@ -20,11 +20,13 @@
     │   ├── EngineMissing        the worker lacks the engine; says what to install
     │   ├── QueueFull
     │   ├── ModelBusy            loaded in another way, and in use
+    │   ├── DiskFull             the model does not fit on the disk
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
     │   ├── Stalled              alive, but makes no progress
     │   └── Displaced            its model was unloaded, or its node drained or stopped
+    ├── HubError                 the model hub refuses, fails, or cannot be reached
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
         ├── Unreachable          nothing answers at an address
@@ -192,6 +194,12 @@ class ModelBusy(CapacityError):
     code = pb.ERROR_CODE_MODEL_BUSY
 
 
+class DiskFull(CapacityError):
+    """There is no room for the model on the disk; the message has both numbers."""
+
+    code = pb.ERROR_CODE_DISK_FULL
+
+
 class Draining(CapacityError):
     """The node takes no new work."""
 
@@ -238,6 +246,14 @@ class Displaced(LostError):
     """
 
     code = pb.ERROR_CODE_DISPLACED
+
+
+class HubError(PotluckError):
+    """The model hub refuses, fails, or cannot be reached; all that is local goes on working."""
+
+    code = pb.ERROR_CODE_HUB
+    status = grpc.StatusCode.UNAVAILABLE
+    retryable = True
 
 
 class SetupError(PotluckError):

@@ -49,8 +49,13 @@ class Home:
 
     @property
     def downloads(self) -> Path:
-        """Models on their way here; nothing in it is listed."""
-        return self.root / "downloads"
+        """Models on their way here, on the disk where they will be; nothing in it is listed."""
+        return self.models / ".downloads"
+
+    @property
+    def hub_token(self) -> Path:
+        """The user's token for the model hub, readable by nobody else."""
+        return self.root / "hub-token"
 
     @property
     def logs(self) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
 
-from potluck_proto.errors import BadRequest, NodeLost, from_rpc
+from potluck_proto.errors import BadRequest, NodeLost, PotluckError, abort, from_rpc
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import worker_pb2 as worker
@@ -23,12 +24,13 @@ HASH_SECONDS = 3600.0
 """A large model on a slow disk takes long to be read whole."""
 
 DESCRIBE_SECONDS = 30.0
+HUB_SECONDS = 70.0
 REMOVE_SECONDS = 120.0
 """Answers under way get time to end first."""
 
 
 class LibraryCalls(pb_grpc.SchedulerServiceServicer):
-    """Describes, deletes and tidies up.
+    """Describes, fetches, deletes and tidies up.
 
     Args:
         nodes: The workers.
@@ -104,6 +106,76 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         except NodeLost as error:
             answer.problem.CopyFrom(error.to_proto())
         return answer
+
+    async def SearchModels(
+        self, request: pb.SearchModelsRequest, context: Context
+    ) -> pb.SearchModelsResponse:
+        """Search the hub."""
+
+        async def search() -> pb.SearchModelsResponse:
+            asked = worker.SearchHubRequest(query=request.query, limit=request.limit)
+            response = await self._worker(self._fetching("")).SearchHub(asked, timeout=HUB_SECONDS)
+            return pb.SearchModelsResponse(repositories=response.repositories)
+
+        return await or_abort(search(), context)
+
+    async def ListRepository(
+        self, request: pb.ListRepositoryRequest, context: Context
+    ) -> pb.ListRepositoryResponse:
+        """Say what can be fetched of a repository."""
+
+        async def listed() -> pb.ListRepositoryResponse:
+            node = self._fetching(request.node)
+            asked = worker.ListHubRequest(repository=request.repository)
+            response = await self._worker(node).ListHub(asked, timeout=HUB_SECONDS)
+            return pb.ListRepositoryResponse(
+                repository=response.repository, variants=response.variants, node_name=node.name
+            )
+
+        return await or_abort(listed(), context)
+
+    async def PullModel(
+        self, request: pb.PullModelRequest, context: Context
+    ) -> AsyncIterator[pb.PullModelResponse]:
+        """Fetch a model to a node; say how far it is."""
+        asked = worker.PullRequest(repository=request.repository, variant=request.variant)
+        try:
+            node = self._fetching(request.node)
+            call = self._worker(node).Pull(asked)
+            try:
+                async for response in call:
+                    message = pb.PullModelResponse(node_name=node.name)
+                    if response.HasField("model"):
+                        message.model.CopyFrom(response.model)
+                    else:
+                        message.download.CopyFrom(response.download)
+                    yield message
+            finally:
+                call.cancel()
+        except PotluckError as error:
+            await abort(context, error)
+        except grpc.aio.AioRpcError as error:
+            await abort(context, from_rpc(error, "The worker"))
+
+    async def StopPullModel(
+        self, request: pb.StopPullModelRequest, context: Context
+    ) -> pb.StopPullModelResponse:
+        """End a fetch; what came is kept."""
+
+        async def stop() -> None:
+            asked = worker.StopPullRequest(repository=request.repository, variant=request.variant)
+            await self._worker(self._fetching(request.node)).StopPull(asked, timeout=HUB_SECONDS)
+
+        await or_abort(stop(), context)
+        return pb.StopPullModelResponse()
+
+    def _fetching(self, name: str) -> Node:
+        """Return the node that fetches: the one that is named, else that with the most memory free.
+
+        Raises `NoNodes` and `UnknownNode`.
+        """
+        nodes = nodes_called(name, self._registry)
+        return max(nodes, key=lambda node: (not node.draining, node.memory_free_bytes))
 
     def _worker(self, node: Node) -> WorkerServiceAsyncStub:
         stub = self._registry.stub(node.node_id)

@@ -463,6 +463,26 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.PruneNodesResponse:
         return await not_played(context)
 
+    async def SearchModels(
+        self, request: pb.SearchModelsRequest, context: Context
+    ) -> pb.SearchModelsResponse:
+        return await not_played(context)
+
+    async def ListRepository(
+        self, request: pb.ListRepositoryRequest, context: Context
+    ) -> pb.ListRepositoryResponse:
+        return await not_played(context)
+
+    async def PullModel(
+        self, request: pb.PullModelRequest, context: Context
+    ) -> AsyncIterator[pb.PullModelResponse]:
+        yield await not_played(context)
+
+    async def StopPullModel(
+        self, request: pb.StopPullModelRequest, context: Context
+    ) -> pb.StopPullModelResponse:
+        return await not_played(context)
+
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)
 

@@ -165,6 +165,22 @@ class PoolClient:
         finally:
             call.cancel()
 
+    async def pull(self, request: pb.PullModelRequest) -> AsyncIterator[pb.PullModelResponse]:
+        """Have a node fetch a model, or follow the fetch under way; leaving does not end it.
+
+        Raises:
+            PotluckError: Why it ended without the model, or `Unreachable` when the connection
+                breaks; the fetch goes on then, and asking again follows it.
+        """
+        call = self.stub.PullModel(request)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._who) from error
+        finally:
+            call.cancel()
+
     async def close(self) -> None:
         """Close the connection; open streams end."""
         if self._channel is not None:

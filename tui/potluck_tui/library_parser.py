@@ -30,4 +30,18 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     for command in (remove, prune):
         command.add_argument("--node", default="", metavar="NAME", help="on this machine")
         command.add_argument("-y", "--yes", action="store_true", help="delete without asking")
-    return [models, remove, prune]
+    search = commands.add_parser("search", help="search the hub, or list what a repository has")
+    search.add_argument(
+        "words", nargs="+", help="what to look for, or MAKER/NAME to list what can be fetched of it"
+    )
+    search.add_argument("-n", "--limit", type=int, default=20, help="how many; 20 by default")
+    search.add_argument("--node", default="", metavar="NAME", help="for this machine")
+    pull = commands.add_parser("pull", help="fetch a model from the hub")
+    pull.add_argument(
+        "repository",
+        metavar="REPO[:QUANT|FILE]",
+        help="MAKER/NAME, with a quantization or a file; without it, the best that probably fits",
+    )
+    pull.add_argument("--node", default="", metavar="NAME", help="to this machine")
+    commands.add_parser("login", help="keep a token of yours for the hub, read from a prompt")
+    return [models, remove, prune, search, pull]

@@ -8,10 +8,17 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.library.hashes import FileHash
 from potluck_worker.library.licences import Licence, licence
+from potluck_worker.library.pulls import Pull
+from potluck_worker.library.remote import Repository, Variant
 from potluck_worker.models import StoredModel
 
 FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
 """Of the models that an engine runs, where it is not GGUF."""
+
+HUB_FORMATS = {
+    "gguf": types.MODEL_FORMAT_GGUF,
+    "safetensors": types.MODEL_FORMAT_SAFETENSORS,
+}
 
 TUNINGS = {"base": types.TUNING_BASE, "tuned": types.TUNING_TUNED, "": types.TUNING_UNSPECIFIED}
 
@@ -87,6 +94,56 @@ def detail(model: StoredModel, hashes: Sequence[FileHash]) -> types.ModelDetail:
     described.modalities.extend(inspection.modalities)
     described.licence.CopyFrom(_licence(licence(inspection.licence)))
     return described
+
+
+def download(pull: Pull) -> types.Download:
+    """Return how far a pull is."""
+    progress = pull.progress
+    message = types.Download(
+        repository=pull.repository,
+        variant=pull.wanted or progress.variant,
+        done_bytes=progress.done_bytes,
+        total_bytes=progress.total_bytes,
+        bytes_per_second=progress.bytes_per_second,
+    )
+    if progress.bytes_per_second:
+        left_bytes = progress.total_bytes - progress.done_bytes
+        message.seconds_left = left_bytes / progress.bytes_per_second
+    return message
+
+
+def hub_repository(repository: Repository) -> types.HubRepository:
+    """Return a repository as a viewer sees it."""
+    return types.HubRepository(
+        name=repository.name,
+        parameter_count=repository.parameter_count,
+        downloads=repository.downloads,
+        likes=repository.likes,
+        gated=repository.gated,
+        licence=_licence(licence(repository.licence)),
+        base_models=repository.base_models,
+        format=HUB_FORMATS[repository.format],
+        architecture=repository.architecture,
+        training_context_length=repository.training_context_length,
+    )
+
+
+def hub_variant(
+    variant: Variant, parameter_count: int, room_bytes: int, *, present: bool
+) -> types.HubVariant:
+    """Return what can be fetched, and whether this node would hold it."""
+    return types.HubVariant(
+        name=variant.name,
+        format=HUB_FORMATS[variant.format],
+        size_bytes=variant.size_bytes,
+        files=[
+            types.FileHash(name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
+            for file in variant.files
+        ],
+        bits_per_weight=8 * variant.size_bytes / parameter_count if parameter_count else 0,
+        probably_fits=variant.probable_memory_bytes <= room_bytes,
+        present=present,
+    )
 
 
 def _licence(known: Licence) -> types.Licence:

@@ -20,6 +20,7 @@ from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
 from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.service import Library
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
@@ -98,8 +99,10 @@ class WorkerDaemon:
             fitter.estimate,
             self._pulse.beat,
         )
+        hashes = Hashes(home.root / "hashes.json")
+        self._pulls = Pulls(home, self.store, hashes, self.pool.room_when_empty, self._pulse.beat)
         reporter = NodeReporter(
-            self._node_id, settings, self._engines, self.store, self.manager, self.pool
+            self._node_id, settings, self._engines, self.store, self.manager, self.pool, self._pulls
         )
         self._service = WorkerService(
             self.store,
@@ -109,7 +112,7 @@ class WorkerDaemon:
             reporter,
             self._pulse,
             home.logs,
-            Library(home, self.store, self.manager, Hashes(home.root / "hashes.json")),
+            Library(home, self.store, self.manager, hashes, self._pulls),
         )
 
     async def run(self) -> None:
@@ -122,7 +125,7 @@ class WorkerDaemon:
             await self.stop()
 
     def _in_use(self) -> bool:
-        return bool(self._service.watchers or self._service.generations)
+        return bool(self._service.watchers or self._service.generations or self._pulls.under_way)
 
     async def start(self) -> None:
         """Look at the models, open the listeners, tell the network. Raises `PotluckError`."""
@@ -147,6 +150,7 @@ class WorkerDaemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
+        await self._pulls.close()
         await self.manager.close(STOP_SECONDS)
         self._measurements.save()
         await self._server.stop(STOP_SECONDS)

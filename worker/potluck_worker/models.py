@@ -184,6 +184,17 @@ class ModelStore:
             await asyncio.to_thread(self._write_cache)
             self._list(found)
 
+    async def take_in(self, moves: Sequence[tuple[Path, Path]]) -> None:
+        """Move files of whole models here; nobody sees a model of which a part is missing.
+
+        Args:
+            moves: From where to where, on one disk.
+        """
+        async with self._scanning:
+            for source, target in moves:
+                await asyncio.to_thread(source.replace, target)
+        await self.scan()
+
     def _list(self, found: Sequence[Place]) -> None:
         """List what was found, as far as it was inspected."""
         models = [

@@ -12,11 +12,12 @@ from potluck_proto import __version__
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.convert import accelerator_of
-from potluck_worker.convert_model import describe
+from potluck_worker.convert_model import describe, download
 from potluck_worker.engines.sizing import HOST, Card
 from potluck_worker.footprint import private_bytes
 from potluck_worker.hardware import processor_name
 from potluck_worker.installed import Engines
+from potluck_worker.library.pulls import Pulls
 from potluck_worker.manager import ModelManager, Resident
 from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
@@ -33,6 +34,7 @@ class NodeReporter:
         store: The model files.
         manager: The models in memory.
         pool: The memory.
+        pulls: Models on their way here.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class NodeReporter:
         store: ModelStore,
         manager: ModelManager,
         pool: MemoryPool,
+        pulls: Pulls,
     ) -> None:
+        self._pulls = pulls
         self._node_id = node_id
         self._settings = settings
         self._installed = engines
@@ -76,6 +80,7 @@ class NodeReporter:
                 types.Notice(unix_seconds=notice.unix_seconds, text=notice.text)
                 for notice in self._manager.notices
             ],
+            downloads=map(download, self._pulls.under_way),
         )
 
     def _devices(self, models_bytes: int) -> list[types.Device]:

@@ -181,6 +181,26 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
                 _registered_method=True)
+        self.SearchModels = channel.unary_unary(
+                '/potluck.v1.SchedulerService/SearchModels',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsResponse.FromString,
+                _registered_method=True)
+        self.ListRepository = channel.unary_unary(
+                '/potluck.v1.SchedulerService/ListRepository',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryResponse.FromString,
+                _registered_method=True)
+        self.PullModel = channel.unary_stream(
+                '/potluck.v1.SchedulerService/PullModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.PullModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PullModelResponse.FromString,
+                _registered_method=True)
+        self.StopPullModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/StopPullModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -398,6 +418,33 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchModels(self, request, context):
+        """Searches the hub, from a node that can.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRepository(self, request, context):
+        """What can be fetched of a repository, and what of it a node would hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PullModel(self, request, context):
+        """Fetches a model to a node; see the worker's `Pull`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopPullModel(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -558,6 +605,26 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.PruneNodes,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.SerializeToString,
+            ),
+            'SearchModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchModels,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsResponse.SerializeToString,
+            ),
+            'ListRepository': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRepository,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryResponse.SerializeToString,
+            ),
+            'PullModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.PullModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PullModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.PullModelResponse.SerializeToString,
+            ),
+            'StopPullModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopPullModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -1355,6 +1422,114 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/PruneNodes',
             potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/SearchModels',
+            potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.SearchModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRepository(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ListRepository',
+            potluck_dot_v1_dot_scheduler__pb2.ListRepositoryRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ListRepositoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PullModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/PullModel',
+            potluck_dot_v1_dot_scheduler__pb2.PullModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.PullModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopPullModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/StopPullModel',
+            potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -98,6 +98,13 @@ class SchedulerServiceStub:
     """Deletes the files of a model on one node; see the worker's `Remove`."""
     PruneNodes: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]
     """Deletes what nobody needs, on one node or all."""
+    SearchModels: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]
+    """Searches the hub, from a node that can."""
+    ListRepository: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]
+    """What can be fetched of a repository, and what of it a node would hold."""
+    PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
+    """Fetches a model to a node; see the worker's `Pull`."""
+    StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -170,6 +177,13 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Deletes the files of a model on one node; see the worker's `Remove`."""
     PruneNodes: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]  # type: ignore[assignment]
     """Deletes what nobody needs, on one node or all."""
+    SearchModels: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]  # type: ignore[assignment]
+    """Searches the hub, from a node that can."""
+    ListRepository: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]  # type: ignore[assignment]
+    """What can be fetched of a repository, and what of it a node would hold."""
+    PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
+    """Fetches a model to a node; see the worker's `Pull`."""
+    StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -413,6 +427,37 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.PruneNodesResponse, _abc.Awaitable[_scheduler_pb2.PruneNodesResponse]]:
         """Deletes what nobody needs, on one node or all."""
+
+    @_abc_1.abstractmethod
+    def SearchModels(
+        self,
+        request: _scheduler_pb2.SearchModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.SearchModelsResponse, _abc.Awaitable[_scheduler_pb2.SearchModelsResponse]]:
+        """Searches the hub, from a node that can."""
+
+    @_abc_1.abstractmethod
+    def ListRepository(
+        self,
+        request: _scheduler_pb2.ListRepositoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListRepositoryResponse, _abc.Awaitable[_scheduler_pb2.ListRepositoryResponse]]:
+        """What can be fetched of a repository, and what of it a node would hold."""
+
+    @_abc_1.abstractmethod
+    def PullModel(
+        self,
+        request: _scheduler_pb2.PullModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.PullModelResponse], _abc.AsyncIterator[_scheduler_pb2.PullModelResponse]]:
+        """Fetches a model to a node; see the worker's `Pull`."""
+
+    @_abc_1.abstractmethod
+    def StopPullModel(
+        self,
+        request: _scheduler_pb2.StopPullModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]: ...
 
     @_abc_1.abstractmethod
     def Explain(

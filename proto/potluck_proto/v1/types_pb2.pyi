@@ -138,6 +138,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_QUEUE_FULL: _ErrorCode.ValueType  # 33
     ERROR_CODE_DRAINING: _ErrorCode.ValueType  # 34
     ERROR_CODE_MODEL_BUSY: _ErrorCode.ValueType  # 35
+    ERROR_CODE_DISK_FULL: _ErrorCode.ValueType  # 36
     ERROR_CODE_ENGINE_DIED: _ErrorCode.ValueType  # 40
     """Something died."""
     ERROR_CODE_NODE_LOST: _ErrorCode.ValueType  # 41
@@ -151,6 +152,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_UNREACHABLE: _ErrorCode.ValueType  # 53
     ERROR_CODE_PROTOCOL: _ErrorCode.ValueType  # 54
     ERROR_CODE_STORE: _ErrorCode.ValueType  # 55
+    ERROR_CODE_HUB: _ErrorCode.ValueType  # 60
+    """The hub refuses, fails or cannot be reached."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """---------------------------------------------------------------------------
@@ -182,6 +185,7 @@ ERROR_CODE_ENGINE_MISSING: ErrorCode.ValueType  # 32
 ERROR_CODE_QUEUE_FULL: ErrorCode.ValueType  # 33
 ERROR_CODE_DRAINING: ErrorCode.ValueType  # 34
 ERROR_CODE_MODEL_BUSY: ErrorCode.ValueType  # 35
+ERROR_CODE_DISK_FULL: ErrorCode.ValueType  # 36
 ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 """Something died."""
 ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
@@ -195,6 +199,8 @@ ERROR_CODE_HOME: ErrorCode.ValueType  # 52
 ERROR_CODE_UNREACHABLE: ErrorCode.ValueType  # 53
 ERROR_CODE_PROTOCOL: ErrorCode.ValueType  # 54
 ERROR_CODE_STORE: ErrorCode.ValueType  # 55
+ERROR_CODE_HUB: ErrorCode.ValueType  # 60
+"""The hub refuses, fails or cannot be reached."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _ModelFormat:
@@ -1174,6 +1180,142 @@ class FileHash(_message.Message):
 Global___FileHash: _TypeAlias = FileHash  # noqa: Y015
 
 @_typing.final
+class Download(_message.Message):
+    """A model on its way to a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    repository: _builtins.str
+    variant: _builtins.str
+    """The quantization or the file that was asked for, or chosen."""
+    done_bytes: _builtins.int
+    total_bytes: _builtins.int
+    bytes_per_second: _builtins.float
+    """Over the last seconds."""
+    seconds_left: _builtins.float
+    """Unknown while nothing comes."""
+    def __init__(
+        self,
+        *,
+        repository: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        done_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        bytes_per_second: _builtins.float = ...,
+        seconds_left: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "seconds_left", b"seconds_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "bytes_per_second", b"bytes_per_second", "done_bytes", b"done_bytes", "repository", b"repository", "seconds_left", b"seconds_left", "total_bytes", b"total_bytes", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
+    _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds_left) -> _WhichOneofReturnType__seconds_left | None: ...
+
+Global___Download: _TypeAlias = Download  # noqa: Y015
+
+@_typing.final
+class HubRepository(_message.Message):
+    """A repository of the hub, as a search finds it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
+    LIKES_FIELD_NUMBER: _builtins.int
+    GATED_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    BASE_MODELS_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    parameter_count: _builtins.int
+    downloads: _builtins.int
+    likes: _builtins.int
+    gated: _builtins.bool
+    """Its files are given to those alone who accepted its terms."""
+    format: Global___ModelFormat.ValueType
+    architecture: _builtins.str
+    training_context_length: _builtins.int
+    @_builtins.property
+    def licence(self) -> Global___Licence: ...
+    @_builtins.property
+    def base_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        parameter_count: _builtins.int = ...,
+        downloads: _builtins.int = ...,
+        likes: _builtins.int = ...,
+        gated: _builtins.bool = ...,
+        licence: Global___Licence | None = ...,
+        base_models: _abc.Iterable[_builtins.str] | None = ...,
+        format: Global___ModelFormat.ValueType = ...,
+        architecture: _builtins.str = ...,
+        training_context_length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "name", b"name", "parameter_count", b"parameter_count", "training_context_length", b"training_context_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HubRepository: _TypeAlias = HubRepository  # noqa: Y015
+
+@_typing.final
+class HubVariant(_message.Message):
+    """One model of a repository, as one could fetch it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    BITS_PER_WEIGHT_FIELD_NUMBER: _builtins.int
+    PROBABLY_FITS_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What stands behind the colon in `REPO:VARIANT`."""
+    format: Global___ModelFormat.ValueType
+    size_bytes: _builtins.int
+    bits_per_weight: _builtins.float
+    """By its size and the parameters that the hub knows; 0 where it knows none."""
+    probably_fits: _builtins.bool
+    """Whether this node would probably hold it now, by its size alone."""
+    present: _builtins.bool
+    """It is on this node already."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileHash]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        format: Global___ModelFormat.ValueType = ...,
+        size_bytes: _builtins.int = ...,
+        files: _abc.Iterable[Global___FileHash] | None = ...,
+        bits_per_weight: _builtins.float = ...,
+        probably_fits: _builtins.bool = ...,
+        present: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_per_weight", b"bits_per_weight", "files", b"files", "format", b"format", "name", b"name", "present", b"present", "probably_fits", b"probably_fits", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HubVariant: _TypeAlias = HubVariant  # noqa: Y015
+
+@_typing.final
 class Removal(_message.Message):
     """Something on a node's disk that is deleted, or would be."""
 
@@ -1615,6 +1757,7 @@ class NodeState(_message.Message):
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     name: _builtins.str
     version: _builtins.str
@@ -1641,6 +1784,10 @@ class NodeState(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
         """The last ones, newest last."""
 
+    @_builtins.property
+    def downloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Download]:
+        """Models on their way here."""
+
     def __init__(
         self,
         *,
@@ -1659,10 +1806,11 @@ class NodeState(_message.Message):
         queue_length: _builtins.int = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
+        downloads: _abc.Iterable[Global___Download] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "downloads", b"downloads", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,26 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
                 _registered_method=True)
+        self.SearchHub = channel.unary_unary(
+                '/potluck.v1.WorkerService/SearchHub',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.SearchHubRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.SearchHubResponse.FromString,
+                _registered_method=True)
+        self.ListHub = channel.unary_unary(
+                '/potluck.v1.WorkerService/ListHub',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.ListHubRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.ListHubResponse.FromString,
+                _registered_method=True)
+        self.Pull = channel.unary_stream(
+                '/potluck.v1.WorkerService/Pull',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.PullRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.PullResponse.FromString,
+                _registered_method=True)
+        self.StopPull = channel.unary_unary(
+                '/potluck.v1.WorkerService/StopPull',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.StopPullRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.StopPullResponse.FromString,
+                _registered_method=True)
         self.Load = channel.unary_stream(
                 '/potluck.v1.WorkerService/Load',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.LoadRequest.SerializeToString,
@@ -146,6 +166,36 @@ class WorkerServiceServicer:
         """Deletes what nobody needs: unfinished downloads, logs of models that are
         gone.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchHub(self, request, context):
+        """Searches the hub for models that an engine of Potluck may run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHub(self, request, context):
+        """Lists what can be fetched of a repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pull(self, request, context):
+        """Fetches a model from the hub, or follows the fetch that is under way. It
+        belongs to the worker: closing the stream does not end it, `StopPull` does.
+        The last response holds `model`. What came before a break is kept, and not
+        fetched again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopPull(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -232,6 +282,26 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Prune,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.SerializeToString,
+            ),
+            'SearchHub': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchHub,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.SearchHubRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.SearchHubResponse.SerializeToString,
+            ),
+            'ListHub': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHub,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.ListHubRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.ListHubResponse.SerializeToString,
+            ),
+            'Pull': grpc.unary_stream_rpc_method_handler(
+                    servicer.Pull,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.PullRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.PullResponse.SerializeToString,
+            ),
+            'StopPull': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopPull,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.StopPullRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.StopPullResponse.SerializeToString,
             ),
             'Load': grpc.unary_stream_rpc_method_handler(
                     servicer.Load,
@@ -428,6 +498,114 @@ class WorkerService:
             '/potluck.v1.WorkerService/Prune',
             potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchHub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/SearchHub',
+            potluck_dot_v1_dot_worker__pb2.SearchHubRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.SearchHubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/ListHub',
+            potluck_dot_v1_dot_worker__pb2.ListHubRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.ListHubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Pull',
+            potluck_dot_v1_dot_worker__pb2.PullRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopPull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/StopPull',
+            potluck_dot_v1_dot_worker__pb2.StopPullRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.StopPullResponse.FromString,
             options,
             channel_credentials,
             insecure,

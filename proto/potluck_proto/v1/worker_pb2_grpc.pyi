@@ -56,6 +56,17 @@ class WorkerServiceStub:
     """Deletes what nobody needs: unfinished downloads, logs of models that are
     gone.
     """
+    SearchHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]
+    """Searches the hub for models that an engine of Potluck may run."""
+    ListHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]
+    """Lists what can be fetched of a repository."""
+    Pull: _grpc.UnaryStreamMultiCallable[_worker_pb2.PullRequest, _worker_pb2.PullResponse]
+    """Fetches a model from the hub, or follows the fetch that is under way. It
+    belongs to the worker: closing the stream does not end it, `StopPull` does.
+    The last response holds `model`. What came before a break is kept, and not
+    fetched again.
+    """
+    StopPull: _grpc.UnaryUnaryMultiCallable[_worker_pb2.StopPullRequest, _worker_pb2.StopPullResponse]
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -111,6 +122,17 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Deletes what nobody needs: unfinished downloads, logs of models that are
     gone.
     """
+    SearchHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]  # type: ignore[assignment]
+    """Searches the hub for models that an engine of Potluck may run."""
+    ListHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]  # type: ignore[assignment]
+    """Lists what can be fetched of a repository."""
+    Pull: _aio.UnaryStreamMultiCallable[_worker_pb2.PullRequest, _worker_pb2.PullResponse]  # type: ignore[assignment]
+    """Fetches a model from the hub, or follows the fetch that is under way. It
+    belongs to the worker: closing the stream does not end it, `StopPull` does.
+    The last response holds `model`. What came before a break is kept, and not
+    fetched again.
+    """
+    StopPull: _aio.UnaryUnaryMultiCallable[_worker_pb2.StopPullRequest, _worker_pb2.StopPullResponse]  # type: ignore[assignment]
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -199,6 +221,41 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes what nobody needs: unfinished downloads, logs of models that are
         gone.
         """
+
+    @_abc_1.abstractmethod
+    def SearchHub(
+        self,
+        request: _worker_pb2.SearchHubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.SearchHubResponse, _abc.Awaitable[_worker_pb2.SearchHubResponse]]:
+        """Searches the hub for models that an engine of Potluck may run."""
+
+    @_abc_1.abstractmethod
+    def ListHub(
+        self,
+        request: _worker_pb2.ListHubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ListHubResponse, _abc.Awaitable[_worker_pb2.ListHubResponse]]:
+        """Lists what can be fetched of a repository."""
+
+    @_abc_1.abstractmethod
+    def Pull(
+        self,
+        request: _worker_pb2.PullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.PullResponse], _abc.AsyncIterator[_worker_pb2.PullResponse]]:
+        """Fetches a model from the hub, or follows the fetch that is under way. It
+        belongs to the worker: closing the stream does not end it, `StopPull` does.
+        The last response holds `model`. What came before a break is kept, and not
+        fetched again.
+        """
+
+    @_abc_1.abstractmethod
+    def StopPull(
+        self,
+        request: _worker_pb2.StopPullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.StopPullResponse, _abc.Awaitable[_worker_pb2.StopPullResponse]]: ...
 
     @_abc_1.abstractmethod
     def Load(

@@ -44,7 +44,7 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, chats, daemons, fit, logs, pool, removal
+    from potluck_tui.commands import ask, chats, daemons, fit, hub, logs, pool, removal
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -52,6 +52,9 @@ def _command(name: str) -> Command:
         "export": chats.export,
         "nodes": pool.nodes,
         "models": pool.models,
+        "search": hub.search,
+        "pull": hub.pull,
+        "login": hub.login,
         "rm": removal.remove,
         "prune": removal.prune,
         "fit": fit.fit,

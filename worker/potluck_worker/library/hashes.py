@@ -88,9 +88,13 @@ class Hashes:
 
 def _hash(path: Path) -> FileHash:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            status = path.stat()
+        digest, status = sha256_of(path), path.stat()
     except OSError as error:
         raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
-    return FileHash(path.name, digest.hexdigest(), status.st_size, status.st_mtime_ns)
+    return FileHash(path.name, digest, status.st_size, status.st_mtime_ns)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

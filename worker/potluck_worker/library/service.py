@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -14,8 +14,10 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
-from potluck_worker.convert_model import detail
+from potluck_worker.convert_model import describe, detail, download, hub_repository, hub_variant
 from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.pulls import Pulls
+from potluck_worker.library.remote import is_present
 from potluck_worker.library.removal import Removal, delete, leftovers, removals_of
 from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore, StoredModel
@@ -31,10 +33,11 @@ class Library:
     store: ModelStore
     manager: ModelManager
     hashes: Hashes
+    pulls: Pulls
 
 
 class LibraryCalls(pb_grpc.WorkerServiceServicer):
-    """Describes, deletes and tidies up.
+    """Describes, fetches, deletes and tidies up.
 
     Args:
         library: The files.
@@ -83,12 +86,64 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         """Delete what nobody needs."""
         library = self._library
         try:
-            removals = await asyncio.to_thread(leftovers, library.home, library.store.models, [])
+            removals = await asyncio.to_thread(
+                leftovers, library.home, library.store.models, library.pulls.busy
+            )
             if not request.dry_run:
                 await asyncio.to_thread(delete, removals)
         except PotluckError as error:
             await errors.abort(context, error)
         return pb.PruneResponse(removals=_messages(removals))
+
+    async def SearchHub(
+        self, request: pb.SearchHubRequest, context: Context
+    ) -> pb.SearchHubResponse:
+        """Search the hub."""
+        try:
+            found = await self._library.pulls.search(request.query, request.limit)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.SearchHubResponse(repositories=map(hub_repository, found))
+
+    async def ListHub(self, request: pb.ListHubRequest, context: Context) -> pb.ListHubResponse:
+        """List what can be fetched of a repository."""
+        pulls, home = self._library.pulls, self._library.home
+        try:
+            repository, found = await pulls.list_repository(request.repository)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.ListHubResponse(
+            repository=hub_repository(repository),
+            variants=[
+                hub_variant(
+                    variant,
+                    repository.parameter_count,
+                    pulls.room_bytes,
+                    present=is_present(variant, home.models),
+                )
+                for variant in found
+            ],
+        )
+
+    async def Pull(
+        self, request: pb.PullRequest, context: Context
+    ) -> AsyncIterator[pb.PullResponse]:
+        """Fetch a model; say how far it is."""
+        pulls = self._library.pulls
+        pull = pulls.start(request.repository, request.variant)
+        try:
+            async for _ in pulls.follow(pull):
+                yield pb.PullResponse(download=download(pull))
+            model = await pulls.result(pull)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        yield pb.PullResponse(download=download(pull))
+        yield pb.PullResponse(model=describe(model))
+
+    async def StopPull(self, request: pb.StopPullRequest, context: Context) -> pb.StopPullResponse:
+        """End a fetch; what came is kept."""
+        await self._library.pulls.stop(request.repository, request.variant)
+        return pb.StopPullResponse()
 
 
 def _messages(removals: Iterable[Removal]) -> list[types.Removal]:
