@@ -213,9 +213,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 after = {"Retry-After": trouble.retry_after} if trouble.retry_after else {}
                 self._answer(trouble.statuses.pop(0), after)
                 return
-            content = hub.repos[name].files[file].content + b"x" * trouble.grown_by
+            found = hub.repos[name].files[file]
+            content = memoryview(
+                found.content + b"x" * trouble.grown_by if trouble.grown_by else found.content
+            )
             start, end, status = 0, len(content) - 1, 200
-            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Accept-Ranges": "bytes"}
+            headers = {"ETag": f'"{found.promised}"', "Accept-Ranges": "bytes"}
             if request.range and not trouble.no_ranges:
                 first, _, last = request.range.removeprefix("bytes=").partition("-")
                 start, end, status = int(first), min(int(last or end), end), 206
@@ -225,7 +228,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self.send_header(key, value)
             self.send_header("Content-Length", str(end + 1 - start))
             self.end_headers()
-            self._send(request, memoryview(content)[start : end + 1])
+            self._send(request, content[start : end + 1])
 
         def _send(self, request: Request, content: memoryview) -> None:
             cut = hub.trouble.cut_after
