@@ -9,6 +9,7 @@
     │   ├── AmbiguousModel       the name fits several models
     │   ├── ContextOverflow      the prompt is longer than the model's context
     │   ├── UnknownChat, UnknownGeneration, UnknownNode
+    │   ├── WishesUnmet          no node is as the request wants it
     │   └── OffsetNotReached     attached further than the answer is
     ├── ModelError               the file is at fault: get another one
     │   ├── ModelFileError       missing, truncated, not a GGUF
@@ -22,7 +23,8 @@
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
-    │   └── Stalled              alive, but makes no progress
+    │   ├── Stalled              alive, but makes no progress
+    │   └── MovedTooOften        engines die under this answer again and again
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
         ├── Unreachable          nothing answers at an address
@@ -61,6 +63,13 @@ class PotluckError(Exception):
         super().__init__(message)
         self.message = message
         self.fields = {name: str(value) for name, value in fields.items()}
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether another error says the same."""
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.message))
 
     def to_proto(self) -> pb.Error:
         """Return the error as it crosses the wire."""
@@ -118,6 +127,13 @@ class UnknownNode(RequestError):
 
     code = pb.ERROR_CODE_UNKNOWN_NODE
     status = grpc.StatusCode.NOT_FOUND
+
+
+class WishesUnmet(RequestError):
+    """No node that has the model is as the request wants it; the message says in what."""
+
+    code = pb.ERROR_CODE_WISHES_UNMET
+    status = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class OffsetNotReached(RequestError):
@@ -223,6 +239,13 @@ class Stalled(LostError):
     status = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+class MovedTooOften(LostError):
+    """An answer lost its place again and again; it may be what breaks engines."""
+
+    code = pb.ERROR_CODE_MOVED_TOO_OFTEN
+    retryable = False
+
+
 class SetupError(PotluckError):
     """This machine's settings, folders or addresses."""
 
@@ -295,7 +318,7 @@ def from_rpc(error: grpc.aio.AioRpcError, what: str) -> PotluckError:
         if key == METADATA_KEY and isinstance(value, bytes):
             return from_proto(pb.Error.FromString(value))
     details = error.details() or error.code().name
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return Unreachable(f"{what} does not answer ({details}).")
     return PotluckError(f"{what} failed: {details} ({error.code().name}).")
 

@@ -80,9 +80,38 @@ def m002_full_text_search(database: sqlite3.Connection) -> None:
     )
 
 
+def m003_answers_that_move(database: sqlite3.Connection) -> None:
+    """How an answer was asked for, where it moved, and whose vocabulary its tokens are of."""
+    database.execute("ALTER TABLE messages ADD COLUMN request BLOB")
+    database.execute("ALTER TABLE messages ADD COLUMN seams BLOB NOT NULL DEFAULT x''")
+    database.execute("ALTER TABLE messages ADD COLUMN lineage TEXT NOT NULL DEFAULT ''")
+
+
+def m004_speeds(database: sqlite3.Connection) -> None:
+    """How fast each model is on each node, as learned; see `core/speeds.py` for the columns."""
+    database.execute(
+        """
+        CREATE TABLE speeds (
+            node_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            quantization TEXT NOT NULL,
+            samples INTEGER NOT NULL,
+            busy REAL NOT NULL,
+            token_seconds REAL NOT NULL,
+            busy_variance REAL NOT NULL,
+            covariance REAL NOT NULL,
+            prefill_token_seconds REAL NOT NULL,
+            load_seconds REAL NOT NULL,
+            PRIMARY KEY (node_id, model, quantization)
+        )"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_chats_and_messages,
     m002_full_text_search,
+    m003_answers_that_move,
+    m004_speeds,
 )
 
 

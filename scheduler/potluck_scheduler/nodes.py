@@ -71,6 +71,7 @@ class NodeRegistry:
         scheduler_id: Who watches, for the workers' logs.
         insecure_lan: Whether workers beyond this machine may be spoken to in clear.
         on_state: Called with each state of a living worker.
+        on_suspect: Called when a worker is silent for longer than it should be.
         on_lost: Called once when a worker is lost.
         changed: Called when anything changed that a viewer sees.
     """
@@ -81,12 +82,14 @@ class NodeRegistry:
         *,
         insecure_lan: bool,
         on_state: Callable[[types.NodeState], None],
+        on_suspect: Callable[[NodeId], None],
         on_lost: Callable[[NodeId], None],
         changed: Callable[[], None],
     ) -> None:
         self._scheduler_id = scheduler_id
         self._insecure_lan = insecure_lan
         self._on_state = on_state
+        self._on_suspect = on_suspect
         self._on_lost = on_lost
         self._changed = changed
         self._connections: dict[str, Connection] = {}
@@ -145,6 +148,13 @@ class NodeRegistry:
                 return worker_grpc.WorkerServiceStub(connection.channel)
         return None
 
+    def name(self, node_id: NodeId) -> str:
+        """Return what people call a worker; its id where it is gone."""
+        for connection in self._connections.values():
+            if connection.state is not None and connection.node_id == node_id:
+                return connection.state.name
+        return node_id
+
     def living_states(self) -> list[types.NodeState]:
         """Return the newest state of each worker that may be sent work."""
         return [c.state for c in self._connections.values() if c.alive and c.state is not None]
@@ -201,6 +211,7 @@ class NodeRegistry:
         call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
         try:
             while response := await self._hear(connection, call):
+                response.state.name = self._unique_name(connection, response.state)
                 connection.state = response.state
                 connection.heard = time.monotonic()
                 connection.problem = None
@@ -218,8 +229,9 @@ class NodeRegistry:
         reading = asyncio.ensure_future(call.read())
         try:
             if not (await asyncio.wait([reading], timeout=SUSPECT_SECONDS))[0]:
-                if connection.alive:
+                if connection.alive and connection.node_id is not None:
                     connection.health = pb.NODE_HEALTH_SUSPECT
+                    self._on_suspect(connection.node_id)
                     self._changed()
                 await asyncio.wait([reading], timeout=LOST_SECONDS - SUSPECT_SECONDS)
             if not reading.done():
@@ -228,6 +240,12 @@ class NodeRegistry:
             return response if isinstance(response, worker.WatchResponse) else None
         finally:
             reading.cancel()
+
+    def _unique_name(self, connection: Connection, state: types.NodeState) -> str:
+        """Return a worker's name; the second of one name gets a part of its id."""
+        others = (c.state for c in self._connections.values() if c is not connection and c.alive)
+        taken = any(other is not None and other.name == state.name for other in others)
+        return f"{state.name}-{state.node_id[:4]}" if taken else state.name
 
     def _twin(self, connection: Connection, node_id: str) -> Connection | None:
         """Return another living connection to the same worker."""

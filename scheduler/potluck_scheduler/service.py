@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
-from potluck_proto.errors import BadRequest, PotluckError, UnknownNode
+from potluck_proto.errors import BadRequest, NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import ChatId, GenerationId
 from potluck_proto.pulse import Pulse
@@ -20,12 +21,18 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.answer import Answer
+from potluck_scheduler.answer_store import AnswerStore
+from potluck_scheduler.chat_store import ChatStore
+from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
-from potluck_scheduler.core.model import Decision, Request
-from potluck_scheduler.core.scheduler import Scheduler
-from potluck_scheduler.generations import Generation, Generations
+from potluck_scheduler.core.explanation import Decision
+from potluck_scheduler.core.model import Request
+from potluck_scheduler.database import Database
+from potluck_scheduler.generations import Generations
+from potluck_scheduler.loads import load_model
 from potluck_scheduler.nodes import Connection, NodeRegistry
-from potluck_scheduler.store import ChatStore
+from potluck_scheduler.settings import SchedulerSettings
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -40,7 +47,7 @@ WATCH_HEARTBEAT_SECONDS = 2.0
 FOUND_SECONDS = 3.0
 """How long `AddNode` waits to see whether a worker answers."""
 
-LOAD_SECONDS = 3600.0
+SEED_BITS = 32
 
 Context = grpc.aio.ServicerContext[object, object]
 Result = TypeVar("Result")
@@ -51,12 +58,12 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     Args:
         home: For the status.
-        core: Decides.
+        settings: How the scheduler behaves.
+        conductor: Tells the core.
         nodes: The workers.
-        store: The chats.
+        database: Where chats and answers are.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
-        default_model: From the settings; empty lets the pool decide.
 
     Attributes:
         chats_revision: Counts changes of chats.
@@ -66,20 +73,22 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
     def __init__(
         self,
         home: Home,
-        core: Scheduler,
+        settings: SchedulerSettings,
+        conductor: Conductor,
         nodes: NodeRegistry,
-        store: ChatStore,
+        database: Database,
         generations: Generations,
         pulse: Pulse,
-        default_model: str,
     ) -> None:
         self._home = home
-        self._core = core
+        self._settings = settings
+        self._conductor = conductor
         self._nodes = nodes
-        self._store = store
+        self._database = database
+        self._chats = ChatStore(database)
+        self._answers = AnswerStore(database)
         self._generations = generations
         self._pulse = pulse
-        self._default_model = default_model
         self._started = time.monotonic()
         self.chats_revision = 0
         self.viewers = 0
@@ -105,7 +114,11 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             )
         if request.chat_id and self._generations.in_chat(ChatId(request.chat_id)):
             raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
-        submission = await self._store.submit(request)
+        if not request.sampling.HasField("seed"):
+            # So an answer that moves is drawn as it would have been.
+            request.sampling.seed = secrets.randbits(SEED_BITS)
+        request.no_move = request.no_move or not self._settings.move
+        submission = await self._answers.submit(request)
         if not submission.repeated:
             self._generations.start(submission, request)
         return pb.SubmitResponse(
@@ -146,6 +159,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
                     models=self._models(),
                     chats_revision=self.chats_revision,
                     active=map(_active, self._generations.active()),
+                    problem=self._database.problem,
                 )
                 await asyncio.sleep(WATCH_SECONDS)
                 await asyncio.wait([beat], timeout=WATCH_HEARTBEAT_SECONDS - WATCH_SECONDS)
@@ -204,16 +218,14 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            decision = self._decide(request.model, request.node)
+            nodes = (request.node,) if request.node else ()
+            decision = self._decide(Request(GenerationId(""), request.model, nodes))
             explanation = decision.explanation
             if decision.error is not None:
                 raise decision.error
-            options = worker.LoadOptions(
-                model=explanation.model.name, quantization=explanation.model.quantization
-            )
-            stub = self._stub(explanation.node_id or "")
-            async for _ in stub.Load(worker.LoadRequest(options=options), timeout=LOAD_SECONDS):
-                pass
+            if explanation.node_id is None:
+                raise NotEnoughMemory(f"Not now: {explanation.summary}. Try again later.")
+            await load_model(self._nodes, explanation.node_id, explanation.model, decision.evict)
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
         return await _or_abort(load(), context)
@@ -233,8 +245,16 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Say what would be decided now."""
-        explanation = self._decide(request.model).explanation
-        return pb.ExplainResponse(explanation=explanation_to_proto(explanation))
+        decision = self._decide(
+            Request(
+                GenerationId(""),
+                request.model,
+                tuple(request.nodes),
+                tuple(request.tags),
+                context_tokens=request.context_length,
+            )
+        )
+        return pb.ExplainResponse(explanation=explanation_to_proto(decision.explanation))
 
     # --- chats ---------------------------------------------------------------------------------
 
@@ -245,7 +265,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         if request.page_token and not request.page_token.isdecimal():
             await errors.abort(context, BadRequest("The page token is not one of ours."))
         chats, token = await _or_abort(
-            self._store.list_chats(request.limit, request.page_token, request.include_archived),
+            self._chats.list_chats(request.limit, request.page_token, request.include_archived),
             context,
         )
         for chat in chats:
@@ -254,19 +274,21 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
         """Return a chat; an answer under way with all that it has."""
-        chat, messages = await _or_abort(self._store.get_chat(ChatId(request.chat_id)), context)
-        if generation := self._generations.in_chat(ChatId(request.chat_id)):
+        chat, messages = await _or_abort(self._chats.get_chat(ChatId(request.chat_id)), context)
+        if answer := self._generations.in_chat(ChatId(request.chat_id)):
             chat.active = True
             for message in messages:
-                if message.generation_id == generation.generation_id:
-                    message.content = generation.text
+                if message.generation_id == answer.generation_id:
+                    message.content = answer.text
+                    del message.seams[:]
+                    message.seams.extend(answer.seams)
         return pb.GetChatResponse(chat=chat, messages=messages)
 
     async def UpdateChat(
         self, request: pb.UpdateChatRequest, context: Context
     ) -> pb.UpdateChatResponse:
         """Change a chat."""
-        chat = await _or_abort(self._store.update_chat(request), context)
+        chat = await _or_abort(self._chats.update_chat(request), context)
         self.chats_changed()
         return pb.UpdateChatResponse(chat=chat)
 
@@ -275,9 +297,9 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
     ) -> pb.DeleteChatResponse:
         """Delete a chat; an answer under way in it ends."""
         chat_id = ChatId(request.chat_id)
-        if generation := self._generations.in_chat(chat_id):
-            await self._generations.stop(generation.generation_id)
-        await _or_abort(self._store.delete_chat(chat_id), context)
+        if answer := self._generations.in_chat(chat_id):
+            await self._generations.stop(answer.generation_id)
+        await _or_abort(self._chats.delete_chat(chat_id), context)
         self.chats_changed()
         return pb.DeleteChatResponse()
 
@@ -285,7 +307,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.SearchChatsRequest, context: Context
     ) -> pb.SearchChatsResponse:
         """Search all messages."""
-        hits = await _or_abort(self._store.search(request.query, request.limit), context)
+        hits = await _or_abort(self._chats.search(request.query, request.limit), context)
         return pb.SearchChatsResponse(hits=hits)
 
     async def GetStatus(
@@ -299,9 +321,10 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             uptime_seconds=time.monotonic() - self._started,
             home=str(self._home.root),
             nodes_ready=len(self._nodes.living_states()),
-            chats=await _or_abort(self._store.count_chats(), context),
+            chats=await _or_abort(self._chats.count_chats(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
+            problem=self._database.problem,
         )
 
     # --- parts ---------------------------------------------------------------------------------
@@ -315,11 +338,10 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             self.viewers -= 1
 
     def _models(self) -> list[pb.ModelSummary]:
-        return model_summaries(self._nodes.living_states(), self._default_model)
+        return model_summaries(self._nodes.living_states(), self._settings.default_model)
 
-    def _decide(self, model: str, node: str = "") -> Decision:
-        asked = (node,) if node else ()
-        return self._core.explain(Request(GenerationId(""), model, asked))
+    def _decide(self, request: Request) -> Decision:
+        return self._conductor.core.explain(request)
 
     def _connection(self, node: str) -> Connection:
         connection = self._nodes.find(node)
@@ -358,12 +380,11 @@ def _node(connection: Connection) -> pb.Node:
     return node
 
 
-def _active(generation: Generation) -> pb.ActiveGeneration:
-    phase = generation.progress.phase if generation.progress else types.PHASE_DECODING
+def _active(answer: Answer) -> pb.ActiveGeneration:
     return pb.ActiveGeneration(
-        generation_id=generation.generation_id,
-        chat_id=generation.submission.chat_id,
-        answer_message_id=generation.submission.answer_message_id,
-        node_name=generation.explanation.node_name if generation.explanation else "",
-        phase=phase,
+        generation_id=answer.generation_id,
+        chat_id=answer.submission.chat_id,
+        answer_message_id=answer.submission.answer_message_id,
+        node_name=answer.node_name,
+        phase=answer.progress.phase if answer.progress else types.PHASE_DECODING,
     )

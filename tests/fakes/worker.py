@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,9 @@ GIB = 2**30
 Context = grpc.aio.ServicerContext[object, object]
 
 
-def describe(name: str, quantization: str = "", needed_bytes: int = GIB) -> types.ModelDescription:
+def describe(
+    name: str, quantization: str = "", needed_bytes: int = GIB, **facts: object
+) -> types.ModelDescription:
     """Return a model that a node could have."""
     return types.ModelDescription(
         name=name,
@@ -28,6 +30,7 @@ def describe(name: str, quantization: str = "", needed_bytes: int = GIB) -> type
         engines=["fake"],
         context_length=4096,
         slots=4,
+        **facts,  # type: ignore[arg-type]
     )
 
 
@@ -44,7 +47,26 @@ def deltas(words: list[str]) -> list[types.Delta]:
     ]
 
 
-@dataclass
+FOREIGN_TOKENS = 1_000
+"""A worker that goes on from text alone counts tokens in its own way: here from so many on."""
+
+
+def rest_of(
+    script: list[types.Delta], so_far: pb.Continuation
+) -> Iterator[tuple[int, types.Delta]]:
+    """Yield what is left of an answer, with its place in the script, for one that moved here."""
+    by_text = so_far.text and not so_far.token_ids
+    for number, delta in enumerate(script):
+        if by_text and delta.text_offset >= len(so_far.text):
+            foreign = types.Delta()
+            foreign.CopyFrom(delta)
+            foreign.first_token_index += FOREIGN_TOKENS
+            yield number, foreign
+        elif not by_text and delta.first_token_index >= len(so_far.token_ids):
+            yield number, delta
+
+
+@dataclass(eq=False)
 class FakeWorker(pb_grpc.WorkerServiceServicer):
     """Answers every prompt with `script`, as fast as `gate` lets it.
 
@@ -115,7 +137,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         if self.refusal is not None:
             await errors.abort(context, self.refusal)
         try:
-            for number, delta in enumerate(self.script):
+            for number, delta in rest_of(self.script, request.continuation):
                 if (wait := self.gate(number)) is not None:
                     await wait
                 yield pb.GenerateResponse(delta=delta)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from potluck_proto.errors import Draining, EngineDied, NotEnoughMemory
+from potluck_proto.errors import Draining, EngineDied, NotEnoughMemory, QueueFull
 from potluck_worker.engines.base import Load
 from potluck_worker.hardware import Memory, measure_memory
 from potluck_worker.models import StoredModel
@@ -114,11 +114,19 @@ class ModelManager:
             return resident.process
         return await asyncio.shield(resident.loading)
 
-    async def unload(self, model: StoredModel) -> int:
-        """Free a model; return its bytes, 0 where it was not loaded."""
-        resident = self._residents.pop((model.name, model.quantization), None)
+    async def unload(self, model: StoredModel, *, only_idle: bool = False) -> int:
+        """Free a model; return its bytes, 0 where it was not loaded.
+
+        Args:
+            model: Which one.
+            only_idle: Leave one that somebody uses, and raise `QueueFull`.
+        """
+        resident = self.resident(model)
         if resident is None:
             return 0
+        if only_idle and (resident.loading is not None or resident.process.requests_open):
+            raise QueueFull(f"{model.name} is in use here, so it stays in memory.")
+        del self._residents[model.name, model.quantization]
         await resident.process.close()
         self._changed()
         return resident.model.memory_needed_bytes

@@ -116,7 +116,11 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
         """Free a model; answers that it was giving end."""
         found = await self._find(request.model, request.quantization, context)
-        return pb.UnloadResponse(freed_bytes=await self._manager.unload(found))
+        try:
+            freed_bytes = await self._manager.unload(found, only_idle=request.only_idle)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.UnloadResponse(freed_bytes=freed_bytes)
 
     async def Generate(
         self, request: pb.GenerateRequest, context: Context

@@ -47,6 +47,9 @@ class WorkerSettings(BaseSettings):
     memory_margin_bytes: int = Field(256 * 2**20, ge=0)
     """Memory that loading a model leaves free for everything else."""
 
+    pinned_models: list[str] = []
+    """Models, as NAME or NAME:QUANTIZATION, that stay in memory when others need room."""
+
     idle_exit_seconds: float = Field(0, ge=0)
     """End after this long without a scheduler that watches; 0 is never."""
 

@@ -44,7 +44,7 @@ class NodeReporter:
 
     def report(self) -> types.NodeState:
         """Return the node as it is now."""
-        loaded = [loaded_model(resident) for resident in self._manager.residents]
+        loaded = [self._loaded(resident) for resident in self._manager.residents]
         return types.NodeState(
             node_id=self._node_id,
             name=self._settings.name,
@@ -61,6 +61,12 @@ class NodeReporter:
             queue_length=sum(model.queue_length for model in loaded),
             tags=self._settings.tags,
         )
+
+    def _loaded(self, resident: Resident) -> types.LoadedModel:
+        model = loaded_model(resident)
+        names = {model.name.lower(), f"{model.name}:{model.quantization}".lower()}
+        model.pinned = any(name.lower() in names for name in self._settings.pinned_models)
+        return model
 
     def _host(self, models_bytes: int) -> types.Device:
         memory = self._manager.memory()

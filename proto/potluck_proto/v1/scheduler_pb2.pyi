@@ -57,6 +57,9 @@ class SubmitRequest(_message.Message):
     PARENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    NO_MOVE_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """Empty starts a new chat."""
     request_id: _builtins.str
@@ -72,11 +75,23 @@ class SubmitRequest(_message.Message):
     """
     system_prompt: _builtins.str
     """For a new chat."""
+    client: _builtins.str
+    """Who asks: those who wait are served in turn, client by client. Empty
+    means the chat.
+    """
+    no_move: _builtins.bool
+    """Ends the answer where its place is lost, and does not go on elsewhere."""
     @_builtins.property
     def sampling(self) -> _types_pb2.Sampling: ...
     @_builtins.property
     def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these nodes, by name or id; empty means any."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Facts that the node or the model must have, such as `licence:commercial`
+        or a tag of the node's settings.
+        """
 
     def __init__(
         self,
@@ -89,10 +104,13 @@ class SubmitRequest(_message.Message):
         parent_message_id: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        client: _builtins.str = ...,
+        no_move: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "content", b"content", "model", b"model", "nodes", b"nodes", "parent_message_id", b"parent_message_id", "request_id", b"request_id", "sampling", b"sampling", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "client", b"client", "content", b"content", "model", b"model", "no_move", b"no_move", "nodes", b"nodes", "parent_message_id", b"parent_message_id", "request_id", b"request_id", "sampling", b"sampling", "system_prompt", b"system_prompt", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,10 +258,16 @@ class Seam(_message.Message):
     FROM_NODE_FIELD_NUMBER: _builtins.int
     TO_NODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     text_offset: _builtins.int
     from_node: _builtins.str
     to_node: _builtins.str
     reason: _builtins.str
+    """One clause."""
+    exact: _builtins.bool
+    """The tokens went on, and not the text alone: the same tokenizer and
+    template, so it is the answer that would have come.
+    """
     def __init__(
         self,
         *,
@@ -251,14 +275,37 @@ class Seam(_message.Message):
         from_node: _builtins.str = ...,
         to_node: _builtins.str = ...,
         reason: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_node", b"from_node", "reason", b"reason", "text_offset", b"text_offset", "to_node", b"to_node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "from_node", b"from_node", "reason", b"reason", "text_offset", b"text_offset", "to_node", b"to_node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Seam: _TypeAlias = Seam  # noqa: Y015
+
+@_typing.final
+class Seams(_message.Message):
+    """All of an answer's, as they are stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEAMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def seams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seam]: ...
+    def __init__(
+        self,
+        *,
+        seams: _abc.Iterable[Global___Seam] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seams", b"seams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Seams: _TypeAlias = Seams  # noqa: Y015
 
 @_typing.final
 class StopRequest(_message.Message):
@@ -317,8 +364,13 @@ class WatchPoolResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     CHATS_REVISION_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     chats_revision: _builtins.int
     """Counts up when any chat changed, so that a viewer lists them again."""
+    problem: _builtins.str
+    """What is wrong with the scheduler itself, in a sentence: its disk, its
+    database. Empty where nothing is.
+    """
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]: ...
     @_builtins.property
@@ -332,10 +384,11 @@ class WatchPoolResponse(_message.Message):
         models: _abc.Iterable[Global___ModelSummary] | None = ...,
         chats_revision: _builtins.int = ...,
         active: _abc.Iterable[Global___ActiveGeneration] | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "chats_revision", b"chats_revision", "models", b"models", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "chats_revision", b"chats_revision", "models", b"models", "nodes", b"nodes", "problem", b"problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1098,17 +1151,26 @@ class ExplainRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     context_length: _builtins.int
+    """In tokens; 0 is whatever a node gives."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         context_length: _builtins.int = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "model", b"model", "nodes", b"nodes", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1162,6 +1224,7 @@ class GetStatusResponse(_message.Message):
     CHATS_FIELD_NUMBER: _builtins.int
     ACTIVE_GENERATIONS_FIELD_NUMBER: _builtins.int
     VIEWERS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     version: _builtins.str
     process_id: _builtins.int
@@ -1172,6 +1235,8 @@ class GetStatusResponse(_message.Message):
     active_generations: _builtins.int
     viewers: _builtins.int
     """Open streams of viewers that watch or attach."""
+    problem: _builtins.str
+    """As in WatchPoolResponse."""
     def __init__(
         self,
         *,
@@ -1184,10 +1249,11 @@ class GetStatusResponse(_message.Message):
         chats: _builtins.int = ...,
         active_generations: _builtins.int = ...,
         viewers: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_generations", b"active_generations", "chats", b"chats", "home", b"home", "nodes_ready", b"nodes_ready", "process_id", b"process_id", "protocol_version", b"protocol_version", "uptime_seconds", b"uptime_seconds", "version", b"version", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_generations", b"active_generations", "chats", b"chats", "home", b"home", "nodes_ready", b"nodes_ready", "problem", b"problem", "process_id", b"process_id", "protocol_version", b"protocol_version", "uptime_seconds", b"uptime_seconds", "version", b"version", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from potluck_proto.v1 import types_pb2 as potluck_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17potluck/v1/worker.proto\x12\npotluck.v1\x1a\x16potluck/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\"R\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.potluck.v1.NodeState\"$\n\x0cWatchRequest\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\"5\n\rWatchResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.potluck.v1.NodeState\"\xeb\x01\n\x0bLoadOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\r\n\x05slots\x18\x04 \x01(\r\x12\x0f\n\x07kv_type\x18\x05 \x01(\t\x12\x17\n\ngpu_layers\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0f\x66lash_attention\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\rlora_adapters\x18\x08 \x03(\t\x12\x0e\n\x06\x65ngine\x18\t \x01(\tB\r\n\x0b_gpu_layersB\x12\n\x10_flash_attention\"6\n\nFitRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"\x92\x01\n\x0b\x46itResponse\x12&\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x15.potluck.v1.DeviceFit\x12\x0c\n\x04\x66its\x18\x02 \x01(\x08\x12\x1e\n\x16largest_context_length\x18\x03 \x01(\r\x12-\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x17.potluck.v1.LoadOptions\"\x8e\x01\n\tDeviceFit\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x15\n\rweights_bytes\x18\x02 \x01(\x04\x12\x16\n\x0ekv_cache_bytes\x18\x03 \x01(\x04\x12\x15\n\rcompute_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cmargin_bytes\x18\x05 \x01(\x04\x12\x12\n\nfree_bytes\x18\x06 \x01(\x04\"7\n\x0bLoadRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"I\n\x0cLoadResponse\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.potluck.v1.LoadedModel\"4\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\"%\n\x0eUnloadResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\x84\x02\n\x0fGenerateRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12%\n\x08messages\x18\x04 \x03(\x0b\x32\x13.potluck.v1.Message\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.potluck.v1.Sampling\x12.\n\x0c\x63ontinuation\x18\x06 \x01(\x0b\x32\x18.potluck.v1.Continuation\x12\x12\n\ntools_json\x18\x07 \x01(\t\x12\x15\n\x08thinking\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_thinking\"b\n\x0c\x43ontinuation\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_sha256\x18\x04 \x01(\t\"\x89\x01\n\x10GenerateResponse\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.potluck.v1.ProgressH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.potluck.v1.DeltaH\x00\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0f.potluck.v1.EndH\x00\x42\x07\n\x05\x65vent\"C\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\"Q\n\rEmbedResponse\x12)\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.potluck.v1.Embedding\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\x0bLogsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x1d\n\x0cLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\" \n\x0c\x44rainRequest\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\"\x0f\n\rDrainResponse2\xce\x04\n\rWorkerService\x12\x45\n\x08\x44\x65scribe\x12\x1b.potluck.v1.DescribeRequest\x1a\x1c.potluck.v1.DescribeResponse\x12>\n\x05Watch\x12\x18.potluck.v1.WatchRequest\x1a\x19.potluck.v1.WatchResponse0\x01\x12\x36\n\x03\x46it\x12\x16.potluck.v1.FitRequest\x1a\x17.potluck.v1.FitResponse\x12;\n\x04Load\x12\x17.potluck.v1.LoadRequest\x1a\x18.potluck.v1.LoadResponse0\x01\x12?\n\x06Unload\x12\x19.potluck.v1.UnloadRequest\x1a\x1a.potluck.v1.UnloadResponse\x12G\n\x08Generate\x12\x1b.potluck.v1.GenerateRequest\x1a\x1c.potluck.v1.GenerateResponse0\x01\x12<\n\x05\x45mbed\x12\x18.potluck.v1.EmbedRequest\x1a\x19.potluck.v1.EmbedResponse\x12;\n\x04Logs\x12\x17.potluck.v1.LogsRequest\x1a\x18.potluck.v1.LogsResponse0\x01\x12<\n\x05\x44rain\x12\x18.potluck.v1.DrainRequest\x1a\x19.potluck.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17potluck/v1/worker.proto\x12\npotluck.v1\x1a\x16potluck/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\"R\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.potluck.v1.NodeState\"$\n\x0cWatchRequest\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\"5\n\rWatchResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.potluck.v1.NodeState\"\xeb\x01\n\x0bLoadOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\r\n\x05slots\x18\x04 \x01(\r\x12\x0f\n\x07kv_type\x18\x05 \x01(\t\x12\x17\n\ngpu_layers\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0f\x66lash_attention\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\rlora_adapters\x18\x08 \x03(\t\x12\x0e\n\x06\x65ngine\x18\t \x01(\tB\r\n\x0b_gpu_layersB\x12\n\x10_flash_attention\"6\n\nFitRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"\x92\x01\n\x0b\x46itResponse\x12&\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x15.potluck.v1.DeviceFit\x12\x0c\n\x04\x66its\x18\x02 \x01(\x08\x12\x1e\n\x16largest_context_length\x18\x03 \x01(\r\x12-\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x17.potluck.v1.LoadOptions\"\x8e\x01\n\tDeviceFit\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x15\n\rweights_bytes\x18\x02 \x01(\x04\x12\x16\n\x0ekv_cache_bytes\x18\x03 \x01(\x04\x12\x15\n\rcompute_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cmargin_bytes\x18\x05 \x01(\x04\x12\x12\n\nfree_bytes\x18\x06 \x01(\x04\"7\n\x0bLoadRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"I\n\x0cLoadResponse\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.potluck.v1.LoadedModel\"G\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x11\n\tonly_idle\x18\x03 \x01(\x08\"%\n\x0eUnloadResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\x84\x02\n\x0fGenerateRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12%\n\x08messages\x18\x04 \x03(\x0b\x32\x13.potluck.v1.Message\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.potluck.v1.Sampling\x12.\n\x0c\x63ontinuation\x18\x06 \x01(\x0b\x32\x18.potluck.v1.Continuation\x12\x12\n\ntools_json\x18\x07 \x01(\t\x12\x15\n\x08thinking\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_thinking\"b\n\x0c\x43ontinuation\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_sha256\x18\x04 \x01(\t\"\x89\x01\n\x10GenerateResponse\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.potluck.v1.ProgressH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.potluck.v1.DeltaH\x00\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0f.potluck.v1.EndH\x00\x42\x07\n\x05\x65vent\"C\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\"Q\n\rEmbedResponse\x12)\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.potluck.v1.Embedding\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\x0bLogsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x1d\n\x0cLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\" \n\x0c\x44rainRequest\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\"\x0f\n\rDrainResponse2\xce\x04\n\rWorkerService\x12\x45\n\x08\x44\x65scribe\x12\x1b.potluck.v1.DescribeRequest\x1a\x1c.potluck.v1.DescribeResponse\x12>\n\x05Watch\x12\x18.potluck.v1.WatchRequest\x1a\x19.potluck.v1.WatchResponse0\x01\x12\x36\n\x03\x46it\x12\x16.potluck.v1.FitRequest\x1a\x17.potluck.v1.FitResponse\x12;\n\x04Load\x12\x17.potluck.v1.LoadRequest\x1a\x18.potluck.v1.LoadResponse0\x01\x12?\n\x06Unload\x12\x19.potluck.v1.UnloadRequest\x1a\x1a.potluck.v1.UnloadResponse\x12G\n\x08Generate\x12\x1b.potluck.v1.GenerateRequest\x1a\x1c.potluck.v1.GenerateResponse0\x01\x12<\n\x05\x45mbed\x12\x18.potluck.v1.EmbedRequest\x1a\x19.potluck.v1.EmbedResponse\x12;\n\x04Logs\x12\x17.potluck.v1.LogsRequest\x1a\x18.potluck.v1.LogsResponse0\x01\x12<\n\x05\x44rain\x12\x18.potluck.v1.DrainRequest\x1a\x19.potluck.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,29 +53,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADRESPONSE']._serialized_start=904
   _globals['_LOADRESPONSE']._serialized_end=977
   _globals['_UNLOADREQUEST']._serialized_start=979
-  _globals['_UNLOADREQUEST']._serialized_end=1031
-  _globals['_UNLOADRESPONSE']._serialized_start=1033
-  _globals['_UNLOADRESPONSE']._serialized_end=1070
-  _globals['_GENERATEREQUEST']._serialized_start=1073
-  _globals['_GENERATEREQUEST']._serialized_end=1333
-  _globals['_CONTINUATION']._serialized_start=1335
-  _globals['_CONTINUATION']._serialized_end=1433
-  _globals['_GENERATERESPONSE']._serialized_start=1436
-  _globals['_GENERATERESPONSE']._serialized_end=1573
-  _globals['_EMBEDREQUEST']._serialized_start=1575
-  _globals['_EMBEDREQUEST']._serialized_end=1642
-  _globals['_EMBEDRESPONSE']._serialized_start=1644
-  _globals['_EMBEDRESPONSE']._serialized_end=1725
-  _globals['_EMBEDDING']._serialized_start=1727
-  _globals['_EMBEDDING']._serialized_end=1754
-  _globals['_LOGSREQUEST']._serialized_start=1756
-  _globals['_LOGSREQUEST']._serialized_end=1837
-  _globals['_LOGSRESPONSE']._serialized_start=1839
-  _globals['_LOGSRESPONSE']._serialized_end=1868
-  _globals['_DRAINREQUEST']._serialized_start=1870
-  _globals['_DRAINREQUEST']._serialized_end=1902
-  _globals['_DRAINRESPONSE']._serialized_start=1904
-  _globals['_DRAINRESPONSE']._serialized_end=1919
-  _globals['_WORKERSERVICE']._serialized_start=1922
-  _globals['_WORKERSERVICE']._serialized_end=2512
+  _globals['_UNLOADREQUEST']._serialized_end=1050
+  _globals['_UNLOADRESPONSE']._serialized_start=1052
+  _globals['_UNLOADRESPONSE']._serialized_end=1089
+  _globals['_GENERATEREQUEST']._serialized_start=1092
+  _globals['_GENERATEREQUEST']._serialized_end=1352
+  _globals['_CONTINUATION']._serialized_start=1354
+  _globals['_CONTINUATION']._serialized_end=1452
+  _globals['_GENERATERESPONSE']._serialized_start=1455
+  _globals['_GENERATERESPONSE']._serialized_end=1592
+  _globals['_EMBEDREQUEST']._serialized_start=1594
+  _globals['_EMBEDREQUEST']._serialized_end=1661
+  _globals['_EMBEDRESPONSE']._serialized_start=1663
+  _globals['_EMBEDRESPONSE']._serialized_end=1744
+  _globals['_EMBEDDING']._serialized_start=1746
+  _globals['_EMBEDDING']._serialized_end=1773
+  _globals['_LOGSREQUEST']._serialized_start=1775
+  _globals['_LOGSREQUEST']._serialized_end=1856
+  _globals['_LOGSRESPONSE']._serialized_start=1858
+  _globals['_LOGSRESPONSE']._serialized_end=1887
+  _globals['_DRAINREQUEST']._serialized_start=1889
+  _globals['_DRAINREQUEST']._serialized_end=1921
+  _globals['_DRAINRESPONSE']._serialized_start=1923
+  _globals['_DRAINRESPONSE']._serialized_end=1938
+  _globals['_WORKERSERVICE']._serialized_start=1941
+  _globals['_WORKERSERVICE']._serialized_end=2531
 # @@protoc_insertion_point(module_scope)

@@ -294,17 +294,21 @@ class UnloadRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
+    ONLY_IDLE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
+    only_idle: _builtins.bool
+    """Leaves a model that somebody uses where it is, and fails."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         quantization: _builtins.str = ...,
+        only_idle: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "quantization", b"quantization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "only_idle", b"only_idle", "quantization", b"quantization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

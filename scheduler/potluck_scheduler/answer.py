@@ -1,0 +1,263 @@
+"""One answer, as the scheduler owns it: its text, its tokens, where it was.
+
+Consistency: the text only grows. A viewer reads it from an offset of its own, so viewers cost
+nothing, see every code point exactly once, and miss nothing however late they come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+from potluck_proto.errors import OffsetNotReached, PotluckError
+from potluck_proto.ids import GenerationId
+from potluck_proto.pulse import Pulse
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.answer_store import Record, Submission, Unfinished
+from potluck_scheduler.core.model import Model
+
+STALL_SECONDS = 5.0
+STALL_GAPS = 20.0
+"""An answer stalls that says nothing for so long, and for so many times as long as it usually
+does between two pieces."""
+
+GAP_FADE = 0.2
+"""The weight of the last gap against all before it."""
+
+
+def lineage_of(model: Model) -> str:
+    """Return what must be the same on two nodes for token ids to mean the same."""
+    return f"{model.tokenizer_sha256}:{model.template_sha256}"
+
+
+class Answer:
+    """One answer.
+
+    Args:
+        submission: What was stored.
+        request: What was asked for.
+
+    Attributes:
+        text: What it has.
+        token_ids: The same as tokens, where `lineage` says of whose vocabulary they are.
+        lineage: Empty where the tokens are not the whole answer: then its text goes on alone.
+        seams: Where it went on at another node.
+        restored: Whether an earlier scheduler began it.
+        dirty: Whether there is more than is stored.
+        not_stored: Why it could not be stored.
+    """
+
+    def __init__(self, submission: Submission, request: pb.SubmitRequest) -> None:
+        self.submission = submission
+        self.request = request
+        self.text = ""
+        self.token_ids: list[int] = []
+        self.lineage = ""
+        self.seams: list[pb.Seam] = []
+        self.model = submission.model
+        self.node_name = ""
+        self.explanation: types.Explanation | None = None
+        self.progress: types.Progress | None = types.Progress(phase=types.PHASE_QUEUED)
+        self.end: types.End | None = None
+        self.restored = False
+        self.dirty = False
+        self.not_stored: PotluckError | None = None
+        self.viewers = 0
+        self.pulse = Pulse()
+        self.first_text_seconds = 0.0
+        self._submitted = time.monotonic()
+        self._next_token: int | None = 0
+        self._heard = 0.0
+        self._gap_seconds = 0.0
+
+    @classmethod
+    def restore(cls, unfinished: Unfinished) -> Answer:
+        """Return an answer that an earlier scheduler left under way."""
+        answer = cls(unfinished.submission, unfinished.request)
+        record = unfinished.record
+        answer.text, answer.node_name = record.text, record.node_name
+        answer.explanation, answer.seams = record.explanation, list(record.seams)
+        answer.token_ids, answer.lineage = list(record.token_ids), record.lineage
+        answer.restored = True
+        return answer
+
+    @property
+    def generation_id(self) -> GenerationId:
+        """The answer's id."""
+        return self.submission.generation_id
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has anything."""
+        return bool(self.text or self.token_ids)
+
+    # --- what comes from a node ----------------------------------------------------------------
+
+    def arrive(self, model: Model) -> worker.Continuation | None:
+        """Get ready to go on at a node; return what the node must know of what there is.
+
+        With the same tokenizer and template the tokens go on, else the text alone: then the node
+        counts tokens in its own way.
+
+        Args:
+            model: The model there.
+        """
+        lineage = lineage_of(model)
+        exact = self.lineage == lineage or not self.begun
+        self._heard, self._gap_seconds = 0.0, 0.0
+        if not self.begun:
+            self.lineage = lineage
+            self._next_token = 0
+            return None
+        if exact:
+            self._next_token = len(self.token_ids)
+        else:
+            self.lineage, self.token_ids, self._next_token = "", [], None
+        return worker.Continuation(
+            token_ids=self.token_ids,
+            text=self.text,
+            tokenizer_sha256=model.tokenizer_sha256,
+            template_sha256=model.template_sha256,
+        )
+
+    def take_delta(self, delta: types.Delta) -> None:
+        """Append what is new of a delta; what is there already is dropped.
+
+        Raises:
+            PotluckError: The delta leaves a gap.
+        """
+        if self._next_token is None:
+            self._next_token = delta.first_token_index
+        token_gap = delta.first_token_index - self._next_token
+        text_gap = delta.text_offset - len(self.text)
+        if token_gap > 0 or text_gap > 0:
+            raise PotluckError(
+                f"The worker skipped {max(token_gap, 0)} tokens and {max(text_gap, 0)} characters."
+            )
+        tokens = delta.token_ids[-token_gap:]
+        self.token_ids.extend(tokens)
+        self._next_token += len(tokens)
+        self.text += delta.text[-text_gap:]
+        self.dirty = True
+        self._note_pace()
+
+    def _note_pace(self) -> None:
+        now = time.monotonic()
+        if self._heard:
+            gap = now - self._heard
+            known = self._gap_seconds
+            self._gap_seconds = known + GAP_FADE * (gap - known) if known else gap
+        elif self.progress is not None:
+            self.progress = None
+            if not self.first_text_seconds and not self.restored:
+                self.first_text_seconds = now - self._submitted
+        self._heard = now
+
+    def stalls(self, now: float) -> bool:
+        """Say whether it has said nothing for much longer than it usually does."""
+        if not self._heard or self.end is not None:
+            return False
+        return now - self._heard > max(STALL_SECONDS, STALL_GAPS * self._gap_seconds)
+
+    # --- what goes to viewers ------------------------------------------------------------------
+
+    def place(self, explanation: types.Explanation) -> None:
+        """Note where it is and why."""
+        self.explanation, self.node_name = explanation, explanation.node_name
+        self.model = explanation.model
+        if explanation.quantization:
+            self.model += f":{explanation.quantization}"
+        self.dirty = True
+        self.pulse.beat()
+
+    def show(self, progress: types.Progress) -> None:
+        """Note what happens while there is no text."""
+        if progress != self.progress:
+            self.progress = progress
+            self.pulse.beat()
+
+    def finish(self, end: types.End) -> None:
+        """Give out the end, the last there is."""
+        self.end = end
+        self.progress = None
+        self.pulse.beat()
+
+    def record(self, end: types.End | None = None) -> Record:
+        """Return the answer as it is saved."""
+        return Record(
+            generation_id=self.generation_id,
+            model=self.model,
+            node_name=self.node_name,
+            text=self.text,
+            token_ids=self.token_ids,
+            lineage=self.lineage,
+            seams=tuple(self.seams),
+            explanation=self.explanation,
+            end=end,
+        )
+
+    async def attach(self, from_offset: int) -> AsyncIterator[pb.AttachResponse]:
+        """Yield the answer from an offset on: head, text with seams where they are, end.
+
+        A restored answer may have less than a viewer saw of it before, as the last moments were
+        not stored. They come again, and the viewer gets what follows what it has.
+
+        Raises:
+            OffsetNotReached: The answer is shorter than that.
+        """
+        self.viewers += 1
+        try:
+            while self.restored and self.end is None and from_offset > len(self.text):
+                await self.pulse.next_beat()
+            check_offset(from_offset, len(self.text))
+            async for response in self._follow(from_offset):
+                yield response
+        finally:
+            self.viewers -= 1
+
+    async def _follow(self, offset: int) -> AsyncIterator[pb.AttachResponse]:
+        yield pb.AttachResponse(head=self._head())
+        explanation, progress, seams = self.explanation, None, len(self.seams)
+        while True:
+            beat = self.pulse.next_beat()
+            if self.explanation is not explanation:
+                explanation = self.explanation
+                yield pb.AttachResponse(placed=explanation)
+            if self.progress is not None and self.progress != progress:
+                progress = self.progress
+                yield pb.AttachResponse(progress=progress)
+            seam = self.seams[seams] if seams < len(self.seams) else None
+            until = len(self.text) if seam is None else max(offset, seam.text_offset)
+            if until > offset:
+                text = self.text[offset:until]
+                yield pb.AttachResponse(delta=types.Delta(text_offset=offset, text=text))
+                offset = until
+            elif seam is not None:
+                yield pb.AttachResponse(seam=seam)
+                seams += 1
+            elif self.end is not None:
+                yield pb.AttachResponse(end=self.end)
+                return
+            elif not beat.done():
+                await beat
+
+    def _head(self) -> pb.AnswerHead:
+        return pb.AnswerHead(
+            chat_id=self.submission.chat_id,
+            answer_message_id=self.submission.answer_message_id,
+            model=self.model,
+            text_length=len(self.text),
+            explanation=self.explanation,
+            seams=self.seams,
+        )
+
+
+def check_offset(offset: int, length: int) -> None:
+    """Raise `OffsetNotReached` for an offset beyond what there is."""
+    if offset > length:
+        raise OffsetNotReached(
+            f"The answer is {length} characters long; it cannot be shown from {offset} on.",
+            length=length,
+        )

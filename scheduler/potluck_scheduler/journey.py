@@ -1,0 +1,261 @@
+"""One answer's way over the nodes, from its prompt to its end.
+
+An answer that loses its place goes on where the core says, from the messages and what it has.
+Deltas are numbered, so what comes twice is dropped and what is missing is noticed: no token is lost
+and none doubled. Where it went on is a seam, which viewers see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from potluck_proto.errors import (
+    CapacityError,
+    EngineDied,
+    LostError,
+    NodeLost,
+    PotluckError,
+    Stalled,
+    UnknownModel,
+    from_proto,
+)
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.answer import Answer
+from potluck_scheduler.calls import failures_in_words
+from potluck_scheduler.conductor import Conductor, Order
+from potluck_scheduler.convert import explanation_to_proto
+from potluck_scheduler.core.events import (
+    Cause,
+    Dispatch,
+    Queue,
+    Refuse,
+    RequestInterrupted,
+    RequestSubmitted,
+    SpeedMeasured,
+)
+from potluck_scheduler.core.model import Request
+from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.prefix import prefix_of
+
+GenerateCall = grpc.aio.UnaryStreamCall[worker.GenerateRequest, worker.GenerateResponse]
+
+REASONS = {
+    Cause.NODE_LOST: "{node} was lost",
+    Cause.ENGINE_DIED: "its engine on {node} died",
+    Cause.STALLED: "it stalled on {node}",
+    Cause.TURNED_AWAY: "{node} gave it up",
+    Cause.MISBEHAVED: "what came from {node} had a gap",
+}
+"""Why an answer went on elsewhere, for its seam."""
+
+
+def cause_of(error: PotluckError) -> Cause | None:
+    """Return why an answer lost its place; `None` for what would fail anywhere."""
+    match error:
+        case NodeLost():
+            return Cause.NODE_LOST
+        case EngineDied() | Stalled() | LostError():
+            return Cause.ENGINE_DIED
+        case CapacityError() | UnknownModel():
+            return Cause.TURNED_AWAY
+    # An error of no kind is the node's: an engine that failed in a step, a stream without an end.
+    return Cause.MISBEHAVED if type(error) is PotluckError else None
+
+
+class Journey:
+    """Takes one answer from place to place.
+
+    Args:
+        answer: The answer.
+        request: What it wants, as the core takes it.
+        restored: Set for one that an earlier scheduler began: what its viewer would be told if it
+            went no further.
+
+    Attributes:
+        waits: Whether it waits for a place.
+    """
+
+    def __init__(
+        self, answer: Answer, request: Request, restored: PotluckError | None = None
+    ) -> None:
+        self._answer = answer
+        self._request = request
+        self._restored = restored
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._call: GenerateCall | None = None
+        self._left = "the scheduler was restarted" if restored else ""
+        self._worked = False
+        self.waits = False
+
+    async def run(self, conductor: Conductor, nodes: NodeRegistry) -> types.End:
+        """See the answer to its end.
+
+        Raises:
+            PotluckError: It failed.
+        """
+        conductor.listen(self._answer.generation_id, self._take_order)
+        try:
+            conductor.tell(RequestSubmitted(self._request, self._restored))
+            while True:
+                order = await self._orders.get()
+                end = await self._obey(order, conductor, nodes)
+                if end is not None:
+                    return end
+        finally:
+            conductor.leave(self._answer.generation_id)
+
+    async def _obey(
+        self, order: Order, conductor: Conductor, nodes: NodeRegistry
+    ) -> types.End | None:
+        """Do what the core says; return the end if it came to that."""
+        explanation = explanation_to_proto(order.decision.explanation)
+        if isinstance(order, Queue):
+            self.waits = True
+            self._answer.show(
+                types.Progress(
+                    phase=types.PHASE_QUEUED,
+                    queue_position=order.position,
+                    wait_seconds=order.wait_seconds,
+                )
+            )
+            return None
+        self.waits = False
+        if isinstance(order, Refuse):
+            if not self._answer.begun:
+                self._answer.place(explanation)
+            assert order.decision.error is not None
+            raise order.decision.error
+        return await self._stay(order, explanation, conductor, nodes)
+
+    def _take_order(self, order: Order) -> None:
+        """Take what the core says; an answer that has a place and gets another leaves it."""
+        self._orders.put_nowait(order)
+        if isinstance(order, Dispatch) and self._call is not None:
+            self._call.cancel()
+
+    async def _stay(
+        self,
+        order: Dispatch,
+        explanation: types.Explanation,
+        conductor: Conductor,
+        nodes: NodeRegistry,
+    ) -> types.End | None:
+        """Be at a place until the answer ends, or loses it; return the end if it came to that."""
+        answer, node = self._answer, conductor.core.node(order.node_id)
+        key = order.decision.explanation.model
+        model = node.files.get(key) if node else None
+        try:
+            if node is None or model is None:
+                raise NodeLost(f"{explanation.node_name} was lost before it could begin.")
+            continuation = answer.arrive(model)
+            self._mark_seam(explanation, exact=bool(answer.lineage))
+            answer.place(explanation)
+            tokens = len(answer.token_ids)
+            end = await self._listen(order, continuation, nodes)
+        except PotluckError as error:
+            self._lose_place(error, explanation.node_name, order, conductor)
+            return None
+        tokens = len(answer.token_ids) - tokens
+        if (usage := end.usage).decode_seconds:
+            usage.tokens_per_second = tokens / usage.decode_seconds
+            computed = usage.prompt_tokens - usage.cached_prompt_tokens
+            conductor.tell(
+                SpeedMeasured(
+                    order.node_id, key, tokens, usage.decode_seconds, computed,
+                    usage.prefill_seconds,
+                )
+            )  # fmt: skip
+        return end
+
+    async def _listen(
+        self, order: Dispatch, continuation: worker.Continuation | None, nodes: NodeRegistry
+    ) -> types.End:
+        """Take in what the node says until its end. Raises `PotluckError` where it fails."""
+        explanation = order.decision.explanation
+        stub = nodes.stub(order.node_id)
+        if stub is None:
+            raise NodeLost(f"{explanation.node_name} was lost before it could begin.")
+        answer, self._worked = self._answer, False
+        call = self._call = stub.Generate(
+            worker.GenerateRequest(
+                generation_id=answer.generation_id,
+                model=explanation.model.name,
+                quantization=explanation.model.quantization,
+                messages=answer.submission.conversation,
+                sampling=answer.request.sampling,
+                continuation=continuation,
+            )
+        )
+        try:
+            with failures_in_words(explanation.node_name):
+                async for response in call:
+                    if (end := self._take(response)) is not None:
+                        return end
+        finally:
+            self._call = None
+            call.cancel()
+        raise PotluckError(f"{explanation.node_name} ended the answer without a reason.")
+
+    def _take(self, response: worker.GenerateResponse) -> types.End | None:
+        answer = self._answer
+        match response.WhichOneof("event"):
+            case "delta":
+                self._worked = True
+                answer.take_delta(response.delta)
+                answer.pulse.beat()
+            case "progress":
+                self._worked = response.progress.phase == types.PHASE_PREFILL
+                answer.show(response.progress)
+            case "end":
+                end = response.end
+                if end.reason == types.END_REASON_FAILED:
+                    raise from_proto(end.error)
+                return end
+        return None
+
+    def _lose_place(
+        self, error: PotluckError, node_name: str, order: Dispatch, conductor: Conductor
+    ) -> None:
+        """Tell the core that the answer lost its place. Raises what would fail anywhere."""
+        if not self._orders.empty():
+            # The core has found another place meanwhile: the node is drained, or it stalls.
+            node = conductor.core.node(order.node_id)
+            drained = node is not None and node.draining
+            self._left = (
+                f"{node_name} is being drained" if drained else f"it stalled on {node_name}"
+            )
+            return
+        cause = cause_of(error)
+        if cause is None:
+            raise error
+        self._left = REASONS[cause].format(node=node_name)
+        answer = self._answer
+        conductor.tell(
+            RequestInterrupted(
+                answer.generation_id,
+                cause,
+                error,
+                len(answer.token_ids),
+                self._worked,
+                prefix_of(answer.submission.conversation, answer.text),
+            )
+        )
+
+    def _mark_seam(self, explanation: types.Explanation, *, exact: bool) -> None:
+        """Note that the answer goes on here, if it has anything."""
+        answer = self._answer
+        if not answer.begun:
+            return
+        answer.seams.append(
+            pb.Seam(
+                text_offset=len(answer.text),
+                from_node=answer.node_name,
+                to_node=explanation.node_name,
+                reason=self._left,
+                exact=exact,
+            )
+        )
