@@ -31,7 +31,7 @@ def failed(error: EngineDied | NotEnoughMemory | TemplateError | BadRequest) -> 
 
 
 async def two_workers(pool: Pool, **facts: object) -> tuple[FakeWorker, FakeWorker, str]:
-    """Start an answer that stops after ten words at the first of two workers; return its id last."""
+    """Start an answer that stops after ten words at the first of two workers; the id comes last."""
     first = FakeWorker(node_id="a", name="first", script=deltas(WORDS), **facts)  # type: ignore[arg-type]
     first.gate = never(10)
     await pool.add(first)
