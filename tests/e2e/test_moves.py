@@ -10,13 +10,12 @@ import psutil
 import pytest
 
 from e2e.conftest import Machine
-from e2e.test_two_machines import hosts, ip, run_on
+from e2e.network import hosts_on_a_bridge, plug
+from e2e.test_two_machines import run_on
 from potluck_proto.daemon import running_instance
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.client import PoolClient
-
-__all__ = ["hosts"]
 
 STARTER = "potluck-starter"
 LONG = "Write me a long story about a house full of computers."
@@ -151,11 +150,8 @@ async def test_an_answer_of_a_frozen_machine_goes_on_elsewhere(machine: Machine)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-async def test_an_answer_behind_a_link_that_goes_down_goes_on_here(
-    machine: Machine, hosts: tuple[str, str]
-) -> None:
-    here, there = hosts
-    with second(machine) as other:
+async def test_an_answer_behind_a_link_that_goes_down_goes_on_here(machine: Machine) -> None:
+    with hosts_on_a_bridge(2) as (here, there), second(machine) as other:
         for each in (machine, other):
             each.add_fake_model("slow", text=WORDS, tokens_per_second=50)
         up = ("up", "--only", "worker", "--listen", "10.77.0.2:7421", "--insecure-lan")
@@ -183,7 +179,7 @@ async def test_an_answer_behind_a_link_that_goes_down_goes_on_here(
                 drain.draining = False
                 undrained = client.call(client.stub.DrainNode, drain)
                 undraining.append(asyncio.create_task(undrained))
-                ip("link", "set", f"{there}o", "down")
+                plug(there, connected=False)
 
             seen = await ask(client, pb.SubmitRequest(content="Hi", model="slow"), cut)
             await asyncio.gather(*undraining)
