@@ -47,6 +47,15 @@ METADATA_KEY = "potluck-error-bin"
 """Trailing metadata of a failed call: a serialized `potluck.v1.Error`."""
 
 
+BROKEN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
+"""How gRPC says that a connection broke, depending on when it did."""
+
+
 class PotluckError(Exception):
     """A failure with a name; the root of the tree above.
 
@@ -318,7 +327,7 @@ def from_rpc(error: grpc.aio.AioRpcError, what: str) -> PotluckError:
         if key == METADATA_KEY and isinstance(value, bytes):
             return from_proto(pb.Error.FromString(value))
     details = error.details() or error.code().name
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if error.code() in BROKEN:
         return Unreachable(f"{what} does not answer ({details}).")
     return PotluckError(f"{what} failed: {details} ({error.code().name}).")
 

@@ -90,15 +90,20 @@ class Report:
     """Seconds without a word around a move, by why it happened."""
     faults: Counter[str] = field(default_factory=Counter)
 
+    def count(self, seam: pb.Seam) -> str:
+        """Count a move; return why it happened."""
+        reason = " ".join(seam.reason.replace(seam.from_node, "").split())
+        self.moves[reason] += 1
+        return reason
+
     def print(self) -> None:
         """Print it."""
         print(f"{self.answers} answers, {self.moves.total()} moves, {len(self.wrong)} wrong")
         print("faults: " + ", ".join(f"{name} {n}" for name, n in self.faults.most_common()))
         for reason, seconds in sorted(self.silences.items()):
             median, worst = statistics.median(seconds), max(seconds)
-            print(
-                f"  {reason:<24} {len(seconds):>5} moves, silent {median:.2f} s, at most {worst:.2f}"
-            )
+            silent = f"silent {median:.2f} s, at most {worst:.2f}"
+            print(f"  {reason:<28} {len(seconds):>5} moves, {silent}")
         for wrong in self.wrong[:5]:
             print(f"  {wrong}")
 
@@ -247,11 +252,12 @@ async def ask_on(house: House, report: Report, name: str, chance: random.Random)
         if event is None:
             continue
         if kind == "head":
+            for seam in event.head.seams[seams:]:
+                reason = report.count(seam)
             seams = len(event.head.seams)
         elif kind == "seam":
             seams += 1
-            reason = " ".join(event.seam.reason.replace(event.seam.from_node, "").split())
-            report.moves[reason] += 1
+            reason = report.count(event.seam)
         elif kind == "delta":
             if event.delta.text_offset != len(text):
                 report.wrong.append(f"{name}: {event.delta.text_offset} follows {len(text)}")
