@@ -307,7 +307,10 @@ def _classes(root: type[PotluckError]) -> dict[pb.ErrorCode.ValueType, type[Potl
     return found
 
 
-_BY_CODE = _classes(PotluckError) | {pb.ERROR_CODE_BAD_REQUEST: BadRequest}
+_BY_CODE = _classes(PotluckError) | {
+    pb.ERROR_CODE_INTERNAL: PotluckError,
+    pb.ERROR_CODE_BAD_REQUEST: BadRequest,
+}
 
 
 def from_proto(error: pb.Error) -> PotluckError:

@@ -198,8 +198,8 @@ class Answer:
             end=end,
         )
 
-    async def attach(self, from_offset: int) -> AsyncIterator[pb.AttachResponse]:
-        """Yield the answer from an offset on: head, text with seams where they are, end.
+    async def attach(self, from_offset: int) -> AsyncIterator[list[pb.AnswerEvent]]:
+        """Yield the answer from an offset on, what is ready together: head, text, seams, end.
 
         A restored answer may have less than a viewer saw of it before, as the last moments were
         not stored. They come again, and the viewer gets what follows what it has.
@@ -212,38 +212,18 @@ class Answer:
             while self.restored and self.end is None and from_offset > len(self.text):
                 await self.pulse.next_beat()
             check_offset(from_offset, len(self.text))
-            async for response in self._follow(from_offset):
-                yield response
+            view = _View(self, from_offset)
+            while self.end is None or not view.ended:
+                beat = self.pulse.next_beat()
+                if events := view.take():
+                    yield events
+                else:
+                    await beat
         finally:
             self.viewers -= 1
 
-    async def _follow(self, offset: int) -> AsyncIterator[pb.AttachResponse]:
-        yield pb.AttachResponse(head=self._head())
-        explanation, progress, seams = self.explanation, None, len(self.seams)
-        while True:
-            beat = self.pulse.next_beat()
-            if self.explanation is not explanation:
-                explanation = self.explanation
-                yield pb.AttachResponse(placed=explanation)
-            if self.progress is not None and self.progress != progress:
-                progress = self.progress
-                yield pb.AttachResponse(progress=progress)
-            seam = self.seams[seams] if seams < len(self.seams) else None
-            until = len(self.text) if seam is None else max(offset, seam.text_offset)
-            if until > offset:
-                text = self.text[offset:until]
-                yield pb.AttachResponse(delta=types.Delta(text_offset=offset, text=text))
-                offset = until
-            elif seam is not None:
-                yield pb.AttachResponse(seam=seam)
-                seams += 1
-            elif self.end is not None:
-                yield pb.AttachResponse(end=self.end)
-                return
-            elif not beat.done():
-                await beat
-
-    def _head(self) -> pb.AnswerHead:
+    def head(self) -> pb.AnswerHead:
+        """Return its state for a viewer that comes now."""
         return pb.AnswerHead(
             chat_id=self.submission.chat_id,
             answer_message_id=self.submission.answer_message_id,
@@ -252,6 +232,54 @@ class Answer:
             explanation=self.explanation,
             seams=self.seams,
         )
+
+
+class _View:
+    """How far a viewer is.
+
+    Args:
+        answer: What it looks at.
+        offset: The code points that it has.
+    """
+
+    def __init__(self, answer: Answer, offset: int) -> None:
+        self._answer = answer
+        self._offset = offset
+        self._head = False
+        self._explanation = answer.explanation
+        self._progress: types.Progress | None = None
+        self._seams = len(answer.seams)
+        self.ended = False
+
+    def take(self) -> list[pb.AnswerEvent]:
+        """Return what the viewer has not seen, in order."""
+        answer, events = self._answer, []
+        if not self._head:
+            self._head = True
+            events.append(pb.AnswerEvent(head=answer.head()))
+        if answer.explanation is not self._explanation:
+            self._explanation = answer.explanation
+            events.append(pb.AnswerEvent(placed=answer.explanation))
+        if answer.progress is not None and answer.progress != self._progress:
+            self._progress = answer.progress
+            events.append(pb.AnswerEvent(progress=answer.progress))
+        for seam in answer.seams[self._seams :]:
+            events += self._text_until(seam.text_offset)
+            events.append(pb.AnswerEvent(seam=seam))
+        self._seams = len(answer.seams)
+        events += self._text_until(len(answer.text))
+        if answer.end is not None:
+            self.ended = True
+            events.append(pb.AnswerEvent(end=answer.end))
+        return events
+
+    def _text_until(self, offset: int) -> list[pb.AnswerEvent]:
+        if offset <= self._offset:
+            return []
+        text = self._answer.text[self._offset : offset]
+        delta = types.Delta(text_offset=self._offset, text=text)
+        self._offset = offset
+        return [pb.AnswerEvent(delta=delta)]
 
 
 def check_offset(offset: int, length: int) -> None:

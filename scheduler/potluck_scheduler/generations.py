@@ -127,7 +127,7 @@ class Generations:
 
     async def attach(
         self, generation_id: GenerationId, from_offset: int
-    ) -> AsyncIterator[pb.AttachResponse]:
+    ) -> AsyncIterator[list[pb.AnswerEvent]]:
         """Yield an answer from an offset on: from memory while it is there, else from disk.
 
         Raises:
@@ -136,16 +136,14 @@ class Generations:
         """
         under_way = self._active.get(generation_id)
         answer = under_way.answer if under_way else self._ended.get(generation_id)
-        responses = (
-            answer.attach(from_offset) if answer else self._replay(generation_id, from_offset)
-        )
-        async for response in responses:
-            yield response
+        if answer is None:
+            yield await self._replay(generation_id, from_offset)
+            return
+        async for events in answer.attach(from_offset):
+            yield events
 
-    async def _replay(
-        self, generation_id: GenerationId, from_offset: int
-    ) -> AsyncIterator[pb.AttachResponse]:
-        """Yield an ended answer from disk."""
+    async def _replay(self, generation_id: GenerationId, from_offset: int) -> list[pb.AnswerEvent]:
+        """Return an ended answer from disk."""
         stored = await self._store.answer(generation_id)
         if stored is None:
             raise _unknown(generation_id)
@@ -159,10 +157,11 @@ class Generations:
             explanation=message.explanation if message.HasField("explanation") else None,
             seams=message.seams,
         )
-        yield pb.AttachResponse(head=head)
+        events = [pb.AnswerEvent(head=head)]
         if text := message.content[from_offset:]:
-            yield pb.AttachResponse(delta=types.Delta(text_offset=from_offset, text=text))
-        yield pb.AttachResponse(end=message.end)
+            delta = types.Delta(text_offset=from_offset, text=text)
+            events.append(pb.AnswerEvent(delta=delta))
+        return [*events, pb.AnswerEvent(end=message.end)]
 
     # --- one answer ----------------------------------------------------------------------------
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
-
 from potluck_proto.errors import (
     CapacityError,
     EngineDied,
@@ -25,7 +23,6 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.answer import Answer
-from potluck_scheduler.calls import failures_in_words
 from potluck_scheduler.conductor import Conductor, Order
 from potluck_scheduler.convert import explanation_to_proto
 from potluck_scheduler.core.events import (
@@ -40,8 +37,7 @@ from potluck_scheduler.core.events import (
 from potluck_scheduler.core.model import Request
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.prefix import prefix_of
-
-GenerateCall = grpc.aio.UnaryStreamCall[worker.GenerateRequest, worker.GenerateResponse]
+from potluck_scheduler.work import Job
 
 REASONS = {
     Cause.NODE_LOST: "{node} was lost",
@@ -86,7 +82,7 @@ class Journey:
         self._request = request
         self._restored = restored
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
-        self._call: GenerateCall | None = None
+        self._job: Job | None = None
         self._left = "the scheduler was restarted" if restored else ""
         self._worked = False
         self.waits = False
@@ -134,8 +130,8 @@ class Journey:
     def _take_order(self, order: Order) -> None:
         """Take what the core says; an answer that has a place and gets another leaves it."""
         self._orders.put_nowait(order)
-        if isinstance(order, Dispatch) and self._call is not None:
-            self._call.cancel()
+        if isinstance(order, Dispatch) and self._job is not None:
+            self._job.end(NodeLost("It leaves for another node."))
 
     async def _stay(
         self,
@@ -175,32 +171,28 @@ class Journey:
         self, order: Dispatch, continuation: worker.Continuation | None, nodes: NodeRegistry
     ) -> types.End:
         """Take in what the node says until its end. Raises `PotluckError` where it fails."""
-        explanation = order.decision.explanation
-        stub = nodes.stub(order.node_id)
-        if stub is None:
+        explanation, answer = order.decision.explanation, self._answer
+        work = nodes.work(order.node_id)
+        if work is None:
             raise NodeLost(f"{explanation.node_name} was lost before it could begin.")
-        answer, self._worked = self._answer, False
-        call = self._call = stub.Generate(
-            worker.GenerateRequest(
-                generation_id=answer.generation_id,
-                model=explanation.model.name,
-                quantization=explanation.model.quantization,
-                messages=answer.submission.conversation,
-                sampling=answer.request.sampling,
-                continuation=continuation,
-            )
+        request = worker.GenerateRequest(
+            generation_id=answer.generation_id,
+            model=explanation.model.name,
+            quantization=explanation.model.quantization,
+            messages=answer.submission.conversation,
+            sampling=answer.request.sampling,
+            continuation=continuation,
         )
+        self._worked = False
+        job = self._job = work.start(request, self._take)
         try:
-            with failures_in_words(explanation.node_name):
-                async for response in call:
-                    if (end := self._take(response)) is not None:
-                        return end
+            return await job.ended
         finally:
-            self._call = None
-            call.cancel()
-        raise PotluckError(f"{explanation.node_name} ended the answer without a reason.")
+            job.close()
+            self._job = None
 
-    def _take(self, response: worker.GenerateResponse) -> types.End | None:
+    def _take(self, response: worker.GenerateResponse) -> None:
+        """Take a piece in; one that ends in failure raises it."""
         answer = self._answer
         match response.WhichOneof("event"):
             case "delta":
@@ -210,12 +202,8 @@ class Journey:
             case "progress":
                 self._worked = response.progress.phase == types.PHASE_PREFILL
                 answer.show(response.progress)
-            case "end":
-                end = response.end
-                if end.reason == types.END_REASON_FAILED:
-                    raise from_proto(end.error)
-                return end
-        return None
+            case "end" if response.end.reason == types.END_REASON_FAILED:
+                raise from_proto(response.end.error)
 
     def _lose_place(
         self, error: PotluckError, node_name: str, order: Dispatch, conductor: Conductor

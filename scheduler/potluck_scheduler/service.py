@@ -135,8 +135,20 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         with self._viewer():
             try:
                 generation_id = GenerationId(request.generation_id)
-                async for response in self._generations.attach(generation_id, request.from_offset):
-                    yield response
+                async for events in self._generations.attach(generation_id, request.from_offset):
+                    yield pb.AttachResponse(events=events)
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
+        """Store a prompt, begin its answer, and show it."""
+        with self._viewer():
+            try:
+                submitted: pb.SubmitResponse | None = await self._submit(request.submit)
+                generation_id = GenerationId(submitted.generation_id if submitted else "")
+                async for events in self._generations.attach(generation_id, 0):
+                    yield pb.AskResponse(submitted=submitted, events=events)
+                    submitted = None
             except PotluckError as error:
                 await errors.abort(context, error)
 

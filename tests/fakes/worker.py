@@ -14,6 +14,7 @@ from potluck_proto.errors import PotluckError
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+from potluck_worker.work import WorkStream
 
 GIB = 2**30
 Context = grpc.aio.ServicerContext[object, object]
@@ -133,9 +134,23 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def Generate(
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
+        try:
+            async for response in self.answer(request):
+                yield response
+        except PotluckError as error:
+            await errors.abort(context, error)
+
+    async def Work(
+        self, request_iterator: AsyncIterator[pb.WorkRequest], context: Context
+    ) -> AsyncIterator[pb.WorkResponse]:
+        async for response in WorkStream(self.answer).run(request_iterator):
+            yield response
+
+    async def answer(self, request: pb.GenerateRequest) -> AsyncIterator[pb.GenerateResponse]:
+        """Yield the script, or what is left of it."""
         self.asked.append(request)
         if self.refusal is not None:
-            await errors.abort(context, self.refusal)
+            raise self.refusal
         try:
             for number, delta in rest_of(self.script, request.continuation):
                 if (wait := self.gate(number)) is not None:

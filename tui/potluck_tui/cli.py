@@ -41,6 +41,17 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
     ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
     ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
+    ask.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        help="only a machine or model with it: node:NAME, licence:commercial, or a tag of yours",
+    )
+    ask.add_argument(
+        "--no-move",
+        action="store_true",
+        help="end the answer when its machine is lost, instead of going on at another",
+    )
 
     nodes = commands.add_parser("nodes", help="list the machines of the pool")
     models = commands.add_parser("models", help="list the models of the pool")

@@ -15,7 +15,7 @@ from potluck_proto.errors import OffsetNotReached, PotluckError, UnknownChat
 from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
-from potluck_tui.client import PoolClient
+from potluck_tui.client import PoolClient, user_at_host
 from potluck_tui.events import (
     AnswerEnded,
     AnswerMoved,
@@ -164,6 +164,7 @@ class PoolLink:
                     request_id=request_id,
                     content=submit.text,
                     model=submit.model,
+                    client=f"chat:{user_at_host()}",
                 ),
             )
         except PotluckError as error:
@@ -230,7 +231,7 @@ class PoolLink:
 
 
 def _answer_event(  # noqa: PLR0911 - a table
-    generation_id: GenerationId, response: pb.AttachResponse
+    generation_id: GenerationId, response: pb.AnswerEvent
 ) -> Event | None:
     """Take one message of an answer's stream apart; `None` for a kind of a newer protocol."""
     match response.WhichOneof("event"):
