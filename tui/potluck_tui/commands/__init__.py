@@ -44,10 +44,11 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, daemons, pool
+    from potluck_tui.commands import ask, daemons, explain, pool
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
+        "explain": explain.explain,
         "nodes": pool.nodes,
         "models": pool.models,
         "status": daemons.status,
