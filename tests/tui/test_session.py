@@ -204,3 +204,12 @@ def test_the_chosen_model_goes_with_the_next_prompt() -> None:
 def test_a_title_is_one_line() -> None:
     assert Session().rename(CHAT, " a\nb ") == [events.UpdateChat(CHAT, title="a b")]
     assert Session().rename(CHAT, "  ") == []
+
+
+def test_a_trouble_of_the_scheduler_is_said_once() -> None:
+    session = Session()
+    trouble = PoolView(problem="The disk is full.")
+    assert Say("The disk is full.", problem=True) in session.handle(PoolSeen(trouble))
+    assert Say("The disk is full.", problem=True) not in session.handle(PoolSeen(trouble))
+    session.handle(PoolSeen(PoolView()))
+    assert Say("The disk is full.", problem=True) in session.handle(PoolSeen(trouble))

@@ -112,7 +112,8 @@ class _Part:
 def _caption_lines(turn: Turn, width: int, *, first: bool) -> list[Strip]:
     lines: list[Strip] = []
     for move in turn.moves:
-        lines += lines_of(Text(f"↪ went on at {move.to_node}: {move.reason}"), width, "dim")
+        how = "" if move.exact else ", from its text alone"
+        lines += lines_of(Text(f"↪ went on at {move.to_node}: {move.reason}{how}"), width, "dim")
     ending = turn.ending
     if ending is not None and ending.kind is EndKind.FAILED:
         lines += lines_of(Text(f"✗ {ending.problem or 'It failed.'}"), width, "bold red")
@@ -122,6 +123,8 @@ def _caption_lines(turn: Turn, width: int, *, first: bool) -> list[Strip]:
         lines += lines_of(Text(note), width, "yellow")
     elif ending is not None and first:
         lines += lines_of(Text("The model ended its turn without a word."), width, "dim italic")
+    if ending is not None and ending.not_stored:
+        lines += lines_of(Text(f"Not stored: {ending.not_stored}"), width, "yellow")
     if reason := reason_line(turn, width):
         lines += lines_of(Text(reason, no_wrap=True), width, "dim")
     return lines

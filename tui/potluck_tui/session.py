@@ -224,8 +224,10 @@ class Session:
 
     def _pool_seen(self, event: PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
-        self.pool = event.pool
+        before, self.pool = self.pool.problem, event.pool
         instructions: list[Instruction] = []
+        if event.pool.problem and event.pool.problem != before:
+            instructions.append(Say(event.pool.problem, problem=True))
         if not was_connected or event.pool.chats_revision != self._revision:
             self._revision = event.pool.chats_revision
             instructions.append(ListChats())
