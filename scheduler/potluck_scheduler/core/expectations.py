@@ -50,8 +50,9 @@ class Situation:
 
     def serves(self, request: Request, seat: Seat) -> bool:
         """Say whether a seat meets the wishes of a request."""
-        if not (request.nodes or request.tags or request.context_tokens):
-            return True
+        if not (request.nodes or request.tags):
+            # Asked for each seat of a large pool: the one wish that is usual is looked at first.
+            return not 0 < seat.model.context_length < request.context_tokens
         return mismatch(request, self.pool.places[seat.node_id].node, seat.model) is None
 
     def answer_seconds(self, request: Request, seat: Seat, match: float = 0.0) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from potluck_proto.errors import PotluckError
 from potluck_proto.ids import GenerationId, NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class ModelKey:
-    """One model file, wherever it lies: the same name and quantization mean the same model."""
+class ModelKey(NamedTuple):
+    """One model file, wherever it lies: the same name and quantization mean the same model.
+
+    A tuple, as it is looked up for every seat that a decision looks at.
+    """
 
     name: str
     quantization: str

@@ -44,8 +44,9 @@ STRIKES_LIMIT = 3
 ATTEMPTS_LIMIT = 12
 """Places in a row that an answer may lose without progress, for whatever reason."""
 
-LANES_A_TICK = 8
-"""Lanes that are looked at anew when time passes; the others have their turn the next times."""
+SEATS_A_TICK = 200
+"""When time passes, lanes are looked at anew until so many seats were: in a house all of them, in
+a large pool each when its turn comes."""
 
 STALLED_SECONDS = 10.0
 """How long a seat takes no answers on which one stalled."""
@@ -156,6 +157,11 @@ class Scheduler:
     def is_waiting(self) -> bool:
         """Whether anything waits for time to pass."""
         return self._state.waits
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait in a queue."""
+        return self._state.ledger.queued
 
     @property
     def speeds(self) -> Speeds:
@@ -299,10 +305,12 @@ class Scheduler:
         for key in state.pool.reopen(state.now):
             desk.serve(key)
         desk.try_lobby()
-        lanes = list(state.ledger.lanes.values())
-        for offset in range(min(LANES_A_TICK, len(lanes))):
-            desk.reconsider(lanes[(state.next_lane + offset) % len(lanes)])
-        state.next_lane += LANES_A_TICK
+        lanes, looked_at = list(state.ledger.lanes.values()), 0
+        while lanes and looked_at < SEATS_A_TICK:
+            lane = lanes.pop(state.next_lane % len(lanes))
+            looked_at += 1 + len(state.pool.seats(lane.key))
+            desk.reconsider(lane)
+            state.next_lane += 1
 
     def _seat_of(self, sitting: Sitting | None) -> Seat | None:
         """Return the seat of an answer, `None` where it is gone."""

@@ -27,6 +27,8 @@ class Place:
     @property
     def free_bytes(self) -> int:
         """Memory that is free and not promised."""
+        if not self.bookings:
+            return self.node.memory_free_bytes
         return max(0, self.node.memory_free_bytes - sum(self.bookings.values()))
 
 

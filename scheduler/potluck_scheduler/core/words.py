@@ -38,7 +38,8 @@ def explain(
         chosen = replace(
             chosen, verdict=Verdict.CHOSEN, reason=_reason_chosen(choice, seat, situation)
         )
-    limit = None if every_node else LISTED
+    # Who waits is told for what; why there, when there is a place.
+    limit = None if every_node else LISTED if seat is not None else 0
     others = candidates(request, key, situation, limit, but=seat.node_id if seat else None)
     listed = (*([chosen] if chosen else []), *others)
     summary = chosen.reason if chosen else _why_waiting(request, key, situation)
@@ -196,8 +197,12 @@ def _reason_chosen(choice: Choice, seat: Seat, situation: Situation) -> str:
 
 
 def _why_waiting(request: Request, key: ModelKey, situation: Situation) -> str:
-    """Return what a request waits for."""
-    seats = [s for s in situation.pool.seats(key).values() if situation.serves(request, s)]
+    """Return what a request waits for, by the first seats that it may have."""
+    seats = [
+        seat
+        for seat in islice(situation.pool.seats(key).values(), LISTED)
+        if situation.serves(request, seat)
+    ]
     names = {s.node_id: situation.pool.places[s.node_id].node.name for s in seats}
     coming = [names[seat.node_id] for seat in seats if seat.on_its_way]
     full = [names[seat.node_id] for seat in seats if seat.warm]
@@ -209,8 +214,7 @@ def _why_waiting(request: Request, key: ModelKey, situation: Situation) -> str:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
 def gib(size_bytes: int) -> str:
