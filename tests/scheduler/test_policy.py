@@ -256,7 +256,6 @@ def test_a_warm_node_that_knows_the_conversation_is_taken_unless_it_is_much_busi
     assert place(2, (*prefix, 10, 11)) == "knowing"
     assert place(4, (*prefix, 10, 11)) == "other"
     assert place(2, (*prefix[:2], *range(100, 120))) == "other"
-    assert place(2, (99, *prefix)) == "other"
     assert place(2, prefix, later=400) == "other"
 
 

@@ -29,6 +29,9 @@ CLOSED_SECONDS = 120.0
 
 FIRST_REST_SECONDS = 0.5
 
+LOADS_AT_ONCE = 8
+"""Loads that are begun at once for those who wait for the same, at most."""
+
 
 class Desk:
     """Places requests, lets them wait, begins loads, refuses.
@@ -55,7 +58,7 @@ class Desk:
         key = state.best_key(request, keys)
         lane = state.ledger.lanes.get(want_of(request))
         if lane is not None and lane.key == key:
-            self._wait(tracked, Choice(Step.QUEUED, key))  # behind those who want the same
+            self._stand_in_line(tracked, lane)
             return
         choice = policy.place(request, key, state.situation())
         if choice is None:
@@ -64,6 +67,20 @@ class Desk:
             self._dispatch(tracked, choice)
         else:
             self._wait(tracked, choice)
+
+    def _stand_in_line(self, tracked: Tracked, lane: Lane) -> None:
+        """Let a request wait behind those who want the same.
+
+        A free seat that they leave alone, since they wait for a faster one, may be better than to
+        wait behind them all.
+        """
+        request, choice = tracked.request, None
+        if not lane.waits_for(request.client):
+            choice = policy.warm(request, lane.key, self._state.situation(), ahead=len(lane))
+        if choice is not None:
+            self._dispatch(tracked, choice)
+        else:
+            self._wait(tracked, Choice(Step.QUEUED, lane.key))
 
     def try_elsewhere(self, tracked: Tracked) -> None:
         """Let an answer that sits somewhere go on at another node, where there is a place."""
@@ -122,6 +139,7 @@ class Desk:
     def _begin_load(self, choice: Choice) -> None:
         assert choice.seat is not None
         self._state.pool.begin_load(choice.seat, choice.evict, self._state.now)
+        self._state.rates.pop(choice.key, None)  # those who wait are served sooner now
         self._out.append(Load(choice.seat.node_id, choice.key, choice.evict))
 
     def _hopeless(self, tracked: Tracked, decision: Decision) -> None:
@@ -195,14 +213,25 @@ class Desk:
             decision = self._decision(head.request, choice)
             state.ledger.change(replace(head, decision=decision))
             self._begin_load(choice)
-        elif state.now - head.since > state.limits.patience_seconds:
-            self._make_room(head.request, key)
+        else:
+            self._wait_longer(head, key)
 
-    def _make_room(self, request: Request, key: ModelKey) -> None:
-        """Close the busy models in the place of which one that has waited long would fit."""
-        pool = self._state.pool
-        for victim in policy.in_the_way(request, key, self._state.situation()):
-            pool.close_seat(victim, self._state.now + CLOSED_SECONDS)
+    def _wait_longer(self, head: Tracked, key: ModelKey) -> None:
+        """Do for one that has waited long what was not worth it before.
+
+        Its model gets further nodes if there is free memory; one that no node has in memory gets
+        that of a busy model, which takes no new answers meanwhile.
+        """
+        state, request = self._state, head.request
+        waited = state.now - head.since
+        for _ in range(LOADS_AT_ONCE):
+            choice = policy.replica(request, key, state.situation(), waited)
+            if choice is None:
+                break
+            self._begin_load(choice)
+        if waited > state.limits.patience_seconds:
+            for victim in policy.in_the_way(request, key, state.situation()):
+                state.pool.close_seat(victim, state.now + CLOSED_SECONDS)
 
     def _give_up(self, lane: Lane, decision: Decision) -> None:
         """Take everybody out of a lane that nothing serves any more."""

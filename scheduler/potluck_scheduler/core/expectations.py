@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from potluck_proto.ids import NodeId
 from potluck_scheduler.core.affinity import Affinity
 from potluck_scheduler.core.capability import mismatch
 from potluck_scheduler.core.model import ModelKey, Request
 from potluck_scheduler.core.pool import Pool
 from potluck_scheduler.core.seats import Seat
 from potluck_scheduler.core.speeds import Speeds
+
+RATE_SECONDS = 1.0
+"""How long what was found of waiting times is thought to be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class Rate:
     """After which the first seat is there; infinite where none is or comes."""
     coming: int
     """Seats that are on their way, all of them free."""
+    quickest: NodeId | None
+    """Where the model writes fastest when it is full, of those that have it in memory."""
+    until: float
+    """When it is looked at anew."""
 
     def wait_seconds(self, position: int) -> float:
         """Return how long a request waits; infinite where nothing serves it.
@@ -46,6 +54,8 @@ class Situation:
     speeds: Speeds
     waiting: Mapping[ModelKey, int]
     """Requests that wait for each model."""
+    rates: dict[ModelKey, Rate]
+    """Those that were found already; `rate` fills it."""
     now: float
 
     def serves(self, request: Request, seat: Seat) -> bool:
@@ -78,7 +88,14 @@ class Situation:
 
     def rate(self, key: ModelKey) -> Rate:
         """Return how fast those who wait for a model are served."""
+        rate = self.rates.get(key)
+        if rate is None or self.now >= rate.until:
+            rate = self.rates[key] = self._rate(key)
+        return rate
+
+    def _rate(self, key: ModelKey) -> Rate:
         answers, soonest, coming = 0.0, math.inf, 0
+        quickest: tuple[float, NodeId] | None = None
         tokens = self.speeds.answer_tokens(key)
         for seat in self.pool.seats(key).values():
             if not seat.counted_on:
@@ -86,6 +103,12 @@ class Situation:
             node = self.pool.places[seat.node_id].node
             token_seconds = self.speeds.seconds_per_token(node, seat.model, seat.slots)
             answers += seat.slots / max(tokens * token_seconds, 1e-6)
-            soonest = min(soonest, self.load_seconds(seat) if seat.on_its_way else 0.0)
-            coming += seat.slots if seat.on_its_way else 0
-        return Rate(answers, soonest, coming)
+            if seat.on_its_way:
+                soonest = min(soonest, self.load_seconds(seat))
+                coming += seat.slots
+            else:
+                soonest = 0.0
+                if quickest is None or token_seconds < quickest[0]:
+                    quickest = token_seconds, seat.node_id
+        until = self.now + RATE_SECONDS
+        return Rate(answers, soonest, coming, quickest[1] if quickest else None, until)

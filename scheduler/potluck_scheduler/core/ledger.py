@@ -192,7 +192,7 @@ class Ledger:
                 del self._sitting_on[tracked.sitting.node_id]
         elif tracked.want is not None:
             lane = self._lanes[tracked.want]
-            lane.remove(generation_id)
+            lane.remove(tracked.request)
             self._count_waiting(lane.key, -1)
             if not lane:
                 del self._lanes[tracked.want]

@@ -9,9 +9,10 @@ the numbers (`refusal`).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from potluck_scheduler.core.eviction import victims, victims_if_idle
 from potluck_scheduler.core.expectations import Situation
@@ -24,8 +25,13 @@ SHORTLIST = 32
 
 LOAD_DIFFERENCE = 2
 LOAD_RATIO = 1.5
-"""A seat that knows the conversation is passed over where it has more than so many answers more,
+"""A seat that knows the conversation is looked at twice where it has more than so many answers more,
 and more than so many times as many, than the least busy one."""
+
+WORTH_WAITING = 1.5
+WORTH_WAITING_SECONDS = 2.0
+"""A free seat is left alone where waiting for the fastest one and the answer there take this much
+less than the answer here."""
 
 WORTH_LOADING = 1.25
 WORTH_LOADING_SECONDS = 1.0
@@ -56,45 +62,80 @@ def place(request: Request, key: ModelKey, situation: Situation) -> Choice | Non
     return None
 
 
-def warm(request: Request, key: ModelKey, situation: Situation) -> Choice | None:
+def warm(request: Request, key: ModelKey, situation: Situation, ahead: int = 0) -> Choice | None:
     """Step 2: a free seat where the model is in memory.
 
     One that knows the beginning of the conversation, unless it is much busier than others; else the
-    one where the answer would be finished first.
+    one where the answer would be finished first. None where it is quicker to wait for one that is
+    much faster.
+
+    Args:
+        request: What is asked.
+        key: The model.
+        situation: The pool.
+        ahead: Requests that would be served before it if it waited.
     """
-    seats: Iterable[Seat] = situation.pool.open_seats(key).values()
+    seats = list(situation.pool.open_seats(key).values())
     if request.nodes or request.tags or request.context_tokens:
         seats = [seat for seat in seats if situation.serves(request, seat)]
-    seats = _not_the_last_place(request, list(seats))
+    seats = _not_the_last_place(request, seats)
     if not seats:
         return None
-    if (knowing := _knowing(request, key, seats, situation)) is not None:
+    seconds, seat = _finished_first(request, seats, situation)
+    if (knowing := _knowing(request, key, seats, seconds, situation)) is not None:
         return knowing
+    wait = _seconds_for_the_quickest(request, key, situation, ahead)
+    if seconds > WORTH_WAITING * wait + WORTH_WAITING_SECONDS:
+        return None
+    return Choice(Step.WARM, key, seat)
+
+
+def _finished_first(
+    request: Request, seats: list[Seat], situation: Situation
+) -> tuple[float, Seat]:
+    """Return where an answer would be finished first, and after how long."""
     if len(seats) > SHORTLIST:
         seats = heapq.nsmallest(SHORTLIST, seats, key=attrgetter("token_seconds"))
-    return Choice(
-        Step.WARM, key, min(seats, key=lambda seat: situation.answer_seconds(request, seat))
-    )
+    timed = ((situation.answer_seconds(request, seat), seat) for seat in seats)
+    return min(timed, key=itemgetter(0))
+
+
+def _seconds_for_the_quickest(
+    request: Request, key: ModelKey, situation: Situation, ahead: int
+) -> float:
+    """Return when an answer would be finished that waits for the fastest seat."""
+    rate = situation.rate(key)
+    seat = situation.pool.seat(rate.quickest, key) if rate.quickest else None
+    if seat is None or not seat.warm or not situation.serves(request, seat):
+        return math.inf
+    return rate.wait_seconds(ahead) + situation.answer_seconds(request, seat)
 
 
 def _knowing(
-    request: Request, key: ModelKey, seats: list[Seat], situation: Situation
+    request: Request, key: ModelKey, seats: list[Seat], seconds: float, situation: Situation
 ) -> Choice | None:
-    """Return the seat that knows most of a conversation, if it is not much busier than others."""
-    best: Choice | None = None
-    for where, part in situation.affinity.matches(request.prefix, situation.now).items():
-        seat = situation.pool.seat(where[0], key)
-        if (
-            seat in seats
-            and where[1:] == (key, seat.loaded_since)
-            and part > (best.match if best else 0)
-        ):
-            best = Choice(Step.WARM, key, seat, match=part)
-    if best is None or best.seat is None:
+    """Return the seat that knows most of a conversation.
+
+    Unless it is much busier than others, and the answer would be finished later there than after
+    `seconds`, which it takes elsewhere.
+    """
+    matches = situation.affinity.matches(request.prefix, situation.now)
+    if not matches:
         return None
+    by_node = {seat.node_id: seat for seat in seats}
+    known = [
+        (part, by_node[node_id])
+        for (node_id, of, since), part in matches.items()
+        if of == key and node_id in by_node and by_node[node_id].loaded_since == since
+    ]
+    if not known:
+        return None
+    match, best = max(known, key=lambda each: (each[0], -each[1].busy))
     least = min(seat.busy for seat in seats)
-    busy = best.seat.busy
-    return None if busy - least > LOAD_DIFFERENCE and busy > LOAD_RATIO * least else best
+    much_busier = best.busy - least > LOAD_DIFFERENCE and best.busy > LOAD_RATIO * least
+    if much_busier and situation.answer_seconds(request, best, match) > seconds:
+        return None
+    return Choice(Step.WARM, key, best, match=match)
 
 
 def cold_that_fits(request: Request, key: ModelKey, situation: Situation) -> Choice | None:
@@ -109,7 +150,7 @@ def cold_that_fits(request: Request, key: ModelKey, situation: Situation) -> Cho
     timed = [(_seconds_with_load(request, seat, situation), seat) for seat in seats]
     if not timed:
         return None
-    seconds, best = min(timed, key=lambda each: each[0])
+    seconds, best = min(timed, key=itemgetter(0))
     worth = seconds * WORTH_LOADING + WORTH_LOADING_SECONDS
     if worth >= _seconds_waiting(request, key, situation):
         return None
@@ -134,6 +175,25 @@ def after_eviction(request: Request, key: ModelKey, situation: Situation) -> Cho
         if best is None or (used, seconds) < best[:2]:
             best = (used, seconds, choice)
     return best[2] if best else None
+
+
+def replica(
+    request: Request, key: ModelKey, situation: Situation, waited_seconds: float
+) -> Choice | None:
+    """Return a load into free memory for a model whose queue stays long.
+
+    Somebody has waited for as long as the load takes: had it been begun then, it would have paid.
+    Loads are begun until as many seats come as there are that wait.
+    """
+    if situation.rate(key).coming >= situation.waiting.get(key, 0):
+        return None
+    seats = [
+        seat
+        for seat in _loadable(request, key, situation)
+        if _fits(seat, situation) and situation.load_seconds(seat) <= waited_seconds
+    ]
+    best = min(seats, key=lambda s: _seconds_with_load(request, s, situation), default=None)
+    return Choice(Step.COLD_FITS, key, best) if best else None
 
 
 def partly_offloaded(request: Request, key: ModelKey, situation: Situation) -> Choice | None:

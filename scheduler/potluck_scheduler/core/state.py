@@ -17,9 +17,6 @@ from potluck_scheduler.core.resolve import Names
 from potluck_scheduler.core.seats import Seat
 from potluck_scheduler.core.speeds import PAIRS_KEPT, Pair, Speed, Speeds
 
-RATE_SECONDS = 1.0
-"""How long what is told of waiting times is thought to be right."""
-
 RATES_KEPT = 1_000
 NODES_SHOWN = 8
 
@@ -73,7 +70,7 @@ class State:
         self.next_lane = 0
         self._default_model = default_model
         self._names = Names(default_model)
-        self._rates: dict[ModelKey, tuple[float, Rate]] = {}
+        self.rates: dict[ModelKey, Rate] = {}
 
     def copy(self) -> State:
         """Return the state as it is now."""
@@ -82,7 +79,7 @@ class State:
         other.speeds = self.speeds.copy()
         other.pool = self.pool.copy(other.speeds)
         other.affinity, other.ledger = self.affinity.copy(), self.ledger.copy()
-        other._names, other._rates = self._names.copy(), dict(self._rates)
+        other._names, other.rates = self._names.copy(), dict(self.rates)
         return other
 
     @property
@@ -92,7 +89,11 @@ class State:
 
     def situation(self) -> Situation:
         """Return what a decision may look at."""
-        return Situation(self.pool, self.affinity, self.speeds, self.ledger.waiting, self.now)
+        if len(self.rates) > RATES_KEPT:
+            self.rates.clear()
+        return Situation(
+            self.pool, self.affinity, self.speeds, self.ledger.waiting, self.rates, self.now
+        )
 
     def keys(self, request: Request) -> list[ModelKey]:
         """Return the models that a request may mean, the best first.
@@ -134,13 +135,7 @@ class State:
 
     def wait_seconds(self, key: ModelKey, position: int) -> float:
         """Return how long a request waits; 0 where that cannot be told."""
-        until, rate = self._rates.get(key, (0.0, None))
-        if rate is None or self.now >= until:
-            if len(self._rates) >= RATES_KEPT:
-                self._rates.clear()
-            rate = self.situation().rate(key)
-            self._rates[key] = (self.now + RATE_SECONDS, rate)
-        seconds = rate.wait_seconds(position)
+        seconds = self.situation().rate(key).wait_seconds(position)
         return seconds if math.isfinite(seconds) else 0.0
 
     def know(self, prefix: tuple[int, ...], seat: Seat) -> None:

@@ -62,12 +62,14 @@ class Lane:
         self._by_request: dict[GenerationId, Turn] = {}
         self._round = 0
         self._last_rounds: dict[str, int] = {}
+        self._by_client: dict[str, set[GenerationId]] = {}
 
     def copy(self) -> Lane:
         """Return the lane as it is now."""
         other = Lane(self.want, self.key)
         other._turns, other._by_request = list(self._turns), dict(self._by_request)
         other._round, other._last_rounds = self._round, dict(self._last_rounds)
+        other._by_client = {client: set(theirs) for client, theirs in self._by_client.items()}
         return other
 
     def add(self, request: Request, number: int) -> None:
@@ -80,10 +82,15 @@ class Lane:
             turn = (this, number, request.generation_id)
         insort(self._turns, turn)
         self._by_request[request.generation_id] = turn
+        self._by_client.setdefault(request.client, set()).add(request.generation_id)
 
-    def remove(self, generation_id: GenerationId) -> None:
+    def remove(self, request: Request) -> None:
         """Take a request out, as it is served or withdrawn."""
-        turn = self._by_request.pop(generation_id)
+        theirs = self._by_client[request.client]
+        theirs.remove(request.generation_id)
+        if not theirs:
+            del self._by_client[request.client]
+        turn = self._by_request.pop(request.generation_id)
         at = bisect_left(self._turns, turn)
         del self._turns[at]
         if at == 0 and turn[0] > self._round:
@@ -92,6 +99,10 @@ class Lane:
             # Who asks again after this round is served as one who never asked.
             rounds = self._last_rounds.items()
             self._last_rounds = {client: last for client, last in rounds if last >= self._round}
+
+    def waits_for(self, client: str) -> bool:
+        """Say whether something that a client asked waits here."""
+        return client in self._by_client
 
     def position(self, generation_id: GenerationId) -> int:
         """Return how many requests are served before one."""
