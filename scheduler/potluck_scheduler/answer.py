@@ -6,12 +6,12 @@ nothing, see every code point exactly once, and miss nothing however late they c
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
 from potluck_proto.errors import OffsetNotReached, PotluckError
 from potluck_proto.ids import GenerationId
-from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
@@ -46,7 +46,6 @@ class Answer:
         seams: Where it went on at another node.
         restored: Whether an earlier scheduler began it.
         dirty: Whether there is more than is stored.
-        not_stored: Why it could not be stored.
     """
 
     def __init__(self, submission: Submission, request: pb.SubmitRequest) -> None:
@@ -63,9 +62,7 @@ class Answer:
         self.end: types.End | None = None
         self.restored = False
         self.dirty = False
-        self.not_stored: PotluckError | None = None
-        self.viewers = 0
-        self.pulse = Pulse()
+        self._views: set[_View] = set()
         self.first_text_seconds = 0.0
         self._submitted = time.monotonic()
         self._next_token: int | None = 0
@@ -170,19 +167,19 @@ class Answer:
         if explanation.quantization:
             self.model += f":{explanation.quantization}"
         self.dirty = True
-        self.pulse.beat()
+        self.wake()
 
     def show(self, progress: types.Progress) -> None:
         """Note what happens while there is no text."""
         if progress != self.progress:
             self.progress = progress
-            self.pulse.beat()
+            self.wake()
 
     def finish(self, end: types.End) -> None:
         """Give out the end, the last there is."""
         self.end = end
         self.progress = None
-        self.pulse.beat()
+        self.wake()
 
     def record(self, end: types.End | None = None) -> Record:
         """Return the answer as it is saved."""
@@ -207,20 +204,29 @@ class Answer:
         Raises:
             OffsetNotReached: The answer is shorter than that.
         """
-        self.viewers += 1
+        view = _View(self, from_offset)
+        self._views.add(view)
         try:
             while self.restored and self.end is None and from_offset > len(self.text):
-                await self.pulse.next_beat()
+                await view.wait()
             check_offset(from_offset, len(self.text))
-            view = _View(self, from_offset)
-            while self.end is None or not view.ended:
-                beat = self.pulse.next_beat()
+            while not view.ended:
                 if events := view.take():
                     yield events
                 else:
-                    await beat
+                    await view.wait()
         finally:
-            self.viewers -= 1
+            self._views.discard(view)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks at it."""
+        return bool(self._views)
+
+    def wake(self) -> None:
+        """Have those who look at it look again."""
+        for view in self._views:
+            view.wake()
 
     def head(self) -> pb.AnswerHead:
         """Return its state for a viewer that comes now."""
@@ -249,7 +255,18 @@ class _View:
         self._explanation = answer.explanation
         self._progress: types.Progress | None = None
         self._seams = len(answer.seams)
+        self._waiting: asyncio.Future[None] | None = None
         self.ended = False
+
+    async def wait(self) -> None:
+        """Return when there may be something new. Take what there is first."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        await self._waiting
+
+    def wake(self) -> None:
+        """End the waiting, if there is any."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def take(self) -> list[pb.AnswerEvent]:
         """Return what the viewer has not seen, in order."""

@@ -91,10 +91,7 @@ class AnswerStore:
         if request.request_id and (known := self._repeated(request.request_id)):
             return known
         now = time.time()
-        chat_id = ChatId(request.chat_id) or self._create_chat(request, now)
-        chat_model, system = self._chat(chat_id)
-        parent = request.parent_message_id or self._last_message_id(chat_id)
-        model = request.model or chat_model
+        chat_id, system, parent, model = self._chat(request, now)
         user_id, answer_id = MessageId(new_id()), MessageId(new_id())
         generation_id = GenerationId(new_id())
         conversation = self._conversation(chat_id, system, parent)
@@ -111,9 +108,6 @@ class AnswerStore:
             (answer_id, chat_id, user_id, types.ROLE_ASSISTANT, now, generation_id, model,
              _kept(request, model)),
         )  # fmt: skip
-        self._database.execute(
-            "UPDATE chats SET updated = ?, model = ? WHERE chat_id = ?", (now, model, chat_id)
-        )
         return Submission(chat_id, user_id, answer_id, generation_id, model, tuple(conversation))
 
     def _repeated(self, request_id: str) -> Submission | None:
@@ -130,7 +124,31 @@ class AnswerStore:
             (), repeated=True,
         )  # fmt: skip
 
+    def _chat(self, request: pb.SubmitRequest, now: float) -> tuple[ChatId, str, str, str]:
+        """Return the chat of a prompt, a new one where none is named.
+
+        With its system prompt, the message that the prompt follows, and the model.
+        """
+        if not request.chat_id:
+            return self._create_chat(request, now), request.system_prompt, "", request.model
+        chat_id = ChatId(request.chat_id)
+        row = self._database.row(
+            "SELECT model, system_prompt FROM chats WHERE chat_id = ?", (chat_id,)
+        )
+        if row is None:
+            raise UnknownChat(f"There is no chat {chat_id!r}; it may have been deleted.")
+        model = request.model or row["model"]
+        self._database.execute(
+            "UPDATE chats SET updated = ?, model = ? WHERE chat_id = ?", (now, model, chat_id)
+        )
+        parent = request.parent_message_id or self._last_message_id(chat_id)
+        return chat_id, row["system_prompt"], parent, model
+
     def _create_chat(self, request: pb.SubmitRequest, now: float) -> ChatId:
+        if request.parent_message_id:
+            raise BadRequest(
+                f"The message {request.parent_message_id} that this one follows is in no new chat."
+            )
         chat_id = ChatId(new_id())
         first_line = request.content.strip().splitlines()[0]
         title = first_line[:TITLE_CHARACTERS]
@@ -140,15 +158,6 @@ class AnswerStore:
             (chat_id, title, request.model, request.system_prompt, now, now),
         )
         return chat_id
-
-    def _chat(self, chat_id: ChatId) -> tuple[str, str]:
-        """Return the model and the system prompt of a chat."""
-        row = self._database.row(
-            "SELECT model, system_prompt FROM chats WHERE chat_id = ?", (chat_id,)
-        )
-        if row is None:
-            raise UnknownChat(f"There is no chat {chat_id!r}; it may have been deleted.")
-        return row["model"], row["system_prompt"]
 
     def _last_message_id(self, chat_id: ChatId) -> str:
         row = self._database.row(
@@ -163,14 +172,18 @@ class AnswerStore:
         An answer without a word, such as one that failed at once, is left out together with its
         question: most templates want question and answer in turn.
         """
-        rows = self._database.rows(
-            "WITH RECURSIVE path (message_id, parent_message_id, role, content, number) AS ("
-            " SELECT message_id, parent_message_id, role, content, number FROM messages"
-            " WHERE message_id = ? AND chat_id = ?"
-            " UNION ALL SELECT m.message_id, m.parent_message_id, m.role, m.content, m.number"
-            " FROM messages m JOIN path ON m.message_id = path.parent_message_id)"
-            " SELECT role, content FROM path ORDER BY number",
-            (parent, chat_id),
+        rows = (
+            []
+            if not parent
+            else self._database.rows(
+                "WITH RECURSIVE path (message_id, parent_message_id, role, content, number) AS ("
+                " SELECT message_id, parent_message_id, role, content, number FROM messages"
+                " WHERE message_id = ? AND chat_id = ?"
+                " UNION ALL SELECT m.message_id, m.parent_message_id, m.role, m.content, m.number"
+                " FROM messages m JOIN path ON m.message_id = path.parent_message_id)"
+                " SELECT role, content FROM path ORDER BY number",
+                (parent, chat_id),
+            )
         )
         if parent and not rows:
             raise BadRequest(f"The message {parent} that this one follows is not in this chat.")

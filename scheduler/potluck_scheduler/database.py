@@ -3,7 +3,8 @@
 Consistency: a call that returned is on disk as far as the operating system is told (WAL,
 synchronous=NORMAL: a killed process loses nothing, a power cut at most the last moments, and never
 damages the file). Calls take effect in the order in which they were made, one at a time, so the
-event loop never waits for the disk. A reader sees every earlier write.
+event loop never waits for the disk. A reader sees every earlier write. What waits when the disk is
+ready is written together, in one transaction in which each call succeeds or fails by itself.
 
 A file that is damaged is kept aside and a new one is begun: what it has is not lost to who can
 repair it, and the pool works.
@@ -15,10 +16,12 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from potluck_proto.errors import StoreError
 from potluck_scheduler.migrations import migrate
@@ -36,6 +39,15 @@ CHECKED_BYTES = 32 * 2**20
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Work that waits for the thread."""
+
+    work: Callable[[], Any]
+    done: asyncio.Future[Any]
+    writes: bool
+
+
 class Database:
     """One database file. Every method raises `StoreError` where the disk fails.
 
@@ -49,6 +61,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._calls: deque[_Call] = deque()
+        self._busy = False
         self._aside = ""
         self._failure = ""
 
@@ -59,11 +73,12 @@ class Database:
 
     async def open(self) -> None:
         """Open the file and bring it up to date."""
-        await self.run(self._open)
+        await self._in_words(asyncio.get_running_loop().run_in_executor(self._thread, self._open))
 
     async def close(self) -> None:
         """Close the file after all calls under way."""
-        await self.run(lambda: self._connection.close())
+        await self.run(lambda: None)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
 
     def _open(self) -> None:
@@ -106,9 +121,28 @@ class Database:
         log.error("%s", self._aside)
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Do work on the database's thread, and say in words how the disk failed."""
+        """Do work that reads, on the database's thread."""
+        return await self._do(work, writes=False)
+
+    async def transaction(self, work: Callable[[], Result]) -> Result:
+        """Do all of the work or nothing."""
+        result = await self._do(work, writes=True)
+        self._failure = ""  # a disk that takes what is written is well again
+        return result
+
+    async def _do(self, work: Callable[[], Result], *, writes: bool) -> Result:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
+        self._calls.append(_Call(work, done, writes=writes))
+        if not self._busy:
+            self._busy = True
+            loop.run_in_executor(self._thread, self._do_calls, loop)
+        return await self._in_words(done)
+
+    async def _in_words(self, work: Awaitable[Result]) -> Result:
+        """Return what comes of work, and say in words how the disk failed."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await work
         except (sqlite3.Error, OSError) as error:
             self._failure = (
                 f"The chat store {self._path} cannot be used ({error}). Check the disk's space and "
@@ -116,23 +150,67 @@ class Database:
             )
             raise StoreError(self._failure) from error
 
-    async def transaction(self, work: Callable[[], Result]) -> Result:
-        """Do all of the work or nothing."""
+    # --- on the thread -------------------------------------------------------------------------
 
-        def run() -> Result:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work()
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk rolls back by itself
-                    self._connection.execute("ROLLBACK")
-                raise
-            return result
+    def _do_calls(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do all calls that wait, together."""
+        calls = []
+        while self._calls:
+            calls.append(self._calls.popleft())
+        try:
+            outcomes = self._together(calls)
+        except (sqlite3.Error, OSError) as error:
+            outcomes = [error] * len(calls)
+        loop.call_soon_threadsafe(self._give, loop, calls, outcomes)
 
-        result = await self.run(run)
-        self._failure = ""  # a disk that takes what is written is well again
-        return result
+    def _give(
+        self, loop: asyncio.AbstractEventLoop, calls: list[_Call], outcomes: list[object]
+    ) -> None:
+        """Back in the loop: tell the callers, and have done what came meanwhile."""
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if call.done.done():
+                continue  # the caller is gone
+            if isinstance(outcome, BaseException):
+                call.done.set_exception(outcome)
+            else:
+                call.done.set_result(outcome)
+        self._busy = bool(self._calls)
+        if self._busy:
+            loop.run_in_executor(self._thread, self._do_calls, loop)
+
+    def _together(self, calls: list[_Call]) -> list[object]:
+        """Return what came of each call. Raises what fails all of them."""
+        if not any(call.writes for call in calls):
+            return [self._alone(call) for call in calls]
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = [self._within(call) for call in calls]
+            self.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # a full disk rolls back by itself
+                self.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _within(self, call: _Call) -> object:
+        """Do one call of a transaction; what it wrote goes if it fails."""
+        if not call.writes:
+            return self._alone(call)
+        self.execute("SAVEPOINT call")
+        outcome = self._alone(call)
+        if isinstance(outcome, sqlite3.Error) and not self._connection.in_transaction:
+            raise outcome  # a full disk took the others' writes along
+        if isinstance(outcome, BaseException):
+            self.execute("ROLLBACK TO call")
+        self.execute("RELEASE call")
+        return outcome
+
+    @staticmethod
+    def _alone(call: _Call) -> object:
+        try:
+            return call.work()
+        except Exception as error:
+            return error
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Execute a statement; for work that `run` or `transaction` was given."""

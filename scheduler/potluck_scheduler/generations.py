@@ -215,7 +215,7 @@ class Generations:
             for under_way in list(self._active.values()):
                 if under_way.answer.stalls(now):
                     self._conductor.tell(RequestStalled(under_way.answer.generation_id))
-                elif under_way.answer.viewers and under_way.journey.waits:
+                elif under_way.answer.watched and under_way.journey.waits:
                     self._show_waiting(under_way.answer)
 
     def _show_waiting(self, answer: Answer) -> None:

@@ -198,7 +198,7 @@ class Journey:
             case "delta":
                 self._worked = True
                 answer.take_delta(response.delta)
-                answer.pulse.beat()
+                answer.wake()
             case "progress":
                 self._worked = response.progress.phase == types.PHASE_PREFILL
                 answer.show(response.progress)

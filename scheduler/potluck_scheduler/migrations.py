@@ -107,11 +107,24 @@ def m004_speeds(database: sqlite3.Connection) -> None:
     )
 
 
+def m005_an_answer_ends_once(database: sqlite3.Connection) -> None:
+    """An answer enters the index when it ends, and was not in it before: nothing is deleted."""
+    database.execute("DROP TRIGGER messages_ended")
+    database.execute(
+        """
+        CREATE TRIGGER messages_ended AFTER UPDATE OF "end" ON messages
+        WHEN old."end" IS NULL AND new."end" IS NOT NULL BEGIN
+            INSERT INTO messages_text (rowid, content) VALUES (new.number, new.content);
+        END"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_chats_and_messages,
     m002_full_text_search,
     m003_answers_that_move,
     m004_speeds,
+    m005_an_answer_ends_once,
 )
 
 

@@ -25,8 +25,8 @@ SHORTLIST = 32
 
 LOAD_DIFFERENCE = 2
 LOAD_RATIO = 1.5
-"""A seat that knows the conversation is looked at twice where it has more than so many answers more,
-and more than so many times as many, than the least busy one."""
+"""A seat that knows the conversation is looked at twice where it has so many more answers than,
+and so many times as many as, the least busy one."""
 
 WORTH_WAITING = 1.5
 WORTH_WAITING_SECONDS = 2.0
