@@ -25,3 +25,8 @@ def new_id() -> str:
     Ids are no secrets: to know one lets nobody do anything.
     """
     return f"{_CHANCE.getrandbits(64):016x}"
+
+
+def new_seed() -> int:
+    """Return a random seed of 32 bits, for sampling."""
+    return _CHANCE.getrandbits(32)

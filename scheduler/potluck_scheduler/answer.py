@@ -195,8 +195,14 @@ class Answer:
             end=end,
         )
 
-    async def attach(self, from_offset: int) -> AsyncIterator[list[pb.AnswerEvent]]:
+    async def attach(
+        self, from_offset: int, patience_seconds: float = 0.0
+    ) -> AsyncIterator[list[pb.AnswerEvent]]:
         """Yield the answer from an offset on, what is ready together: head, text, seams, end.
+
+        Args:
+            from_offset: Code points that the viewer has.
+            patience_seconds: How long the head may wait for the first words.
 
         A restored answer may have less than a viewer saw of it before, as the last moments were
         not stored. They come again, and the viewer gets what follows what it has.
@@ -210,6 +216,8 @@ class Answer:
             while self.restored and self.end is None and from_offset > len(self.text):
                 await view.wait()
             check_offset(from_offset, len(self.text))
+            if patience_seconds:
+                await view.wait_for_words(patience_seconds)
             while not view.ended:
                 if events := view.take():
                     yield events
@@ -256,12 +264,24 @@ class _View:
         self._progress: types.Progress | None = None
         self._seams = len(answer.seams)
         self._waiting: asyncio.Future[None] | None = None
+        self._impatient = False
         self.ended = False
 
     async def wait(self) -> None:
         """Return when there may be something new. Take what there is first."""
         self._waiting = asyncio.get_running_loop().create_future()
         await self._waiting
+
+    async def wait_for_words(self, seconds: float) -> None:
+        """Return when there is text, or an end, or after some seconds."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._lose_patience)
+        while not (self._answer.text or self._answer.end or self._impatient):
+            await self.wait()
+        timer.cancel()
+
+    def _lose_patience(self) -> None:
+        self._impatient = True
+        self.wake()
 
     def wake(self) -> None:
         """End the waiting, if there is any."""

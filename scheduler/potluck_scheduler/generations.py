@@ -126,9 +126,14 @@ class Generations:
         await self._saver.flush(self.active())
 
     async def attach(
-        self, generation_id: GenerationId, from_offset: int
+        self, generation_id: GenerationId, from_offset: int, patience_seconds: float = 0.0
     ) -> AsyncIterator[list[pb.AnswerEvent]]:
         """Yield an answer from an offset on: from memory while it is there, else from disk.
+
+        Args:
+            generation_id: Which answer.
+            from_offset: Code points that the viewer has.
+            patience_seconds: How long the head may wait for the first words.
 
         Raises:
             UnknownGeneration: There is no such answer.
@@ -139,7 +144,7 @@ class Generations:
         if answer is None:
             yield await self._replay(generation_id, from_offset)
             return
-        async for events in answer.attach(from_offset):
+        async for events in answer.attach(from_offset, patience_seconds):
             yield events
 
     async def _replay(self, generation_id: GenerationId, from_offset: int) -> list[pb.AnswerEvent]:

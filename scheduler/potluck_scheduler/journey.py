@@ -8,6 +8,7 @@ and none doubled. Where it went on is a seam, which viewers see.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from potluck_proto.errors import (
     CapacityError,
@@ -81,7 +82,8 @@ class Journey:
         self._answer = answer
         self._request = request
         self._restored = restored
-        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._orders: deque[Order] = deque()
+        self._ordered = asyncio.Event()
         self._job: Job | None = None
         self._left = "the scheduler was restarted" if restored else ""
         self._worked = False
@@ -97,10 +99,12 @@ class Journey:
         try:
             conductor.tell(RequestSubmitted(self._request, self._restored))
             while True:
-                order = await self._orders.get()
-                end = await self._obey(order, conductor, nodes)
-                if end is not None:
-                    return end
+                while self._orders:
+                    end = await self._obey(self._orders.popleft(), conductor, nodes)
+                    if end is not None:
+                        return end
+                self._ordered.clear()
+                await self._ordered.wait()
         finally:
             conductor.leave(self._answer.generation_id)
 
@@ -129,7 +133,8 @@ class Journey:
 
     def _take_order(self, order: Order) -> None:
         """Take what the core says; an answer that has a place and gets another leaves it."""
-        self._orders.put_nowait(order)
+        self._orders.append(order)
+        self._ordered.set()
         if isinstance(order, Dispatch) and self._job is not None:
             self._job.end(NodeLost("It leaves for another node."))
 
@@ -209,7 +214,7 @@ class Journey:
         self, error: PotluckError, node_name: str, order: Dispatch, conductor: Conductor
     ) -> None:
         """Tell the core that the answer lost its place. Raises what would fail anywhere."""
-        if not self._orders.empty():
+        if self._orders:
             # The core has found another place meanwhile: the node is drained, or it stalls.
             node = conductor.core.node(order.node_id)
             drained = node is not None and node.draining

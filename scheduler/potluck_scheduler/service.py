@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import grpc
 from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
 from potluck_proto.errors import BadRequest, NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
-from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.ids import ChatId, GenerationId, new_seed
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
@@ -47,7 +46,9 @@ WATCH_HEARTBEAT_SECONDS = 2.0
 FOUND_SECONDS = 3.0
 """How long `AddNode` waits to see whether a worker answers."""
 
-SEED_BITS = 32
+HEAD_SECONDS = 0.02
+"""What is known of an answer that has just begun waits so long for its first words, so that they go
+out together."""
 
 Context = grpc.aio.ServicerContext[object, object]
 Result = TypeVar("Result")
@@ -116,7 +117,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
         if not request.sampling.HasField("seed"):
             # So an answer that moves is drawn as it would have been.
-            request.sampling.seed = secrets.randbits(SEED_BITS)
+            request.sampling.seed = new_seed()
         request.no_move = request.no_move or not self._settings.move
         submission = await self._answers.submit(request)
         if not submission.repeated:
@@ -144,11 +145,12 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         """Store a prompt, begin its answer, and show it."""
         with self._viewer():
             try:
-                submitted: pb.SubmitResponse | None = await self._submit(request.submit)
-                generation_id = GenerationId(submitted.generation_id if submitted else "")
-                async for events in self._generations.attach(generation_id, 0):
-                    yield pb.AskResponse(submitted=submitted, events=events)
-                    submitted = None
+                submitted = await self._submit(request.submit)
+                first = True
+                generation_id = GenerationId(submitted.generation_id)
+                async for events in self._generations.attach(generation_id, 0, HEAD_SECONDS):
+                    yield pb.AskResponse(submitted=submitted if first else None, events=events)
+                    first = False
             except PotluckError as error:
                 await errors.abort(context, error)
 
