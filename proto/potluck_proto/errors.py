@@ -24,6 +24,7 @@
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
     │   ├── Stalled              alive, but makes no progress
+    │   ├── Displaced            its model was unloaded, or its node drained or stopped
     │   └── MovedTooOften        engines die under this answer again and again
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
@@ -246,6 +247,15 @@ class Stalled(LostError):
 
     code = pb.ERROR_CODE_STALLED
     status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Displaced(LostError):
+    """The model was unloaded under the answer, or the node drained or stopped: on purpose.
+
+    The answer can go on elsewhere, as after any other `LostError`; nothing is broken.
+    """
+
+    code = pb.ERROR_CODE_DISPLACED
 
 
 class MovedTooOften(LostError):

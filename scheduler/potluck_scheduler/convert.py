@@ -35,8 +35,6 @@ ACCELERATORS = {
     types.ACCELERATOR_VULKAN: "vulkan",
 }
 
-IN_MEMORY = (types.MODEL_STATE_LOADING, types.MODEL_STATE_READY)
-
 LONGEST_TOKEN_BYTES = 8
 """A prompt has more tokens than its bytes, without spaces, over this: whatever the vocabulary."""
 
@@ -53,7 +51,9 @@ def node_from_proto(state: types.NodeState) -> Node:
         node_id=NodeId(state.node_id),
         name=state.name,
         models=tuple(_model(model.SerializeToString()) for model in state.models),
-        loaded=tuple(_loaded(model) for model in state.loaded if model.state in IN_MEMORY),
+        loaded=tuple(
+            _loaded(model) for model in state.loaded if model.state != types.MODEL_STATE_FAILED
+        ),
         memory_free_bytes=sum(device.memory_free_bytes for device in fast),
         memory_total_bytes=sum(device.memory_total_bytes for device in fast),
         spill_free_bytes=sum(device.memory_free_bytes for device in beside),
@@ -85,6 +85,7 @@ def _model(description: bytes) -> Model:
         tokenizer_sha256=model.tokenizer_sha256,
         template_sha256=model.template_sha256,
         starter=model.starter,
+        embeds_only=model.embeds_only,
         problem=from_proto(model.problem) if model.HasField("problem") else None,
     )
 
@@ -99,6 +100,7 @@ def _loaded(model: types.LoadedModel) -> Loaded:
         context_length=model.context_length,
         memory_bytes=model.memory_bytes,
         ready=model.state == types.MODEL_STATE_READY,
+        draining=model.state == types.MODEL_STATE_DRAINING,
         load_fraction=model.load_fraction,
         pinned=model.pinned,
         idle_seconds=model.idle_seconds,

@@ -12,11 +12,10 @@ from collections import deque
 
 from potluck_proto.errors import (
     CapacityError,
-    EngineDied,
+    Displaced,
     LostError,
     NodeLost,
     PotluckError,
-    Stalled,
     UnknownModel,
     from_proto,
 )
@@ -35,7 +34,7 @@ from potluck_scheduler.core.events import (
     RequestSubmitted,
     SpeedMeasured,
 )
-from potluck_scheduler.core.model import Request
+from potluck_scheduler.core.model import ModelKey, Node, Request
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.prefix import prefix_of
 from potluck_scheduler.work import Job
@@ -55,10 +54,10 @@ def cause_of(error: PotluckError) -> Cause | None:
     match error:
         case NodeLost():
             return Cause.NODE_LOST
-        case EngineDied() | Stalled() | LostError():
-            return Cause.ENGINE_DIED
-        case CapacityError() | UnknownModel():
+        case CapacityError() | UnknownModel() | Displaced():
             return Cause.TURNED_AWAY
+        case LostError():
+            return Cause.ENGINE_DIED
     # An error of no kind is the node's: an engine that failed in a step, a stream without an end.
     return Cause.MISBEHAVED if type(error) is PotluckError else None
 
@@ -215,12 +214,9 @@ class Journey:
     ) -> None:
         """Tell the core that the answer lost its place. Raises what would fail anywhere."""
         if self._orders:
-            # The core has found another place meanwhile: the node is drained, or it stalls.
-            node = conductor.core.node(order.node_id)
-            drained = node is not None and node.draining
-            self._left = (
-                f"{node_name} is being drained" if drained else f"it stalled on {node_name}"
-            )
+            # The core has found another place meanwhile.
+            key = order.decision.explanation.model
+            self._left = _why_it_left(conductor.core.node(order.node_id), key, node_name)
             return
         cause = cause_of(error)
         if cause is None:
@@ -252,3 +248,12 @@ class Journey:
                 exact=exact,
             )
         )
+
+
+def _why_it_left(node: Node | None, key: ModelKey, node_name: str) -> str:
+    """Return why the core sent an answer away from a node that still had it, for its seam."""
+    if node is not None and node.draining:
+        return f"{node_name} is being drained"
+    if node is not None and key in node.memory and node.memory[key].draining:
+        return f"{key} is being unloaded on {node_name}"
+    return f"it stalled on {node_name}"

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_cpp import Llama
+from llama_cpp import llama_cpp as api
 
 from potluck_worker.engines.base import (
     ChatMessage,
@@ -13,6 +18,7 @@ from potluck_worker.engines.base import (
     Produced,
     Sampling,
     Started,
+    TokenLogprobs,
 )
 
 STARTER = (
@@ -26,6 +32,7 @@ class Outcome:
 
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     started: Started | None = None
     end: Finished | None = None
 
@@ -41,6 +48,7 @@ class Outcome:
                     assert event.first_token_index == len(self.token_ids)
                 self.text += event.text
                 self.token_ids += event.token_ids
+                self.logprobs += event.logprobs
             case Finished():
                 assert self.end is None
                 self.end = event
@@ -49,6 +57,23 @@ class Outcome:
 def ask(question: str, request_id: str = "a", **sampling: object) -> Generate:
     """Return a request of one question."""
     return Generate(request_id, [ChatMessage("user", question)], Sampling(**sampling))  # type: ignore[arg-type]
+
+
+def plain_class(path: Path, **options: Any) -> Llama:
+    """Return llama-cpp-python's own class, which serves one stream, without repacked weights.
+
+    As in `library.Model`: repacked for AMX, it crashes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        defaults = api.llama_model_default_params
+
+        def without_repacking() -> Any:
+            parameters = defaults()
+            parameters.use_extra_bufts = False
+            return parameters
+
+        patch.setattr(api, "llama_model_default_params", without_repacking)
+        return Llama(str(path), n_threads=1, n_threads_batch=1, verbose=False, **options)
 
 
 def drive(engine: Engine, *requests: Generate, steps: int = 100_000) -> list[Outcome]:

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import math
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from engines.driving import ask, drive
 from potluck_proto.errors import ModelFileError
-from potluck_worker.engines.base import Finished, Generate, Load, Sampling, Started
+from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.engines.base import (
+    Embed,
+    Embedded,
+    Finished,
+    Generate,
+    Load,
+    Sampling,
+    Started,
+)
 from potluck_worker.engines.fake import FakeEngine, FakeModel, split_words
 
 
@@ -64,11 +76,46 @@ def test_it_keeps_to_max_tokens_and_stop_strings(tmp_path: Path) -> None:
     assert drive(engine, ask("x", stop=["wo th"]))[0].text == "one t"
 
 
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(left * right for left, right in zip(one, other, strict=True))
+
+
+def test_texts_that_share_words_are_near_each_other(tmp_path: Path) -> None:
+    engine = load(tmp_path)
+    engine.submit(Embed("e", ["the red house", "the red Horse", "seven of nine", "The red house"]))
+    (event,) = engine.step()
+    assert isinstance(event, Embedded)
+    house, horse, other, again = (struct.unpack("<16f", vector) for vector in event.embeddings)
+    assert house == again
+    assert math.hypot(*house) == pytest.approx(1)
+    assert cosine(house, horse) > cosine(house, other)
+    assert event.prompt_tokens == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        (" ", types.ERROR_CODE_BAD_REQUEST, "Input 2 is empty"),
+        ("a " * 101, types.ERROR_CODE_CONTEXT_OVERFLOW, "Input 2 is 101 tokens long"),
+    ],
+)
+def test_a_text_that_cannot_be_embedded_is_said(
+    tmp_path: Path, text: str, code: int, message: str
+) -> None:
+    engine = load(tmp_path)
+    engine.submit(Embed("e", ["a", text]))
+    (event,) = engine.step()
+    assert isinstance(event, Finished)
+    assert event.failure is not None
+    assert event.failure.code == code
+    assert message in event.failure.message
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("speed = 3", "unknown option: speed"),
-        ("tokens_per_second = 'fast'", "tokens_per_second: "),
+        ("tokens_per_second = 'fast'", "tokens_per_second"),
         ("text = ", "cannot be read"),
     ],
 )

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from llama_cpp import Llama
 from llama_cpp import llama_cpp as api
 
-from engines.driving import STARTER, ask, drive
+from engines.driving import STARTER, ask, drive, plain_class
 from potluck_proto.errors import ModelFileError, UnsupportedModel
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.engines.base import (
@@ -66,9 +65,9 @@ def reference_greedy(engine: LlamaEngine, question: str) -> list[int]:
     )
     context = library.open_context(
         engine._model,
+        context_length=CONTEXT_LENGTH,
         cells=CONTEXT_LENGTH,
         slots=1,
-        batch=CONTEXT_LENGTH,
     )
     sampler = api.llama_sampler_init_greedy()
     answer: list[int] = []
@@ -99,18 +98,8 @@ def test_a_greedy_answer_equals_the_plain_loop_token_for_token(
 
 @pytest.fixture(scope="module")
 def library_class() -> Iterator[Llama]:
-    """Yield llama-cpp-python's own class, which serves one stream."""
-    with pytest.MonkeyPatch.context() as patch:
-        defaults = api.llama_model_default_params
-
-        def without_repacking() -> Any:
-            parameters = defaults()
-            # As in `library.Model`: repacked for AMX, it crashes.
-            parameters.use_extra_bufts = False
-            return parameters
-
-        patch.setattr(api, "llama_model_default_params", without_repacking)
-        llama = Llama(str(STARTER), n_ctx=CONTEXT_LENGTH, n_threads=THREADS, verbose=False)
+    """Yield llama-cpp-python's own class."""
+    llama = plain_class(STARTER, n_ctx=CONTEXT_LENGTH)
     yield llama
     llama.close()
 
@@ -382,13 +371,6 @@ def test_the_library_may_log_long_after_the_load() -> None:
     )
     assert result.returncode == 0
     assert "invalid token" in result.stderr
-
-
-def test_a_model_that_only_embeds_is_refused_before_it_aborts(engine: LlamaEngine) -> None:
-    metadata = {"general.architecture": "bert", "bert.attention.causal": "false"}
-    with pytest.raises(UnsupportedModel, match="'bert'"):
-        engine._model.require_text_generation(metadata)
-    engine._model.require_text_generation(engine._metadata)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ class World:
     """Models in memory, with the answers that others have there."""
     files: tuple[ModelKey, ...] = KEYS
     draining: bool = False
+    unloading: set[ModelKey] = field(default_factory=set)
 
     @property
     def free_bytes(self) -> int:
@@ -122,7 +123,14 @@ class AnyPool(RuleBasedStateMachine):
         world = self.world[node_id]
         ours = sum(at == node_id for at in self.placed.values())
         held = tuple(
-            loaded(key, others + ours, slots=2, memory_bytes=GIB * NEEDS_GIB[key])
+            loaded(
+                key,
+                others + ours,
+                slots=2,
+                memory_bytes=GIB * NEEDS_GIB[key],
+                ready=key not in world.unloading,
+                draining=key in world.unloading,
+            )
             for key, others in world.held.items()
         )
         for key in world.held:
@@ -136,16 +144,23 @@ class AnyPool(RuleBasedStateMachine):
                 replace(said, memory_free_bytes=world.free_bytes, memory_total_bytes=total_bytes)
             )
         )
-        if world.draining:
-            self.may_leave |= {g for g, at in self.placed.items() if at == node_id}
 
     # --- rules ---------------------------------------------------------------------------------
 
     @rule(node_id=st.sampled_from(NODE_IDS))
     def a_node_says_how_it_is(self, node_id: NodeId) -> None:
-        if self.world[node_id].draining:
+        if self.world[node_id].draining or self.world[node_id].unloading:
             self.may_leave |= {g for g, at in self.placed.items() if at == node_id}
         self.say(node_id)
+
+    @rule(node_id=st.sampled_from(NODE_IDS), key=st.sampled_from(KEYS))
+    def a_model_is_unloaded_in_two_steps(self, node_id: NodeId, key: ModelKey) -> None:
+        world = self.world[node_id]
+        if key in world.unloading:
+            world.unloading.remove(key)
+            del world.held[key]
+        elif key in world.held:
+            world.unloading.add(key)
 
     @rule(
         node_id=st.sampled_from(NODE_IDS),
@@ -172,6 +187,7 @@ class AnyPool(RuleBasedStateMachine):
     @rule(node_id=st.sampled_from(NODE_IDS), told=st.booleans())
     def a_node_is_lost(self, node_id: NodeId, told: bool) -> None:
         self.world[node_id].held.clear()
+        self.world[node_id].unloading.clear()
         self.promised[node_id].clear()
         self.tell(events.NodeLost(node_id))
         for load in [load for load in self.loads if load.node_id == node_id]:
@@ -213,6 +229,7 @@ class AnyPool(RuleBasedStateMachine):
         world = self.world[load.node_id]
         for key in load.evict:
             world.held.pop(key, None)
+            world.unloading.discard(key)
         self.promised[load.node_id].pop(load.key, None)
         if error is None and world.free_bytes >= GIB * NEEDS_GIB[load.key]:
             world.held.setdefault(load.key, 0)
@@ -282,7 +299,8 @@ class AnyPool(RuleBasedStateMachine):
                 break
             for world in self.world.values():
                 world.files, world.draining = KEYS, False
-                world.held = dict.fromkeys(world.held, 0)
+                world.held = dict.fromkeys(world.held.keys() - world.unloading, 0)
+                world.unloading.clear()
             for load in list(self.loads):
                 self.end_load(load)
             for node_id in NODE_IDS:

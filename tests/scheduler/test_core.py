@@ -391,6 +391,28 @@ def test_answers_on_a_draining_node_leave_it_when_there_is_a_place() -> None:
     assert (dispatch.generation_id, dispatch.node_id) == ("1", "b")
 
 
+def test_answers_of_a_model_that_is_unloaded_leave_it_and_new_ones_do_not_come() -> None:
+    core = Core(node("a", 8, model(), model(OTHER), **warm(loaded(), loaded(OTHER))))
+    core.submit("1")
+    core.submit("2", "other")
+    unloading = (loaded(busy=1, ready=False, draining=True), loaded(OTHER, busy=1))
+    assert core(NodeUpdated(node("a", 8, model(), model(OTHER), loaded=unloading))) == []
+    (queue,) = core.submit("3")
+    assert isinstance(queue, Queue)
+    assert nodes_of(core(NodeUpdated(node("b", 0, **warm())))) == ["b"]
+    (dispatch,) = core(NodeUpdated(node("a", 8, model(), model(OTHER), loaded=unloading)))
+    assert isinstance(dispatch, Dispatch)
+    assert (dispatch.generation_id, dispatch.node_id) == ("1", "b")
+
+
+def test_who_waits_for_a_model_that_is_unloaded_gets_it_loaded_again() -> None:
+    core = Core(node("a", 1, **warm(loaded(ready=False, draining=True))))
+    (queue,) = core.submit("1")
+    assert isinstance(queue, Queue)
+    core(NodeUpdated(node("a", 3)))
+    assert core(TimePassed(), 1)[0] == Load(NodeId("a"), SMALL)
+
+
 def test_a_stalled_answer_leaves_only_where_it_can_go_on() -> None:
     core = Core(node("a", 0, **warm()))
     core.submit("1")
@@ -445,5 +467,7 @@ def test_the_default_is_a_real_model_that_fits_before_the_starter() -> None:
     broken = model(ModelKey("broken", ""), 0, problem=ModelFileError("x"))
     assert default_model([node("a", 8, starter, broken)]) == "starter:Q8_0"
     assert default_model([node("a", 8, broken)]) == "broken"
+    embedder = model(ModelKey("embedder", "F16"), 1, parameter_count=9, embeds_only=True)
+    assert default_model([node("a", 8, starter, embedder)]) == "starter:Q8_0"
     held = node("a", 8, starter, real, larger, loaded=(Loaded(real.key),))
     assert default_model([held]) == "real:Q4_K_M"

@@ -6,7 +6,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fakes.worker import FOREIGN_TOKENS, FakeWorker, deltas, describe
-from potluck_proto.errors import BadRequest, EngineDied, NotEnoughMemory, TemplateError
+from potluck_proto.errors import (
+    BadRequest,
+    Displaced,
+    EngineDied,
+    NotEnoughMemory,
+    PotluckError,
+    TemplateError,
+)
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
@@ -26,7 +33,7 @@ def never(number: int) -> Gate:
     return lambda at: closed if at == number else None
 
 
-def failed(error: EngineDied | NotEnoughMemory | TemplateError | BadRequest) -> types.End:
+def failed(error: PotluckError) -> types.End:
     return types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
 
 
@@ -107,10 +114,11 @@ async def test_a_worker_that_falls_silent_loses_its_answers_to_another(pool: Poo
     [
         (EngineDied("The engine was killed."), "its engine on first died"),
         (NotEnoughMemory("Another program took it."), "first gave it up"),
+        (Displaced("echo was unloaded."), "first gave it up"),
     ],
 )
 async def test_an_answer_whose_engine_fails_goes_on_elsewhere(
-    pool: Pool, error: EngineDied | NotEnoughMemory, reason: str
+    pool: Pool, error: PotluckError, reason: str
 ) -> None:
     first = FakeWorker(node_id="a", name="first", script=deltas(WORDS[:10]), end=failed(error))
     await pool.add(first)

@@ -53,6 +53,7 @@ GPU = {"accelerator": "cuda", "memory_total_bytes": 8 * GIB, "spill_total_bytes"
 BOTH = (model(SMALL, 6), model(OTHER, 6))
 OTHER_6 = loaded(OTHER, memory_bytes=6 * GIB)
 BUSY_6 = loaded(OTHER, busy=1, memory_bytes=6 * GIB)
+LEAVING = loaded(ready=False, draining=True)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,7 @@ BUSY_6 = loaded(OTHER, busy=1, memory_bytes=6 * GIB)
         # cold where it fits
         ([node("a", 1), node("b", 5)], "b", Step.COLD_FITS),
         ([node("a", 9, draining=True), node("b", 5)], "b", Step.COLD_FITS),
+        ([node("a", 9, **warm(LEAVING)), node("b", 5)], "b", Step.COLD_FITS),
         ([node("a", 9, model(problem=ModelFileError("x"))), node("b", 3)], "b", Step.COLD_FITS),
         # in the place of an idle model, unless it fits elsewhere
         ([node("a", 1, *BOTH, **warm(OTHER_6))], "a", Step.AFTER_EVICTION),
@@ -96,6 +98,7 @@ BUSY_6 = loaded(OTHER, busy=1, memory_bytes=6 * GIB)
         ([node("a", 0, **warm(loaded(busy=4)))], "", Step.QUEUED),
         ([node("a", 1, *BOTH, **warm(BUSY_6))], "", Step.QUEUED),
         ([node("a", 0, **warm(loaded(ready=False, load_fraction=0.5)))], "", Step.QUEUED),
+        ([node("a", 0, **warm(LEAVING))], "", Step.QUEUED),
     ],
 )
 def test_the_first_step_that_finds_a_place_decides(
@@ -128,6 +131,12 @@ def test_the_first_step_that_finds_a_place_decides(
             "small",
             EngineMissing,
             "Install it.",
+        ),
+        (
+            [node("a", 8, model(embeds_only=True))],
+            "small",
+            UnsupportedModel,
+            "small:Q4_K_M embeds texts and cannot chat",
         ),
         (
             [node("a", 8, model(engines=(), architecture="opt", format="safetensors"))],

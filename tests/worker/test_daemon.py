@@ -214,9 +214,6 @@ async def test_what_cannot_be_asked_is_refused_in_words(worker: Worker, home: Ho
     error = await failure(worker, prompt("m", stop=["x" * 2000]))
     assert isinstance(error, BadRequest)
     assert "2,000 characters" in error.message
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await worker.stub.Embed(pb.EmbedRequest(model="m"))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_draining_node_takes_no_new_work(worker: Worker, home: Home) -> None:

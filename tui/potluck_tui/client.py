@@ -161,6 +161,22 @@ class PoolClient:
             yield None
             delay_seconds = await _wait(delay_seconds)
 
+    async def read_logs(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
+        """Read a log of the pool, for ever where `follow` is set.
+
+        Raises:
+            PotluckError: What the scheduler said, or `Unreachable` when the connection breaks; a
+                log has no numbers by which it could go on where it was.
+        """
+        call = self.stub.ReadLogs(request)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._who) from error
+        finally:
+            call.cancel()
+
     def _raise_unless_unreachable(self, error: grpc.aio.AioRpcError) -> None:
         """Raise what the scheduler said; return where it is away and may come back."""
         failure = from_rpc(error, self._who)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Literal
 
 from potluck_proto.errors import BadRequest
@@ -10,6 +11,8 @@ from potluck_proto.v1 import worker_pb2 as pb
 from potluck_worker.engines.base import (
     ChatMessage,
     Dry,
+    Embed,
+    Embedded,
     EndReason,
     Finished,
     Generate,
@@ -45,6 +48,12 @@ STOP_STRINGS_LIMIT = 16_384
 STOP_STRING_LIMIT_CHARACTERS = 1024
 """The longest stop string."""
 
+EMBEDDED_INPUTS_LIMIT = 512
+"""The most inputs of a request to embed: their vectors must fit into one message."""
+
+EMBEDDED_LIMIT_CHARACTERS = 4 * 2**20
+"""The most that all of them have: they are made into tokens between two steps of answers."""
+
 
 def generate_frame(request: pb.GenerateRequest, request_id: str) -> Generate:
     """Return a request as the engine takes it. Raises `BadRequest`."""
@@ -58,6 +67,30 @@ def generate_frame(request: pb.GenerateRequest, request_id: str) -> Generate:
         continue_text=request.continuation.text,
         tools=request.tools_json,
         thinking=request.thinking if request.HasField("thinking") else None,
+    )
+
+
+def embed_frame(request: pb.EmbedRequest, request_id: str) -> Embed:
+    """Return a request as the engine takes it. Raises `BadRequest`."""
+    if not 0 < len(request.inputs) <= EMBEDDED_INPUTS_LIMIT:
+        raise BadRequest(
+            f"The request has {len(request.inputs):,} inputs to embed; between 1 and "
+            f"{EMBEDDED_INPUTS_LIMIT} work."
+        )
+    if (characters := sum(map(len, request.inputs))) > EMBEDDED_LIMIT_CHARACTERS:
+        raise BadRequest(
+            f"The inputs to embed have {characters:,} characters together; at most "
+            f"{EMBEDDED_LIMIT_CHARACTERS:,} work at once."
+        )
+    return Embed(request_id, list(request.inputs))
+
+
+def embed_response(embedded: Embedded) -> pb.EmbedResponse:
+    """Return what came from the engine as it goes to whoever asked."""
+    vectors = (struct.unpack(f"<{len(vector) // 4}f", vector) for vector in embedded.embeddings)
+    return pb.EmbedResponse(
+        embeddings=[pb.Embedding(values=vector) for vector in vectors],
+        prompt_tokens=embedded.prompt_tokens,
     )
 
 

@@ -29,7 +29,7 @@ SCAN_SECONDS = 3.0
 
 ANNOUNCE_SECONDS = 30.0
 STOP_SECONDS = 1.0
-"""What open calls get to end when the daemon stops."""
+"""What answers, and then open calls, get to end when the daemon stops."""
 
 MIB = 2**20
 
@@ -62,7 +62,7 @@ class WorkerDaemon:
         )
         self.manager = ModelManager(settings, home.logs, self._pulse.beat)
         reporter = NodeReporter(self._node_id, settings, self.store, self.manager)
-        self._service = WorkerService(self.store, self.manager, reporter, self._pulse)
+        self._service = WorkerService(self.store, self.manager, reporter, self._pulse, home.logs)
 
     async def run(self) -> None:
         """Serve until a signal, or until nobody used it for long."""
@@ -89,13 +89,13 @@ class WorkerDaemon:
         log.info("listening on %s", ", ".join(self.addresses))
 
     async def stop(self) -> None:
-        """Take leave of the network, end the calls, free the models."""
+        """Take leave of the network, end the answers, free the models, end the calls."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
+        await self.manager.close(STOP_SECONDS)
         await self._server.stop(STOP_SECONDS)
-        await self.manager.close()
         self._home.worker_socket.unlink(missing_ok=True)
 
     def _listen(self) -> tuple[str, int]:

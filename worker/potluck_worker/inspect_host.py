@@ -20,13 +20,22 @@ from pathlib import Path
 import psutil
 
 from potluck_proto.errors import PotluckError
+from potluck_worker import child
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
 from potluck_worker.engines.llama import require_library
 
 CPU_LIMIT_SECONDS = 60
+
+MEMORY_LIMIT_BYTES = 4 * 2**30
+"""What the process may write to: a dry run takes some 100 MB, and a graphics driver a few more. The
+limit is on data and not on addresses, of which drivers reserve as many as there are."""
+
 DEFAULT_CONTEXT_TOKENS = 4096
 """What `--context 0` asks for: enough for a chat, and affordable with any model."""
+
+SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
+"""What people call the file types that the library calls otherwise."""
 
 
 def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
@@ -40,6 +49,7 @@ def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
         training_context_length=model.context_length,
         vocabulary_size=2**24,
         has_chat_template=True,
+        embeds_only=False,
         title=path.name.removesuffix(FAKE_SUFFIX),
         license="mit",
         base_model="",
@@ -59,20 +69,21 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
     require_library()
     from llama_cpp import llama_cpp as api
 
-    from potluck_worker.engines.llama import engine, library
+    from potluck_worker.engines.llama import library
     from potluck_worker.engines.llama.vocabulary import Vocabulary
 
     log = library.start()
     process_bytes = _own_bytes()
     model = library.Model(path, log, dry=True)
+    model.require_use()
     metadata = model.metadata()
     vocabulary = Vocabulary(model.vocabulary)
     context_length = context_within(model.training_context_length, context_length)
     library.open_context(
         model,
+        context_length=context_length,
         cells=context_length * slots,
         slots=slots,
-        batch=engine.BATCH_TOKENS,
         kv_type=kv_type,
     )
     weights_bytes = int(api.llama_model_size(model.pointer))
@@ -87,6 +98,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
         training_context_length=model.training_context_length,
         vocabulary_size=vocabulary.size,
         has_chat_template=bool(template),
+        embeds_only=model.embeds_only,
         title=metadata.get("general.name", ""),
         license=metadata.get("general.license", ""),
         base_model=metadata.get("general.base_model.0.name", ""),
@@ -96,7 +108,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
         slots=slots,
         weights_bytes=weights_bytes,
         kv_cache_bytes=log.kv_cache_bytes,
-        compute_bytes=log.compute_bytes,
+        compute_bytes=log.compute_bytes + model.late_bytes(context_length, slots),
         process_bytes=process_bytes,
     )
 
@@ -112,13 +124,22 @@ def _scheme(file_type: str) -> str:
     The library says `Q4_K - Medium` and adds `(guessed)` where the file does not say.
     """
     name = file_type.removeprefix("(guessed)").removesuffix("(guessed)").strip()
+    if name in SCHEMES:
+        return SCHEMES[name]
     for words, letter in ((" - Small", "_S"), (" - Medium", "_M"), (" - Large", "_L")):
         name = name.replace(words, letter)
-    return "F32" if name == "all F32" else name.split(" ")[0]
+    return name.split(" ")[0]
 
 
 def _own_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Let the system hold this process to a limit, or to a stricter one that it has already."""
+    _, hard = resource.getrlimit(kind)
+    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def main() -> int:
@@ -128,8 +149,12 @@ def main() -> int:
     parser.add_argument("--context", type=int, required=True, help="tokens; 0 is the default")
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-type", default="f16")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input does")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_SECONDS, CPU_LIMIT_SECONDS))
+    if options.lifeline:
+        child.begin()
+    _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
+    _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
         if options.path.name.endswith(FAKE_SUFFIX):
             inspection = inspect_fake(options.path, options.context, options.slots)

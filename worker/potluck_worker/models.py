@@ -9,6 +9,7 @@ reason rather than hidden.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -28,6 +29,7 @@ from potluck_proto.errors import (
 from potluck_worker.engines.base import Failure, Inspection, error_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
 from potluck_worker.hardware import llama_availability
+from potluck_worker.splits import parts_of, whole_name
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +40,7 @@ GGUF_SUFFIX = ".gguf"
 INSPECTION_SECONDS = 60.0
 """A file that takes longer to read is refused."""
 
-_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")
 _QUANTIZATION = re.compile(r"[-._]((?:I?Q\d|BF16|F16|F32)\w*)$", re.IGNORECASE)
-_FIRST_PART = re.compile(r"-00001-of-(\d{5})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,20 +193,22 @@ class ModelStore:
             str(path),
             f"--context={self._context_length}",
             f"--slots={self._slots}",
-            stdin=asyncio.subprocess.DEVNULL,
+            "--lifeline",
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             async with asyncio.timeout(INSPECTION_SECONDS):
-                output, _ = await child.communicate()
+                output = await child.stdout.read()
         except TimeoutError:
             return _unreadable(stamp, f"{path.name} could not be read within a minute.")
         finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+            child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
+            await child.wait()
         try:
             said = json.loads(output)
             if "failure" in said:
@@ -240,35 +242,39 @@ class ModelStore:
 
 
 def _find_files(places: Iterable[Path]) -> dict[Path, FileStamp]:
-    """Return the model files at and directly below the places; of a split one, the first part."""
+    """Return the model files at and directly below the places; of a split one, the first part.
+
+    That also where it is missing and others are there, so that somebody hears of it.
+    """
     found = {}
     for place in places:
         paths = sorted(place.iterdir()) if place.is_dir() else [place]
         for path in paths:
-            if not path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)) or _LATER_PART.search(path.stem):
+            if not path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)):
                 continue
-            try:
-                status = path.stat()
-            except OSError:
-                continue
-            if path.is_file():
-                size_bytes = sum(part.stat().st_size for part in _parts(path)) or status.st_size
-                found[path.absolute()] = FileStamp(size_bytes, status.st_mtime_ns)
+            parts = parts_of(path)
+            first = parts[0].absolute()
+            if first not in found and (stamp := _stamp(parts)) is not None:
+                found[first] = stamp
     return found
 
 
-def _parts(path: Path) -> list[Path]:
-    """Return the files of a split model, or nothing for one file."""
-    match = _FIRST_PART.search(path.stem)
-    if match is None:
-        return []
-    return sorted(path.parent.glob(f"{path.stem[: match.start()]}-*-of-{match[1]}.gguf"))
+def _stamp(parts: Iterable[Path]) -> FileStamp | None:
+    """Return the size of a model's files and their last change, or none where there are none."""
+    statuses = []
+    for part in parts:
+        with contextlib.suppress(OSError):
+            statuses += [part.stat()] if part.is_file() else []
+    if not statuses:
+        return None
+    return FileStamp(
+        sum(status.st_size for status in statuses), max(status.st_mtime_ns for status in statuses)
+    )
 
 
 def _stem(path: Path) -> str:
     """Return a file's name without its ending and part number."""
-    name = path.name.removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
-    return _FIRST_PART.sub("", name)
+    return whole_name(path).removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
 
 
 def _stored(path: Path, finding: Finding) -> StoredModel:

@@ -49,6 +49,8 @@ class WorkerSettings(BaseSettings):
 
     pinned_models: list[str] = []
     """Models, as NAME or NAME:QUANTIZATION, that stay in memory when others need room."""
+    drain_seconds: float = Field(30, ge=0)
+    """What answers get to end when their model is unloaded or the node drained."""
 
     idle_exit_seconds: float = Field(0, ge=0)
     """End after this long without a scheduler that watches; 0 is never."""

@@ -121,6 +121,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.ReadLogs = channel.unary_stream(
+                '/potluck.v1.SchedulerService/ReadLogs',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -251,6 +256,13 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLogs(self, request, context):
+        """The last lines of a log of the pool, then new ones where `follow` is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -351,6 +363,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'ReadLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLogs,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -824,6 +841,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/UnloadModel',
             potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ReadLogs',
+            potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,8 @@ class SchedulerServiceStub:
     DrainNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]
     LoadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]
+    ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
+    """The last lines of a log of the pool, then new ones where `follow` is set."""
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -108,6 +110,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     DrainNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]  # type: ignore[assignment]
     LoadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]  # type: ignore[assignment]
     UnloadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
+    """The last lines of a log of the pool, then new ones where `follow` is set."""
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -248,6 +252,14 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.UnloadModelResponse, _abc.Awaitable[_scheduler_pb2.UnloadModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadLogs(
+        self,
+        request: _scheduler_pb2.ReadLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.ReadLogsResponse], _abc.AsyncIterator[_scheduler_pb2.ReadLogsResponse]]:
+        """The last lines of a log of the pool, then new ones where `follow` is set."""
 
     @_abc_1.abstractmethod
     def Explain(

@@ -143,6 +143,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_NODE_LOST: _ErrorCode.ValueType  # 41
     ERROR_CODE_SCHEDULER_RESTARTED: _ErrorCode.ValueType  # 42
     ERROR_CODE_STALLED: _ErrorCode.ValueType  # 43
+    ERROR_CODE_DISPLACED: _ErrorCode.ValueType  # 44
     ERROR_CODE_MOVED_TOO_OFTEN: _ErrorCode.ValueType  # 45
     ERROR_CODE_SETTINGS: _ErrorCode.ValueType  # 50
     """This machine's set-up."""
@@ -187,6 +188,7 @@ ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
 ERROR_CODE_SCHEDULER_RESTARTED: ErrorCode.ValueType  # 42
 ERROR_CODE_STALLED: ErrorCode.ValueType  # 43
+ERROR_CODE_DISPLACED: ErrorCode.ValueType  # 44
 ERROR_CODE_MOVED_TOO_OFTEN: ErrorCode.ValueType  # 45
 ERROR_CODE_SETTINGS: ErrorCode.ValueType  # 50
 """This machine's set-up."""
@@ -894,6 +896,7 @@ class ModelDescription(_message.Message):
     ENGINES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     STARTER_FIELD_NUMBER: _builtins.int
+    EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a person types: the file's name without its ending and quantization."""
     quantization: _builtins.str
@@ -919,6 +922,8 @@ class ModelDescription(_message.Message):
     memory_needed_bytes: _builtins.int
     starter: _builtins.bool
     """The model that comes with Potluck."""
+    embeds_only: _builtins.bool
+    """It embeds texts and cannot chat."""
     @_builtins.property
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Engines on this node that can run it; empty where none can."""
@@ -951,10 +956,11 @@ class ModelDescription(_message.Message):
         engines: _abc.Iterable[_builtins.str] | None = ...,
         problem: Global___Error | None = ...,
         starter: _builtins.bool = ...,
+        embeds_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,6 +43,8 @@ class Model:
     tokenizer_sha256: str = ""
     template_sha256: str = ""
     starter: bool = False
+    embeds_only: bool = False
+    """It embeds texts and cannot chat."""
     problem: PotluckError | None = None
     """Why the node cannot use it, where it cannot."""
 
@@ -65,6 +67,8 @@ class Loaded:
     memory_bytes: int = 0
     ready: bool = True
     """Whether it takes requests; false while it is loaded or drained."""
+    draining: bool = False
+    """It is being unloaded; what sits there may end there, or go on elsewhere."""
     load_fraction: float = 1.0
     pinned: bool = False
     idle_seconds: float = 0.0

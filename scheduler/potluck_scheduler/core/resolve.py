@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-from potluck_proto.errors import UnknownModel
+from potluck_proto.errors import UnknownModel, UnsupportedModel
 from potluck_scheduler.core.model import Model, ModelKey, Node
 from potluck_scheduler.core.pool import Pool
 
@@ -38,7 +38,7 @@ class Names:
         return other
 
     def keys(self, typed: str, pool: Pool, now: float) -> list[ModelKey]:
-        """Return the models that a name means, the best first. Raises `UnknownModel`."""
+        """Return the models that a name means, the best first. Raises as `resolve` does."""
         if pool.revision != self._revision:
             self._revision = pool.revision
             self._meanings.clear()
@@ -68,19 +68,25 @@ def resolve(typed: str, known: Mapping[ModelKey, Model]) -> list[ModelKey]:
 
     Raises:
         UnknownModel: No node has one; the message lists what is near and what there is.
+        UnsupportedModel: It cannot chat.
     """
     name, _, quantization = typed.partition(":")
     found = [key for key in known if _means(key, name.lower(), quantization.lower())]
     if not found:
         raise UnknownModel(_unknown(typed, known), model=typed)
-    return sorted(found, key=lambda key: -known[key].bits_per_weight)
+    chat = [key for key in found if not known[key].embeds_only]
+    if not chat:
+        raise UnsupportedModel(
+            f"{found[0]} embeds texts and cannot chat. Choose a model made for chat or completion."
+        )
+    return sorted(chat, key=lambda key: -known[key].bits_per_weight)
 
 
 def default_model(nodes: Iterable[Node]) -> str:
     """Return the model for those who name none, empty where there is none at all.
 
-    One that can be used before one that cannot, one that fits before one that does not, a real one
-    before the starter, one in memory before others, then the largest.
+    One that can chat here before one that cannot, one that fits before one that does not, a real
+    one before the starter, one in memory before others, then the largest.
     """
     best: tuple[tuple[bool, bool, bool, bool, int, float], str] | None = None
     for node in nodes:
@@ -88,7 +94,8 @@ def default_model(nodes: Iterable[Node]) -> str:
             loaded = key in node.memory
             fits = loaded or model.memory_needed_bytes <= node.memory_free_bytes
             size = (model.parameter_count, model.bits_per_weight)
-            rank = (model.usable, fits, not model.starter, loaded, *size)
+            chats = model.usable and not model.embeds_only
+            rank = (chats, fits, not model.starter, loaded, *size)
             if best is None or rank > best[0]:
                 best = (rank, str(key))
     return best[1] if best else ""

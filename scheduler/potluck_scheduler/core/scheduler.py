@@ -204,9 +204,11 @@ class Scheduler:
                 desk.serve(key)
         if state.pool.revision != revision or (before and before.draining != node.draining):
             desk.try_lobby()
-        if node.draining:
+        leaving = {key for key, loaded in node.memory.items() if node.draining or loaded.draining}
+        if leaving:
             for tracked in state.ledger.sitting_on(node.node_id):
-                desk.try_elsewhere(tracked)
+                if tracked.sitting is not None and tracked.sitting.key in leaving:
+                    desk.try_elsewhere(tracked)
 
     def _node_lost(self, node_id: NodeId, desk: Desk) -> None:
         self._state.pool.lose(node_id, self._state.now)

@@ -85,7 +85,9 @@ class Seat:
     @property
     def on_its_way(self) -> bool:
         """Whether the model is being loaded."""
-        return self.loading or (self.loaded is not None and not self.loaded.ready)
+        if self.loaded is None or self.loaded.draining:
+            return self.loading
+        return self.loading or not self.loaded.ready
 
     @property
     def counted_on(self) -> bool:

@@ -141,6 +141,8 @@ def _reason(seat: Seat, place: Place, situation: Situation) -> tuple[str, bool]:
         return f"being loaded, {done:.0%}", True
     if seat.warm:
         return _slots(seat), True
+    if seat.loaded is not None:
+        return "is being unloaded", False
     if seat.rests_until > situation.now:
         seconds = seat.rests_until - situation.now
         return f"failed here lately, and is tried again in {seconds:.0f} s", False

@@ -44,7 +44,7 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, daemons, explain, pool
+    from potluck_tui.commands import ask, daemons, explain, logs, pool
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -52,6 +52,7 @@ def _command(name: str) -> Command:
         "nodes": pool.nodes,
         "models": pool.models,
         "status": daemons.status,
+        "logs": logs.logs,
         "up": daemons.up,
         "down": daemons.down,
     }

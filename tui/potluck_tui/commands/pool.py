@@ -77,6 +77,8 @@ def _print_problems(node: pb.Node) -> None:
 def _model_row(model: pb.ModelSummary) -> list[str]:
     description = model.description
     state = "loaded" if model.loaded_on else "ready" if model.usable else "unusable"
+    if description.embeds_only:
+        state += ", only embeds"
     return [
         ":".join(filter(None, (description.name, description.quantization)))
         + (" *" if model.is_default else ""),

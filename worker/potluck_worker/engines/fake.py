@@ -1,14 +1,16 @@
 """A fake engine: deterministic, programmable, and public, since users of the library test with it.
 
 Its model is a small TOML file, `NAME.fake.toml`, in the models folder; see `FakeModel` for what may
-stand in it. A token is a word with the space after it.
+stand in it. A token is a word with the space after it. An embedding adds up a direction for each
+word, so texts that share words are near each other.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 import re
+import struct
 import time
 import tomllib
 from collections import deque
@@ -16,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
-from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError
+from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError, PotluckError
+from potluck_worker.engines import faults
 from potluck_worker.engines.base import (
     Embed,
+    Embedded,
     EndReason,
     Finished,
     FromChild,
@@ -32,12 +36,16 @@ from potluck_worker.engines.base import (
     Started,
     failed,
 )
+from potluck_worker.engines.faults import Crash, Stall
 from potluck_worker.engines.text import AnswerText
 
 STEP_SECONDS = 0.02
 """A step waits no longer than this, so that commands are heard."""
 
 FAKE_SUFFIX = ".fake.toml"
+
+EMBEDDING_LENGTH = 16
+"""Numbers of an embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,8 @@ class FakeModel:
     """The answer; empty says back the last message."""
     tokens_per_second: float = 0.0
     """For each sequence; 0 is as fast as it goes."""
+    step_seconds: float = 0.0
+    """What a step takes, as on a slow machine."""
     load_seconds: float = 0.0
     memory_bytes: int = 2**20
     context_length: int = 4096
@@ -56,9 +66,14 @@ class FakeModel:
     """Answers at once, at most; 0 is as many as it is loaded with."""
     crash_on_load: bool = False
     crash_after_tokens: int = -1
-    """Abort the process after so many tokens of an answer; -1 never."""
+    """Crash in the step after so many tokens of an answer; -1 never."""
+    crash_with: Crash = "abort"
+    stall_on_load: bool = False
     stall_after_tokens: int = -1
-    """Hang in the step after so many tokens of an answer, deaf and silent; -1 never."""
+    """Hang in the step after so many tokens of an answer; -1 never."""
+    stall_with: Stall = "sleep"
+    litter: bool = False
+    """Start a process that would outlive the engine, and leave a temporary file, at each load."""
 
     @classmethod
     def read(cls, path: Path) -> FakeModel:
@@ -70,10 +85,9 @@ class FakeModel:
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
         try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            raise ModelFileError(f"{path.name}: {wrong['loc'][0]}: {wrong['msg']}.") from error
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ModelFileError(f"{path.name}: {error}.") from error
 
     def slots_of(self, asked: int) -> int:
         """Return the answers at once of a model that is loaded with `asked` slots."""
@@ -115,17 +129,42 @@ class FakeEngine:
         while (passed := time.monotonic() - started) < self._model.load_seconds:
             self._progress(passed / self._model.load_seconds)
             time.sleep(STEP_SECONDS)
+        if self._model.litter:
+            faults.litter()
+        if self._model.stall_on_load:
+            faults.stall(self._model.stall_with)
         if self._model.crash_on_load:
-            os.abort()
-        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
+            faults.crash(self._model.crash_with, load.path)
+        return Loaded(
+            self._model.memory_bytes,
+            0,
+            0,
+            load.context_length,
+            self._slots,
+            longest_step_seconds=self._model.step_seconds,
+        )
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
         if isinstance(request, Embed):
-            error = BadRequest("The fake engine embeds nothing.")
-            self._ended.append(failed(request.request_id, error))
+            self._ended.append(self._embed(request))
         else:
             self._waiting.append(request)
+
+    def _embed(self, request: Embed) -> FromChild:
+        lengths = [len(text.split()) for text in request.inputs]
+        error: PotluckError | None = None
+        if not all(lengths):
+            number = lengths.index(0) + 1
+            error = BadRequest(f"Input {number} is empty: there is nothing to embed.")
+        elif (longest := max(lengths, default=0)) > self._context_length:
+            error = ContextOverflow(
+                f"Input {lengths.index(longest) + 1} is {longest:,} tokens long; the context is "
+                f"{self._context_length:,}. Split it into shorter texts."
+            )
+        if error is not None:
+            return failed(request.request_id, error)
+        return Embedded(request.request_id, list(map(embedding, request.inputs)), sum(lengths))
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request."""
@@ -154,6 +193,7 @@ class FakeEngine:
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""
+        time.sleep(self._model.step_seconds)
         events, self._ended = self._ended, []
         while self._waiting and len(self._running) < self._slots:
             self._begin(self._waiting.popleft(), events)
@@ -203,9 +243,9 @@ class FakeEngine:
         """Say one word if it is due, and end the answer after the last."""
         request, index = sequence.request, sequence.next_index
         if index == self._model.crash_after_tokens:
-            os.abort()
-        while index == self._model.stall_after_tokens:
-            time.sleep(STEP_SECONDS)
+            faults.crash(self._model.crash_with, request.messages[-1].content)
+        if index == self._model.stall_after_tokens:
+            faults.stall(self._model.stall_with)
         if reason := self._end_of(sequence):
             self._end(sequence, reason, events)
             return
@@ -247,6 +287,14 @@ class FakeEngine:
                 decode_seconds=time.monotonic() - sequence.started,
             )
         )
+
+
+def embedding(text: str) -> bytes:
+    """Return the embedding of a text, as `Embedded` has it."""
+    digests = [hashlib.sha256(word.lower().encode()).digest() for word in text.split()]
+    sums = [sum(digest[at] - 127.5 for digest in digests) for at in range(EMBEDDING_LENGTH)]
+    length = math.hypot(*sums)
+    return struct.pack(f"<{EMBEDDING_LENGTH}f", *(value / length for value in sums))
 
 
 def split_words(text: str) -> list[str]:

@@ -22,7 +22,7 @@ class Batch:
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._sequences = np.zeros(capacity, np.int32)
-        self._wants_logits = np.zeros(capacity, np.int8)
+        self._gives_out = np.zeros(capacity, np.int8)
         self._counts = np.ones(capacity, np.int32)
         int_pointer = ctypes.POINTER(ctypes.c_int32)
         first = self._sequences.ctypes.data
@@ -36,7 +36,7 @@ class Batch:
             pos=self._positions.ctypes.data_as(int_pointer),
             n_seq_id=self._counts.ctypes.data_as(int_pointer),
             seq_id=ctypes.cast(self._rows, ctypes.POINTER(int_pointer)),
-            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+            logits=self._gives_out.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
 
     def __len__(self) -> int:
@@ -52,7 +52,13 @@ class Batch:
         self.native.n_tokens = 0
 
     def add(
-        self, sequence: int, position: int, tokens: Sequence[int], *, wants_logits: bool
+        self,
+        sequence: int,
+        position: int,
+        tokens: Sequence[int],
+        *,
+        wants_logits: bool = False,
+        gives_vectors: bool = False,
     ) -> int:
         """Add tokens of one sequence; return the row of the last.
 
@@ -61,13 +67,14 @@ class Batch:
             position: Where the first token stands in it.
             tokens: No more than there is room for.
             wants_logits: Whether the last token is to be followed by a draw.
+            gives_vectors: Whether all tokens are to be embedded.
         """
         start = len(self)
         stop = start + len(tokens)
         self._tokens[start:stop] = tokens
         self._positions[start:stop] = range(position, position + len(tokens))
         self._sequences[start:stop] = sequence
-        self._wants_logits[start:stop] = 0
-        self._wants_logits[stop - 1] = wants_logits
+        self._gives_out[start:stop] = gives_vectors
+        self._gives_out[stop - 1] = wants_logits or gives_vectors
         self.native.n_tokens = stop
         return stop - 1

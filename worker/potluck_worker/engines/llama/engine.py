@@ -8,6 +8,9 @@ cancellation for long.
 A request is admitted while there are slots and cells of the KV cache for its prompt. Answers grow;
 when the cells run out, what ended answers left behind goes first, then the youngest answer steps
 back into the queue with the tokens that it has, and is computed again when there is room.
+
+Texts to embed have steps of their own, after those of the answers. They take slots as well, all but
+one at most; while texts wait, one slot is theirs.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as api
 
-from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError
+from potluck_proto.errors import (
+    ModelFileError,
+    PotluckError,
+    UnsupportedModel,
+)
 from potluck_worker.engines.base import (
     Embed,
     EndReason,
@@ -36,30 +44,31 @@ from potluck_worker.engines.base import (
     failure_of,
 )
 from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama.adapters import apply_adapters
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
-from potluck_worker.engines.llama.pace import Pace
+from potluck_worker.engines.llama.candidates import logits_of
+from potluck_worker.engines.llama.embedding import Embedder
+from potluck_worker.engines.llama.grammar import Complete
+from potluck_worker.engines.llama.pace import SMALLEST_CHUNK_TOKENS, Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
+from potluck_worker.engines.llama.requests import RequestReader
 from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
 from potluck_worker.engines.llama.template import ChatTemplate
 from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
 from potluck_worker.engines.llama.vocabulary import Vocabulary
-from potluck_worker.engines.text import AnswerText
-
-BATCH_TOKENS = 512
-"""The most tokens in one step; larger batches are hardly faster."""
 
 HEADROOM_TOKENS = 64
 """Cells that are free for the answer when a request is admitted."""
+
+EMBEDDED_LEAST_TOKENS = 4
+"""What a step embeds beside answers, however slow the machine is: nobody watches an embedding."""
 
 KEPT_TOKENS = 16_384
 """What ended answers may hold in the cache, divided by the answers under way: each of those passes
 over all of it with each token. Measured with 135M parameters: 1,000 tokens more for 16 answers at
 once make a step 5 % longer."""
-
-NO_ROOM = 1
-"""What `llama_decode` returns when the KV cache has no place for the batch."""
 
 
 class LlamaEngine:
@@ -71,7 +80,7 @@ class LlamaEngine:
 
     def __init__(self, progress: Callable[[float], None] = lambda _: None) -> None:
         self._progress = progress
-        self._submitted: deque[tuple[Generate, float]] = deque()
+        self._submitted: deque[tuple[Generate | Embed, float]] = deque()
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
@@ -83,8 +92,8 @@ class LlamaEngine:
         self._model = library.Model(
             Path(load.path), log, gpu_layers=load.gpu_layers, progress=self._progress
         )
+        self._model.require_use()
         self._metadata = self._model.metadata()
-        self._model.require_text_generation(self._metadata)
         self._vocabulary = Vocabulary(self._model.vocabulary)
         self._template = ChatTemplate(
             self._metadata.get("tokenizer.chat_template", ""),
@@ -94,58 +103,93 @@ class LlamaEngine:
         )
         self._prompts = PromptMaker(self._template, self._vocabulary)
         self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
+        self._requests = RequestReader(
+            self._name,
+            self._vocabulary,
+            self._template,
+            self._prompts,
+            self._samplers,
+            load.context_length,
+        )
         self._context_length = load.context_length
         self._slots = load.slots
+        self._embeds_only, self._encodes = self._model.embeds_only, self._model.encodes
         self._cells = max(load.context_length, load.kv_cells or load.context_length * load.slots)
         self._context: Any = library.open_context(
             self._model,
+            context_length=load.context_length,
             cells=self._cells,
             slots=load.slots,
-            batch=BATCH_TOKENS,
             kv_type=load.kv_type,
             flash_attention=load.flash_attention,
         )
+        apply_adapters(self._model, self._context, list(map(Path, load.lora_adapters)))
         self._cache = KVCache(
             self._context,
             sequences=self._model.sequences(load.slots),
             divisible=self._model.divisible_memory,
+            window=self._model.window,
         )
-        self._batch = Batch(BATCH_TOKENS)
+        self._batch = Batch(self._model.batch_tokens(load.context_length))
+        self._embedder = Embedder(
+            self._model,
+            self._vocabulary,
+            self._context,
+            self._cache,
+            self._batch,
+            self._decode,
+            load.context_length,
+        )
         cores = library.allowed_cores()
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
-        self._pace = Pace(self._warm_up())
+        token_seconds = self._warm_up()
+        self._pace = Pace(token_seconds)
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
-            compute_bytes=log.compute_bytes,
+            compute_bytes=log.compute_bytes
+            + self._model.late_bytes(load.context_length, load.slots),
             context_length=load.context_length,
             slots=load.slots,
+            longest_step_seconds=token_seconds * self._most_tokens(),
         )
+
+    def _most_tokens(self) -> int:
+        """Return the tokens that a step may have however slow the machine is."""
+        if self._embeds_only:
+            return self._batch.capacity  # a text that it embeds cannot be cut
+        return max(SMALLEST_CHUNK_TOKENS + self._slots, library.EMBEDDED_TOGETHER)
 
     def _warm_up(self) -> float:
         """Compute a token twice; return the seconds that it took.
 
-        The first time waits for pages and caches, so that the first answer does not.
+        The first time waits for pages and caches, so that the first answer does not. Raises
+        `ModelFileError` where no numbers come out.
         """
         for _ in range(2):
             started = time.monotonic()
             self._batch.clear()
-            self._batch.add(0, 0, [0], wants_logits=True)
+            row = self._batch.add(0, 0, [0], wants_logits=True)
             self._decode()
             api.llama_synchronize(self._context)
             api.llama_memory_clear(api.llama_get_memory(self._context), True)
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        if not self._embeds_only:
+            logits = logits_of(self._context, row, self._vocabulary.size)
+            if np.isnan(logits).any():
+                raise ModelFileError(
+                    f"{self._name} computes no numbers: its file is damaged. Download it again."
+                )
+        return seconds
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
-        if isinstance(request, Embed):
-            error = BadRequest("Embeddings are not served yet.")
-            self._ended.append(failed(request.request_id, error))
-        else:
-            self._submitted.append((request, time.monotonic()))
+        self._submitted.append((request, time.monotonic()))
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request, queued or under way."""
+        if self._embedder.cancel(request_id):
+            self._ended.append(Finished(request_id, "stopped"))
         for entry in self._submitted:
             if entry[0].request_id == request_id:
                 self._submitted.remove(entry)
@@ -158,17 +202,18 @@ class LlamaEngine:
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._submitted or self._waiting or self._running or self._ended)
+        answers = self._submitted or self._waiting or self._running or self._ended
+        return bool(answers or self._embedder.running or self._embedder.waiting)
 
     @property
     def slots_busy(self) -> int:
         """Sequences under way."""
-        return len(self._running)
+        return min(self._slots, len(self._running) + self._embedder.running)
 
     @property
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._submitted) + len(self._waiting)
+        return len(self._submitted) + len(self._waiting) + self._embedder.jobs_waiting
 
     def step(self) -> list[FromChild]:
         """Admit, compute one batch, draw; return what came of it."""
@@ -178,6 +223,7 @@ class LlamaEngine:
         self._admit(events)
         while (parts := self._fill_batch()) and not self._compute(parts, events):
             pass
+        self._embed(events)
         self._retire(events)
         return events
 
@@ -194,59 +240,36 @@ class LlamaEngine:
         while self._submitted:
             request, submitted = self._submitted.popleft()
             try:
-                self._waiting.append(self._sequence(request, submitted))
+                if isinstance(request, Embed):
+                    self._embedder.submit(request)
+                elif self._embeds_only:
+                    raise UnsupportedModel(
+                        f"{self._name} embeds texts and cannot chat. Choose a model made for chat "
+                        "or completion."
+                    )
+                else:
+                    self._waiting.append(self._requests.sequence(request, submitted))
             except PotluckError as error:
                 events.append(failed(request.request_id, error))
 
-    def _sequence(self, request: Generate, submitted: float) -> Sequence:
-        """Return a request with its prompt. Raises `PotluckError`."""
-        asked = request.sampling
-        if asked.max_tokens is not None and asked.max_tokens < 1:
-            raise BadRequest(f"max_tokens cannot be {asked.max_tokens}; it is at least 1.")
-        prompt = self._prompts.tokens(request.messages, request.tools, request.thinking)
-        answer = self._answer_so_far(request)
-        tokens = prompt + answer
-        if not tokens:
-            raise BadRequest("The prompt is empty.")
-        if len(prompt) >= self._context_length:
-            raise ContextOverflow(
-                f"The prompt is {len(prompt):,} tokens long; the context of {self._name} is "
-                f"{self._context_length:,} and must hold the answer too. Shorten it, start a new "
-                "chat, or set a larger context_length for the worker.",
-                prompt_tokens=len(prompt),
-                context_length=self._context_length,
-            )
-        return Sequence(
-            request=request,
-            tokens=tokens,
-            prompt_length=len(prompt),
-            sampler=self._samplers.begin(asked, prompt, answer),
-            text=AnswerText((*asked.stop, *self._template.stop)),
-            max_tokens=asked.max_tokens,
-            submitted=submitted,
-        )
-
-    def _answer_so_far(self, request: Generate) -> list[int]:
-        """Return the tokens of an answer that moved here. Raises `BadRequest` for a foreign one."""
-        if not request.continue_token_ids:
-            return self._vocabulary.tokenize(request.continue_text, special=False)
-        for token in request.continue_token_ids:
-            if not 0 <= token < self._vocabulary.size:
-                raise BadRequest(
-                    f"The answer to go on with has the token {token}; the vocabulary of "
-                    f"{self._name} has {self._vocabulary.size:,}. Go on from its text."
-                )
-        return list(request.continue_token_ids)
-
     def _admit(self, events: list[FromChild]) -> None:
         """Give slots and cells to waiting requests, first come, first served."""
-        free_cells = self._cells - sum(len(sequence.tokens) for sequence in self._running)
-        while self._waiting and len(self._running) < self._slots:
+        texts = self._embedder
+        if self._embeds_only:
+            texts.admit(self._model.sequences(self._slots), self._cells)
+            return
+        kept = 1 if texts.waiting and self._slots > 1 else 0
+        slots = self._slots - max(texts.running, kept)
+        free_cells = self._cells - texts.cells
+        free_cells -= sum(len(sequence.tokens) for sequence in self._running)
+        while self._waiting and len(self._running) < slots:
             need = len(self._waiting[0].tokens) + HEADROOM_TOKENS
-            if self._running and need > free_cells:
+            if (self._running or texts.running) and need > free_cells:
                 break
             free_cells -= need
             self._begin(self._waiting.popleft(), events)
+        most = min(max(1, self._slots - 1), self._slots - len(self._running))
+        texts.admit(most, free_cells)
         self._cache.trim(KEPT_TOKENS // max(1, len(self._running)))
 
     def _begin(self, sequence: Sequence, events: list[FromChild]) -> None:
@@ -292,7 +315,9 @@ class LlamaEngine:
             sequence.sampler.close()
 
     def _step_back(self) -> None:
-        """Free the cells of the youngest answer; it waits, with the tokens that it has."""
+        """Free the cells of a text, or of the youngest answer, which keeps its tokens and waits."""
+        if self._embedder.step_back():
+            return
         sequence = self._running.pop()
         assert sequence.held is not None
         self._cache.clear(sequence.held)
@@ -310,12 +335,17 @@ class LlamaEngine:
         parts = [self._put(sequence, 1) for sequence in running if not sequence.in_prefill]
         room = min(self._batch.room, self._pace.prompt_tokens(len(parts), len(prefilling)))
         for sequence in prefilling:
-            count = min(room, len(sequence.tokens) - sequence.decoded)
+            count = min(room, self._next_stop(sequence) - sequence.decoded)
             if count <= 0:
                 break
             parts.append(self._put(sequence, count))
             room -= count
         return parts
+
+    def _next_stop(self, sequence: Sequence) -> int:
+        """Return how many tokens of a sequence a step may reach: all, or up to a snapshot."""
+        place = self._cache.snapshot_place(sequence.prompt_length)
+        return place if sequence.decoded < place else len(sequence.tokens)
 
     def _put(self, sequence: Sequence, count: int) -> Part:
         """Add the next tokens of a sequence to the batch."""
@@ -333,9 +363,9 @@ class LlamaEngine:
         """
         started = time.monotonic()
         code = self._decode()
-        while code == NO_ROOM and self._cache.drop_oldest():
+        while code == library.NO_ROOM and self._cache.drop_oldest():
             code = self._decode()
-        if code == NO_ROOM and len(self._running) > 1:
+        if code == library.NO_ROOM and (len(self._running) > 1 or self._embedder.running):
             self._step_back()
             return False
         if code != 0:
@@ -344,6 +374,7 @@ class LlamaEngine:
         decoding = sum(not part.sequence.in_prefill for part in parts)
         for part in parts:
             part.keep()
+            self._cache.snapshot_if_due(part.sequence.held, part.sequence.prompt_length)
             if part.row is not None:
                 try:
                     self._draw(part.sequence, part.row, events)
@@ -358,11 +389,21 @@ class LlamaEngine:
     def _decode(self) -> int:
         threads = self._threads.threads
         api.llama_set_n_threads(self._context, threads, threads)
-        return int(api.llama_decode(self._context, self._batch.native))
+        compute = api.llama_encode if self._encodes else api.llama_decode
+        return int(compute(self._context, self._batch.native))
+
+    def _embed(self, events: list[FromChild]) -> None:
+        """Compute a batch of the texts to embed; beside answers, no more than they can bear."""
+        room = library.BATCH_TOKENS if self._embeds_only else library.EMBEDDED_TOGETHER
+        if decoding := sum(not sequence.in_prefill for sequence in self._running):
+            room = min(room, self._pace.prompt_tokens(decoding, 1, least=EMBEDDED_LEAST_TOKENS))
+        events += self._embedder.step(room, alone=not self._running)
 
     def _fail(self, parts: list[Part], code: int) -> None:
         """End the sequences of a batch that could not be computed."""
-        reason = "the KV cache is full" if code == NO_ROOM else f"llama_decode returned {code}"
+        reason = (
+            "the KV cache is full" if code == library.NO_ROOM else f"llama_decode returned {code}"
+        )
         error = PotluckError(f"llama.cpp could not compute a step: {reason}.")
         for sequence in (part.sequence for part in parts):
             assert sequence.held is not None
@@ -373,7 +414,11 @@ class LlamaEngine:
         """Draw the next token of a sequence, and see whether it ends there."""
         index = sequence.answer_length
         sampler = sequence.sampler
-        token = sampler.sample(self._context, row, index)
+        try:
+            token = sampler.sample(self._context, row, index)
+        except Complete:
+            sequence.end = "end_of_turn"
+            return
         if sequence.first_token is None:
             sequence.first_token = time.monotonic()
         if self._vocabulary.ends(token):

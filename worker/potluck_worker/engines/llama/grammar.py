@@ -44,6 +44,10 @@ FILTER_SECONDS = 2.0
 """What checking the whole vocabulary may take; it takes some 20 ms for 152k tokens."""
 
 
+class Complete(Exception):
+    """Nothing may follow what was said. Where tokens could end a turn, one of them would."""
+
+
 class Grammar:
     """A grammar, and where an answer is in it. Holds memory of the library's until `close`.
 
@@ -110,6 +114,7 @@ class Grammar:
 
         Raises:
             BadRequest: There is none.
+            Complete: There is none, and the model has no token that would say so.
         """
         if 0 < needed <= FIRST_TRIED < len(logits):
             tried = likeliest(logits, FIRST_TRIED).astype(np.int32)
@@ -118,6 +123,8 @@ class Grammar:
                 return found
         found = self._filter(self._candidates.all_ids, logits)
         if not len(found[0]):
+            if self._vocabulary.never_ends:
+                raise Complete
             raise BadRequest(
                 "The grammar leads nowhere: none of the model's tokens may come next in this "
                 "answer."

@@ -1,7 +1,6 @@
-"""llama.cpp as a library: start it, listen to its log, open files and contexts.
+"""llama.cpp as a library: start it, open files and contexts.
 
-llama.cpp reports buffer sizes and the reasons of failures only in its log, so the log is read as it
-is written. It aborts the process on some broken files: everything here runs in a child.
+It aborts the process on some broken files: everything here runs in a child.
 """
 
 from __future__ import annotations
@@ -9,21 +8,19 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import sys
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_worker.engines.llama.log import Log
+from potluck_worker.engines.llama.snapshots import room_for
+from potluck_worker.splits import parts_of
 
 GGUF_MAGIC = b"GGUF"
-LEVEL_DEBUG = 1
-LEVEL_ERROR = 4
-LEVEL_CONTINUED = 5
 KEPT_SEQUENCES = 32
 """Ended answers that are remembered, beside those under way."""
 
@@ -36,68 +33,25 @@ attention makes a token at depth 1,024 take 24 ms instead of 14, a prompt of 1,0
 instead of 2.0; it needs no memory for scores, and llama.cpp wants it where the cache is quantized.
 """
 
+BATCH_TOKENS = 512
+"""The most tokens in one step; larger batches are hardly faster."""
+
+EMBEDDED_TOGETHER = 32
+"""Tokens that a model that also chats embeds in a step. Each of them takes room for logits, which
+llama.cpp computes though nobody wants them: 20 MB together with a vocabulary of 152,000."""
+
+NO_ROOM = 1
+"""What `llama_decode` returns when the KV cache has no place for the batch."""
+
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """Values of `ggml_type`."""
-
-_SIZE = re.compile(r"(model|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
-_TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB")
-
-
-class Log:
-    """Listens to llama.cpp; writes what matters to stderr, which the daemon keeps in a file.
-
-    Attributes:
-        errors: The last lines that said what went wrong.
-    """
-
-    _listening: ClassVar[Log | None] = None
-    """Kept here, since llama.cpp calls the last log that was made for as long as the process lives:
-    one that was collected as garbage would crash it at the next line."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=8)
-        self._bytes: dict[str, float] = {}
-        self._level = LEVEL_DEBUG
-        self._callback = api.llama_log_callback(self._receive)
-        api.llama_log_set(self._callback, ctypes.c_void_p(0))
-        Log._listening = self
-
-    def _receive(self, level: int, text: bytes, _data: object) -> None:
-        if level != LEVEL_CONTINUED:
-            self._level = level
-        if self._level <= LEVEL_DEBUG:
-            return
-        line = text.decode(errors="replace")
-        sys.stderr.write(line)
-        if self._level >= LEVEL_ERROR:
-            self.errors.append(line.strip())
-        if match := _TOTAL_KV.search(line):
-            self._add("total KV", match[1])
-        elif match := _SIZE.search(line):
-            self._add(match[1], match[2])
-
-    def _add(self, kind: str, mebibytes: str) -> None:
-        self._bytes[kind] = self._bytes.get(kind, 0.0) + float(mebibytes) * 2**20
-
-    @property
-    def weights_bytes(self) -> int:
-        """Buffers of weights since the process started."""
-        return int(self._bytes.get("model", 0))
-
-    @property
-    def kv_cache_bytes(self) -> int:
-        """Buffers of the KV cache and of recurrent states; in a dry run, what they would be."""
-        kv = max(self._bytes.get("KV", 0), self._bytes.get("total KV", 0))
-        return int(kv + self._bytes.get("RS", 0))
-
-    @property
-    def compute_bytes(self) -> int:
-        """Scratch buffers and logits."""
-        return int(self._bytes.get("compute", 0) + self._bytes.get("output", 0))
 
 
 def start() -> Log:
     """Start the library; call once in a process."""
+    # Where it aborts, it would start a debugger if there is one, which takes seconds and buries the
+    # line that says why.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     log = Log()
     api.llama_backend_init()
     return log
@@ -105,6 +59,11 @@ def start() -> Log:
 
 def check_file(path: Path) -> None:
     """Raise `ModelFileError` for what is plainly no GGUF, in better words than the library's."""
+    if missing := [part.name for part in parts_of(path)[1:] if not part.exists()]:
+        raise ModelFileError(
+            f"{path.name} is not all of the model: {', '.join(missing[:3])} is missing beside it. "
+            "Download it too."
+        )
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
@@ -134,6 +93,10 @@ class Model:
         dry: Reserve no memory for weights, so that a context only counts.
         gpu_layers: Layers on the accelerator; `None` means all.
         progress: Called with 0 to 1 while it loads.
+
+    Attributes:
+        name: The file's, without its ending.
+        architecture: The kind of model, for example `llama`.
 
     Raises:
         ModelFileError: It is truncated or damaged.
@@ -169,10 +132,13 @@ class Model:
         parameters.use_extra_bufts = not has_amx()
         callback = api.llama_progress_callback(report)
         parameters.progress_callback = callback
-        log.errors.clear()
+        log.listen_anew()
         self.pointer: Any = api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.pointer:
             raise _load_error(path, log)
+        self.name = path.stem
+        self._metadata = self.metadata()
+        self.architecture = self._metadata.get("general.architecture", "")
         self.vocabulary: Any = api.llama_model_get_vocab(self.pointer)
         self.log = log
 
@@ -187,20 +153,47 @@ class Model:
             found[key.value.decode(errors="replace")] = value.value.decode(errors="replace")
         return found
 
-    def require_text_generation(self, metadata: Mapping[str, str]) -> None:
-        """Raise `UnsupportedModel` for a model that does not go on with a text token by token.
+    @property
+    def encodes(self) -> bool:
+        """Whether `llama_encode` computes it rather than `llama_decode`."""
+        return bool(api.llama_model_has_encoder(self.pointer))
+
+    @property
+    def embeds_only(self) -> bool:
+        """Whether it looks at a text from both ends, and so can embed one but not go on with it.
 
         llama.cpp would abort where such a model is asked for a next token.
         """
-        architecture = metadata.get("general.architecture", "")
-        if (
-            api.llama_model_has_encoder(self.pointer)
-            or api.llama_model_is_diffusion(self.pointer)
-            or metadata.get(f"{architecture}.attention.causal") == "false"
-        ):
+        name = self.architecture
+        both_ways = "bert" in name or name == "gemma-embedding"  # whatever their files say
+        return both_ways or self.encodes or self._said("attention.causal") == "false"
+
+    @property
+    def pooling(self) -> int:
+        """How the vectors of a text's tokens become one: a value of `llama_pooling_type`."""
+        said = self._said("pooling_type")
+        known = (api.LLAMA_POOLING_TYPE_CLS, api.LLAMA_POOLING_TYPE_LAST)
+        return int(said) if said in map(str, known) else api.LLAMA_POOLING_TYPE_MEAN
+
+    def _said(self, key: str) -> str:
+        """Return what the file says of its architecture, or nothing."""
+        return self._metadata.get(f"{self.architecture}.{key}", "")
+
+    def require_use(self) -> None:
+        """Raise `UnsupportedModel` for a model that neither chats nor embeds."""
+        kind = ""
+        if api.llama_model_is_diffusion(self.pointer):
+            kind = "rewrites whole texts"
+        elif self.encodes and api.llama_model_has_decoder(self.pointer):
+            kind = "turns one text into another"
+        elif self._said("pooling_type") == str(api.LLAMA_POOLING_TYPE_RANK):
+            kind = "ranks texts"
+        elif api.llama_vocab_type(self.vocabulary) == api.LLAMA_VOCAB_TYPE_NONE:
+            kind = "has no vocabulary"
+        if kind:
             raise UnsupportedModel(
-                f"The model has the architecture {architecture!r}, which embeds or rewrites whole "
-                "texts and cannot chat. Choose a model made for chat or completion."
+                f"{self.name} ({self.architecture}) {kind}, which Potluck has no use for. Choose a "
+                "model made for chat, completion or embedding."
             )
 
     @property
@@ -214,15 +207,38 @@ class Model:
         recurrent = api.llama_model_is_recurrent(self.pointer)
         return not (recurrent or api.llama_model_is_hybrid(self.pointer))
 
+    @property
+    def window(self) -> int:
+        """Tokens that layers with a sliding window look back; 0 without such layers."""
+        return int(api.llama_model_n_swa(self.pointer))
+
     def sequences(self, slots: int) -> int:
         """Return how many sequences a context gets: those under way, and ended ones to reuse.
 
-        Recurrent states take memory for each; there, an ended one keeps its slot until that is
-        needed.
+        Recurrent states and sliding windows take memory for each; there, an ended one keeps its
+        slot until that is needed.
         """
-        if not self.divisible_memory:
+        one_each = self.window or not self.divisible_memory
+        if one_each and not self.embeds_only:
             return slots
         return min(slots + KEPT_SEQUENCES, int(api.llama_max_parallel_sequences()))
+
+    def batch_tokens(self, context_length: int) -> int:
+        """Return the most tokens in a step: a text of `context_length`, where it may not be cut."""
+        return max(context_length, BATCH_TOKENS) if self.embeds_only else BATCH_TOKENS
+
+    def late_bytes(self, context_length: int, slots: int) -> int:
+        """Return what is allocated only when it is needed, at most.
+
+        A model that only embeds gets room for the logits of a whole step, which nobody reads; one
+        that cannot go back gets copies of what it remembered.
+        """
+        if self.embeds_only:
+            logits = int(api.llama_vocab_n_tokens(self.vocabulary))
+            return 4 * logits * self.batch_tokens(context_length)
+        if self.divisible_memory and not self.window:
+            return 0
+        return room_for(self.log.sequence_bytes(slots, self.window), slots)
 
     def close(self) -> None:
         """Free the model."""
@@ -232,29 +248,42 @@ class Model:
 def open_context(
     model: Model,
     *,
+    context_length: int,
     cells: int,
     slots: int,
-    batch: int,
     kv_type: str = "f16",
     flash_attention: bool | None = None,
 ) -> Any:
     """Return a context with a KV cache of so many cells (tokens), shared by all sequences.
 
+    A model that only embeds remembers nothing from step to step, and gets no more cells than a step
+    has tokens.
+
     Raises `ModelFileError` where the library refuses.
     """
+    batch = model.batch_tokens(context_length)
     parameters = api.llama_context_default_params()
-    parameters.n_ctx = cells
     parameters.n_seq_max = model.sequences(slots)
+    if model.embeds_only:
+        cells = together = outputs = batch
+    else:
+        together = COMPUTED_TOGETHER
+        # No step draws more tokens than there are slots; room for the logits of a whole batch would
+        # take 300 MB with a vocabulary of 152,000.
+        outputs = max(model.sequences(slots), EMBEDDED_TOGETHER)
+    parameters.n_ctx = cells
     parameters.n_batch = batch
-    parameters.n_ubatch = min(batch, COMPUTED_TOGETHER)
-    # No step draws more tokens than there are slots; room for the logits of a whole batch would
-    # take 300 MB with a vocabulary of 152,000.
-    parameters.n_outputs_max = model.sequences(slots)
+    parameters.n_ubatch = together
+    parameters.n_outputs_max = outputs
+    parameters.pooling_type = api.LLAMA_POOLING_TYPE_NONE  # `Embedder` pools
     parameters.kv_unified = True
+    # Layers with a sliding window keep the window of each sequence and no more. With all of a
+    # context, Gemma 3 of 12B would take 6.4 GB instead of 2.5 for four conversations of 4,096.
+    parameters.swa_full = False
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
     if flash_attention is None and not api.llama_supports_gpu_offload():
         flash_attention = (
-            kv_type != "f16" or _plain_attention_bytes(model, cells) > PLAIN_LIMIT_BYTES
+            kv_type != "f16" or _plain_attention_bytes(model, cells, together) > PLAIN_LIMIT_BYTES
         )
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
@@ -262,17 +291,21 @@ def open_context(
     model.log.errors.clear()
     context = api.llama_init_from_model(model.pointer, parameters)
     if not context:
-        reason = model.log.errors[0] if model.log.errors else "no reason given"
         raise ModelFileError(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
-            f"{reason}. Load with a shorter context or fewer slots."
+            f"{model.log.reason}. Load with a shorter context or fewer slots."
+        )
+    if not (model.embeds_only or api.llama_get_memory(context)):
+        raise UnsupportedModel(
+            f"{model.name} ({model.architecture}) cannot go on with a text. Choose a model made "
+            "for chat or completion."
         )
     return context
 
 
-def _plain_attention_bytes(model: Model, cells: int) -> int:
+def _plain_attention_bytes(model: Model, cells: int, tokens: int) -> int:
     """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
-    return 4 * cells * COMPUTED_TOGETHER * int(api.llama_model_n_head(model.pointer))
+    return 4 * cells * tokens * int(api.llama_model_n_head(model.pointer))
 
 
 def physical_cores() -> int:
@@ -306,12 +339,22 @@ def has_amx() -> bool:
 def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
     """Return the library's last words on a file as an error."""
     said = " ".join(log.errors)
-    if match := re.search(r"unknown model architecture: '([^']*)'", said):
+    architecture = log.said.get("architecture", "")
+    if log.said.get("type") == "adapter":
+        return UnsupportedModel(
+            f"{path.name} is no model but a LoRA adapter, for {architecture!r} models. Load it "
+            "with one."
+        )
+    if architecture == "clip":
+        return UnsupportedModel(
+            f"{path.name} is no model but the part of one that sees pictures, which Potluck has no "
+            "use for."
+        )
+    if match := re.search(r"unknown model architecture: '([^']+)'", said):
         return UnsupportedModel(
             f"{path.name} has the architecture {match[1]!r}, which this llama.cpp does not know. "
             "A newer llama-cpp-python may."
         )
-    reason = log.errors[0].split(": ", 1)[-1] if log.errors else "no reason given"
-    truncated = "file bounds" in said or "end of file" in said or "failed to read" in said
+    truncated = "file bounds" in said or "end of file" in said or "remaining file size" in said
     kind = "is truncated" if truncated else "cannot be loaded"
-    return ModelFileError(f"{path.name} {kind}: {reason}. Download it again.")
+    return ModelFileError(f"{path.name} {kind}: {log.reason}. Download it again.")

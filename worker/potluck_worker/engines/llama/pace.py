@@ -31,12 +31,15 @@ class Pace:
         self._decode_seconds = token_seconds
         self._prompt_token_seconds = token_seconds
 
-    def prompt_tokens(self, decoding: int, prefilling: int) -> int:
+    def prompt_tokens(
+        self, decoding: int, prefilling: int, least: int = SMALLEST_CHUNK_TOKENS
+    ) -> int:
         """Return how many prompt tokens the next step takes.
 
         Args:
             decoding: Sequences in it that get their next token.
             prefilling: Sequences that have prompt left.
+            least: What it takes however slow the machine is.
         """
         if not prefilling:
             return 0
@@ -44,7 +47,7 @@ class Pace:
         if decoding:
             share = self._decode_seconds * max(1.0, prefilling / decoding)
             seconds = min(seconds, max(share, SHARED_SECONDS))
-        return max(SMALLEST_CHUNK_TOKENS, int(seconds / self._prompt_token_seconds))
+        return max(least, int(seconds / self._prompt_token_seconds))
 
     def learn(self, *, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """Take in what a step took.

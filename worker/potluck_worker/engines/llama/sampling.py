@@ -187,6 +187,7 @@ class Sampler:
 
         Raises:
             BadRequest: The options leave no token to draw.
+            Complete: The grammar is, and the model has no token to say so.
         """
         self._model_logits = logits = logits_of(context, row, self._size)
         if self._plain:

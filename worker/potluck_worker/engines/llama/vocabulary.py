@@ -34,9 +34,10 @@ class Vocabulary:
         self._pieces: dict[int, bytes] = {}
         self._buffer = ctypes.create_string_buffer(PIECE_LIMIT_BYTES)
         self.size = int(api.llama_vocab_n_tokens(pointer))
-        self.bos_text = self._text_of(api.llama_vocab_bos(pointer))
+        self._bos = int(api.llama_vocab_bos(pointer))
+        self.bos_text = self._text_of(self._bos)
         self.eos_text = self._text_of(api.llama_vocab_eos(pointer))
-        self._adds_bos = bool(api.llama_vocab_get_add_bos(pointer))
+        self._adds_bos = self._bos >= 0 and bool(api.llama_vocab_get_add_bos(pointer))
 
     def _text_of(self, token: int) -> str:
         return self.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
@@ -50,8 +51,16 @@ class Vocabulary:
             start: Whether it starts a prompt, where the model may want its mark of the beginning;
                 one that the text has already is not doubled.
         """
-        raw = text.encode()
+        ids = self._tokenize(text.encode(), False, special)
+        # Put in front here: the library would put the mark of an end behind as well.
         add = start and self._adds_bos and not (self.bos_text and text.startswith(self.bos_text))
+        return [self._bos, *ids] if add else ids
+
+    def tokenize_alone(self, text: str) -> list[int]:
+        """Return the ids of a text by itself, with whatever marks the model wants around it."""
+        return self._tokenize(text.encode(), True, False)
+
+    def _tokenize(self, raw: bytes, add: bool, special: bool) -> list[int]:
         size = len(raw) + 8
         while True:
             ids = (api.llama_token * size)()
@@ -78,6 +87,11 @@ class Vocabulary:
     def ends(self, token: int) -> bool:
         """Say whether a token ends the model's turn."""
         return bool(api.llama_vocab_is_eog(self.pointer, token))
+
+    @functools.cached_property
+    def never_ends(self) -> bool:
+        """Whether no token ends the model's turn."""
+        return not any(self.ends(token) for token in range(self.size))
 
     @functools.cached_property
     def silent_ids(self) -> NDArray[np.int64]:
