@@ -58,7 +58,7 @@ async def ask(
 
 
 def of_worker(machine: Machine) -> list[psutil.Process]:
-    """Return a machine's worker, then its engines."""
+    """Return a machine's worker, then its children: engines, and who watches over them."""
     instance = running_instance(machine.home, "worker")
     assert instance is not None
     worker = psutil.Process(instance["process_id"])
@@ -111,8 +111,10 @@ async def test_an_answer_of_a_killed_worker_is_the_one_that_would_have_come(
     async with pool_of_two(machine) as (client, machines):
 
         def kill(node: str) -> None:
-            worker, engine = of_worker(machines[node])
-            engine.suspend()  # so that it is mid-answer when its worker dies
+            worker, *children = of_worker(machines[node])
+            for child in children:
+                if "potluck_worker.engine_host" in child.cmdline():
+                    child.suspend()  # so that it is mid-answer when its worker dies
             worker.kill()
 
         whole = await ask(client, request, lambda _: None)
