@@ -1,8 +1,8 @@
 """A worker that does nothing but pace: `python tests/bench/paced_worker.py SOCKET`.
 
-Tokens come at the rate that the model's name says (`paced-50`), or at once (`flat`). What is due
-when a piece goes out goes out as one, as our worker does it. It prints a line when it listens, and
-serves until its standard input ends.
+Tokens come at the rate that the model's name says (`paced-50`), or at once (`flat`). They go out as
+those of our engines do: the first at once, then those of `JOIN_SECONDS` together. It prints a line
+when it listens, and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from fakes.worker import FakeWorker, describe
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
+from potluck_worker.engine_host import JOIN_SECONDS
 
 WORD = "word "
 SLOTS = 1_024
@@ -33,7 +34,7 @@ class PacedWorker(FakeWorker):
             passed = time.monotonic() - started
             due = min(count, 1 + int(passed * rate)) if rate else count
             if due <= sent:
-                await asyncio.sleep(sent / rate - passed)
+                await asyncio.sleep(max(JOIN_SECONDS, 1 / rate))
                 continue
             yield pb.GenerateResponse(delta=piece(sent, due))
             sent = due
