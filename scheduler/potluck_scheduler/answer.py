@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator
 
 from potluck_proto.errors import OffsetNotReached, PotluckError
 from potluck_proto.ids import GenerationId
+from potluck_proto.reasoning import may_end_thought, split_thought
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
-from potluck_scheduler.answer_store import Record, Submission, Unfinished
+from potluck_scheduler.answer_store import Record
 from potluck_scheduler.core.model import Model
+from potluck_scheduler.store import Submission
 
 STALL_SECONDS = 5.0
 STALL_GAPS = 20.0
@@ -36,49 +38,39 @@ class Answer:
     """One answer.
 
     Args:
-        submission: What was stored.
-        request: What was asked for.
+        submission: What was stored; one that goes on has text and tokens already.
+        restored: An earlier scheduler left it under way.
 
     Attributes:
         text: What it has.
         token_ids: The same as tokens, where `lineage` says of whose vocabulary they are.
         lineage: Empty where the tokens are not the whole answer: then its text goes on alone.
         seams: Where it went on at another node.
-        restored: Whether an earlier scheduler began it.
+        thought_seconds: How long the model thought before it spoke.
         dirty: Whether there is more than is stored.
     """
 
-    def __init__(self, submission: Submission, request: pb.SubmitRequest) -> None:
+    def __init__(self, submission: Submission, *, restored: bool = False) -> None:
         self.submission = submission
-        self.request = request
-        self.text = ""
-        self.token_ids: list[int] = []
-        self.lineage = ""
-        self.seams: list[pb.Seam] = []
+        self.restored = restored
+        self.text = submission.text
+        self.token_ids = list(submission.token_ids)
+        self.lineage = submission.lineage
+        self.seams = list(submission.seams)
         self.model = submission.model
-        self.node_name = ""
-        self.explanation: types.Explanation | None = None
+        self.node_name = submission.node_name
+        self.explanation = submission.explanation
+        self.thought_seconds = submission.thought_seconds
         self.progress: types.Progress | None = types.Progress(phase=types.PHASE_QUEUED)
         self.end: types.End | None = None
-        self.restored = False
         self.dirty = False
         self._views: set[_View] = set()
         self.first_text_seconds = 0.0
         self._submitted = time.monotonic()
+        self._first_text = 0.0
         self._next_token: int | None = 0
         self._heard = 0.0
         self._gap_seconds = 0.0
-
-    @classmethod
-    def restore(cls, unfinished: Unfinished) -> Answer:
-        """Return an answer that an earlier scheduler left under way."""
-        answer = cls(unfinished.submission, unfinished.request)
-        record = unfinished.record
-        answer.text, answer.node_name = record.text, record.node_name
-        answer.explanation, answer.seams = record.explanation, list(record.seams)
-        answer.token_ids, answer.lineage = list(record.token_ids), record.lineage
-        answer.restored = True
-        return answer
 
     @property
     def generation_id(self) -> GenerationId:
@@ -136,9 +128,11 @@ class Answer:
         tokens = delta.token_ids[-token_gap:]
         self.token_ids.extend(tokens)
         self._next_token += len(tokens)
+        length = len(self.text)
         self.text += delta.text[-text_gap:]
         self.dirty = True
         self._note_pace()
+        self._note_thought(length)
 
     def _note_pace(self) -> None:
         now = time.monotonic()
@@ -148,9 +142,19 @@ class Answer:
             self._gap_seconds = known + GAP_FADE * (gap - known) if known else gap
         elif self.progress is not None:
             self.progress = None
-            if not self.first_text_seconds and not self.restored:
-                self.first_text_seconds = now - self._submitted
+            if not self._first_text:
+                self._first_text = now
+                if not self.restored:
+                    self.first_text_seconds = now - self._submitted
         self._heard = now
+
+    def _note_thought(self, length: int) -> None:
+        """Note how long the model thought, once it speaks; `length` characters are not new."""
+        if self.thought_seconds or not may_end_thought(self.text, length):
+            return
+        spoken = split_thought(self.text)
+        if spoken.thought and not spoken.thinking:
+            self.thought_seconds = time.monotonic() - self._first_text
 
     def stalls(self, now: float) -> bool:
         """Say whether it has said nothing for much longer than it usually does."""

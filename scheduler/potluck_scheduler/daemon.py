@@ -27,10 +27,13 @@ from potluck_scheduler.generations import Generations
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
+from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.speed_store import SpeedStore
+from potluck_scheduler.store import ChatStore
 
 log = logging.getLogger(__name__)
 
+PURGE_SECONDS = 3600.0
 STOP_SECONDS = 0.5
 """What open calls get to end when the daemon stops."""
 
@@ -54,6 +57,8 @@ class SchedulerDaemon:
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
         self.database = Database(home.chat_store)
+        self.store = ChatStore(self.database)
+        self._shelf = ChatShelf(self.database)
         self._speeds = SpeedStore(self.database)
         self.nodes = NodeRegistry(
             home.cluster_id(),
@@ -95,11 +100,13 @@ class SchedulerDaemon:
                 validate=self._validate,
             )
         )
-        await self.generations.restore()
+        self.generations.restore(await self.store.unfinished())
         self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
         pb_grpc.add_SchedulerServiceServicer_to_server(self._service, self._server)
         network.listen_unix(self._server, self._home.scheduler_socket)
-        for work in (self._conductor.run(), self.generations.run(), self._keep_speeds()):
+        for work in (
+            self._conductor.run(), self.generations.run(), self._keep_speeds(), self._purge_often(),
+        ):  # fmt: skip
             self._keep(work)
         self.nodes.add(network.unix_address(self._home.worker_socket), "local")
         for address in self._settings.workers:
@@ -112,7 +119,11 @@ class SchedulerDaemon:
         """Put the parts around the core together."""
         self._conductor = Conductor(core, self.nodes, self._home.logs / "story.pickle")
         self.generations = Generations(
-            self._conductor, self.nodes, AnswerStore(self.database), self._on_chat
+            self._conductor,
+            self.nodes,
+            AnswerStore(self.database),
+            self._on_chat,
+            move=self._settings.move,
         )
         self._service = SchedulerService(
             self._home,
@@ -140,6 +151,16 @@ class SchedulerDaemon:
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
+
+    async def _purge_often(self) -> None:
+        """Delete for good, now and then, what can no longer be restored."""
+        while True:
+            try:
+                if count := await self._shelf.purge():
+                    log.info("%d deleted chats are gone for good", count)
+            except StoreError as error:
+                log.warning("deleted chats are not purged: %s", error.message)
+            await asyncio.sleep(PURGE_SECONDS)
 
     async def _keep_speeds(self) -> None:
         while True:

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-BUSY_SECONDS = 10.0
-"""How long to wait for another process that holds the file."""
+BUSY_SECONDS = 5.0
+"""How long to wait for another process that holds the file: less than a viewer waits for a call."""
 
 CHECKED_BYTES = 32 * 2**20
 """A file up to this is read through when it is opened, to see whether it is whole."""
@@ -224,6 +224,10 @@ class Database:
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         """Return all rows, likewise."""
         return self.execute(statement, values).fetchall()
+
+    def value(self, statement: str, values: Sequence[object] = ()) -> Any:
+        """Return the one value of a query that always has one row, likewise."""
+        return self.execute(statement, values).fetchone()[0]
 
 
 def _check(connection: sqlite3.Connection) -> None:

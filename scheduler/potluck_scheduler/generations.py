@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from potluck_proto.errors import PotluckError, SchedulerRestarted, UnknownGeneration
@@ -19,7 +20,7 @@ from potluck_proto.ids import ChatId, GenerationId, NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.answer import Answer, check_offset
-from potluck_scheduler.answer_store import AnswerStore, Submission
+from potluck_scheduler.answer_store import AnswerStore
 from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import request_from_proto
 from potluck_scheduler.core.events import RequestEnded, RequestStalled
@@ -28,6 +29,7 @@ from potluck_scheduler.journey import Journey
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.prefix import prefix_of
 from potluck_scheduler.saver import Saver
+from potluck_scheduler.store import Submission
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Generations:
         nodes: The workers.
         store: Where answers are kept.
         changed: Called when a chat changed.
+        move: Whether answers go on elsewhere when their place is lost.
     """
 
     def __init__(
@@ -65,38 +68,42 @@ class Generations:
         nodes: NodeRegistry,
         store: AnswerStore,
         changed: Callable[[], None],
+        *,
+        move: bool,
     ) -> None:
         self._conductor = conductor
         self._nodes = nodes
         self._store = store
         self._saver = Saver(store)
         self._changed = changed
+        self._move = move
         self._active: dict[GenerationId, UnderWay] = {}
-        self._by_chat: dict[ChatId, GenerationId] = {}
         self._ended: OrderedDict[GenerationId, Answer] = OrderedDict()
 
     def active(self) -> list[Answer]:
         """Return the answers under way."""
         return [under_way.answer for under_way in self._active.values()]
 
-    def in_chat(self, chat_id: ChatId) -> Answer | None:
-        """Return the answer under way in a chat."""
-        generation_id = self._by_chat.get(chat_id)
-        return self._active[generation_id].answer if generation_id else None
+    def ids(self) -> AbstractSet[GenerationId]:
+        """Return the ids of the answers under way."""
+        return self._active.keys()
 
-    def start(self, submission: Submission, request: pb.SubmitRequest) -> None:
-        """Begin an answer that is stored."""
-        answer = Answer(submission, request)
-        self._begin(answer, Journey(answer, _wanted(answer)))
+    def in_chat(self, chat_id: ChatId) -> list[Answer]:
+        """Return the answers under way in a chat."""
+        return [answer for answer in self.active() if answer.submission.chat_id == chat_id]
 
-    async def restore(self) -> None:
+    def start(self, submission: Submission) -> None:
+        """Begin an answer that is stored, or go on with one that was cut."""
+        self._ended.pop(submission.generation_id, None)
+        self._begin(Answer(submission))
+
+    def restore(self, unfinished: Iterable[Submission]) -> None:
         """Begin again the answers that an earlier scheduler left under way."""
-        for unfinished in await self._store.unfinished():
-            answer = Answer.restore(unfinished)
+        for submission in unfinished:
             error = SchedulerRestarted(
                 "The scheduler was restarted in mid-answer; what the model had said is kept."
             )
-            self._begin(answer, Journey(answer, _wanted(answer), error))
+            self._begin(Answer(submission, restored=True), error)
 
     async def run(self) -> None:
         """Save what is new, and look after those who wait or stall."""
@@ -170,10 +177,10 @@ class Generations:
 
     # --- one answer ----------------------------------------------------------------------------
 
-    def _begin(self, answer: Answer, journey: Journey) -> None:
+    def _begin(self, answer: Answer, restored: PotluckError | None = None) -> None:
+        journey = Journey(answer, _wanted(answer, self._move), restored)
         under_way = UnderWay(answer, journey)
         self._active[answer.generation_id] = under_way
-        self._by_chat[answer.submission.chat_id] = answer.generation_id
         name = f"answer {answer.generation_id}"
         under_way.task = asyncio.create_task(self._run(under_way), name=name)
         self._changed()
@@ -194,6 +201,7 @@ class Generations:
             end = _failure(PotluckError(f"The scheduler failed: {type(error).__name__}: {error}."))
         under_way.ending = True
         end.usage.time_to_first_token_seconds = answer.first_text_seconds
+        end.usage.thought_seconds = answer.thought_seconds
         end.usage.completion_tokens = max(end.usage.completion_tokens, len(answer.token_ids))
         prefix = prefix_of(answer.submission.conversation, answer.text)
         self._conductor.tell(
@@ -204,7 +212,6 @@ class Generations:
 
     def _retire(self, answer: Answer, end: types.End) -> None:
         del self._active[answer.generation_id]
-        del self._by_chat[answer.submission.chat_id]
         self._ended[answer.generation_id] = answer
         while len(self._ended) > ENDED_KEPT:
             self._ended.popitem(last=False)
@@ -239,17 +246,18 @@ class Generations:
             )
 
 
-def _wanted(answer: Answer) -> Request:
+def _wanted(answer: Answer, move: bool) -> Request:
     """Return what an answer wants, as the core takes it."""
     submission, explanation = answer.submission, answer.explanation
     request = request_from_proto(
         answer.generation_id,
         submission.model,
-        answer.request,
+        submission.asked,
         submission.conversation,
         submission.chat_id,
     )
-    if not answer.begun or explanation is None:
+    request = replace(request, may_move=request.may_move and move)
+    if not (answer.restored and answer.begun and explanation):
         return request
     key = ModelKey(explanation.model, explanation.quantization)
     progress = Progress(key, len(answer.token_ids), NodeId(explanation.node_id))

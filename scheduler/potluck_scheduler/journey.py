@@ -39,6 +39,8 @@ from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.prefix import prefix_of
 from potluck_scheduler.work import Job
 
+MAX_TOKENS_LIMIT = 2**32 - 1
+
 REASONS = {
     Cause.NODE_LOST: "{node} was lost",
     Cause.ENGINE_DIED: "its engine on {node} died",
@@ -84,7 +86,7 @@ class Journey:
         self._orders: deque[Order] = deque()
         self._ordered = asyncio.Event()
         self._job: Job | None = None
-        self._left = "the scheduler was restarted" if restored else ""
+        self._left = "the scheduler was restarted" if restored else "continued"
         self._worked = False
         self.waits = False
 
@@ -176,6 +178,7 @@ class Journey:
     ) -> types.End:
         """Take in what the node says until its end. Raises `PotluckError` where it fails."""
         explanation, answer = order.decision.explanation, self._answer
+        asked = answer.submission.asked
         work = nodes.work(order.node_id)
         if work is None:
             raise NodeLost(f"{explanation.node_name} was lost before it could begin.")
@@ -184,7 +187,8 @@ class Journey:
             model=explanation.model.name,
             quantization=explanation.model.quantization,
             messages=answer.submission.conversation,
-            sampling=answer.request.sampling,
+            sampling=_sampling(answer),
+            thinking=asked.thinking if asked.HasField("thinking") else None,
             continuation=continuation,
         )
         self._worked = False
@@ -257,3 +261,13 @@ def _why_it_left(node: Node | None, key: ModelKey, node_name: str) -> str:
     if node is not None and key in node.memory and node.memory[key].draining:
         return f"{key} is being unloaded on {node_name}"
     return f"it stalled on {node_name}"
+
+
+def _sampling(answer: Answer) -> types.Sampling:
+    """Return how tokens are drawn; a limit counts those after an end that did not last."""
+    sampling = types.Sampling()
+    sampling.CopyFrom(answer.submission.asked.sampling)
+    if sampling.HasField("max_tokens"):
+        limit = sampling.max_tokens + answer.submission.continued_tokens
+        sampling.max_tokens = min(limit, MAX_TOKENS_LIMIT)
+    return sampling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from potluck_proto.reasoning import split_thought
 from potluck_proto.v1 import types_pb2 as types
 
 BLOCK_BYTES = 256
@@ -17,7 +18,7 @@ def prefix_of(conversation: Iterable[types.Message], answer: str = "") -> tuple[
 
     Args:
         conversation: The messages.
-        answer: What the assistant said to them.
+        answer: What the assistant said to them; its thoughts are not shown to it again.
     """
     text = bytearray()
     for message in conversation:
@@ -25,7 +26,8 @@ def prefix_of(conversation: Iterable[types.Message], answer: str = "") -> tuple[
         if len(text) > BLOCKS * BLOCK_BYTES:
             break
     if answer:
-        text += b"%d\0%b\0" % (types.ROLE_ASSISTANT, answer.encode())
+        said = split_thought(answer).said
+        text += b"%d\0%b\0" % (types.ROLE_ASSISTANT, said.encode())
     whole = min(len(text) // BLOCK_BYTES, BLOCKS)
     hasher = hashlib.blake2b(digest_size=8)
     hashes = []

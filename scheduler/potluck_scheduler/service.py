@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
-from potluck_proto.errors import BadRequest, NotEnoughMemory, PotluckError, UnknownNode
+from potluck_proto.errors import NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
-from potluck_proto.ids import ChatId, GenerationId, new_seed
+from potluck_proto.ids import GenerationId
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.answer import Answer
-from potluck_scheduler.answer_store import AnswerStore
-from potluck_scheduler.chat_store import ChatStore
+from potluck_scheduler.chat_service import ChatService, Context, or_abort
 from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.explanation import Decision
@@ -38,9 +35,6 @@ from potluck_scheduler.settings import SchedulerSettings
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
-CONTENT_LIMIT_BYTES = 2**20
-"""The longest prompt: a long book, and more than any context of today."""
-
 WATCH_SECONDS = 0.5
 """A watcher hears of changes at most this often."""
 
@@ -48,15 +42,8 @@ WATCH_HEARTBEAT_SECONDS = 2.0
 FOUND_SECONDS = 3.0
 """How long `AddNode` waits to see whether a worker answers."""
 
-HEAD_SECONDS = 0.02
-"""What is known of an answer that has just begun waits so long for its first words, so that they go
-out together."""
 
-Context = grpc.aio.ServicerContext[object, object]
-Result = TypeVar("Result")
-
-
-class SchedulerService(pb_grpc.SchedulerServiceServicer):
+class SchedulerService(ChatService):
     """Serves the viewers of one pool.
 
     Args:
@@ -83,83 +70,20 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         generations: Generations,
         pulse: Pulse,
     ) -> None:
+        super().__init__(database, generations, self.chats_changed)
         self._home = home
         self._settings = settings
         self._conductor = conductor
         self._nodes = nodes
         self._database = database
-        self._chats = ChatStore(database)
-        self._answers = AnswerStore(database)
-        self._generations = generations
         self._pulse = pulse
         self._started = time.monotonic()
         self.chats_revision = 0
-        self.viewers = 0
 
     def chats_changed(self) -> None:
         """Note that a viewer should list the chats again."""
         self.chats_revision += 1
         self._pulse.beat()
-
-    # --- answers -------------------------------------------------------------------------------
-
-    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
-        """Store a prompt, then begin its answer."""
-        return await _or_abort(self._submit(request), context)
-
-    async def _submit(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
-        size_bytes = len(request.content.encode())
-        if not request.content.strip():
-            raise BadRequest("The prompt is empty.")
-        if size_bytes > CONTENT_LIMIT_BYTES:
-            raise BadRequest(
-                f"The prompt has {size_bytes:,} bytes; the limit is {CONTENT_LIMIT_BYTES:,}."
-            )
-        if request.chat_id and self._generations.in_chat(ChatId(request.chat_id)):
-            raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
-        if not request.sampling.HasField("seed"):
-            # So an answer that moves is drawn as it would have been.
-            request.sampling.seed = new_seed()
-        request.no_move = request.no_move or not self._settings.move
-        submission = await self._answers.submit(request)
-        if not submission.repeated:
-            self._generations.start(submission, request)
-        return pb.SubmitResponse(
-            chat_id=submission.chat_id,
-            user_message_id=submission.user_message_id,
-            answer_message_id=submission.answer_message_id,
-            generation_id=submission.generation_id,
-        )
-
-    async def Attach(
-        self, request: pb.AttachRequest, context: Context
-    ) -> AsyncIterator[pb.AttachResponse]:
-        """Show an answer from an offset on."""
-        with self._viewer():
-            try:
-                generation_id = GenerationId(request.generation_id)
-                async for events in self._generations.attach(generation_id, request.from_offset):
-                    yield pb.AttachResponse(events=events)
-            except PotluckError as error:
-                await errors.abort(context, error)
-
-    async def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
-        """Store a prompt, begin its answer, and show it."""
-        with self._viewer():
-            try:
-                submitted = await self._submit(request.submit)
-                first = True
-                generation_id = GenerationId(submitted.generation_id)
-                async for events in self._generations.attach(generation_id, 0, HEAD_SECONDS):
-                    yield pb.AskResponse(submitted=submitted if first else None, events=events)
-                    first = False
-            except PotluckError as error:
-                await errors.abort(context, error)
-
-    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
-        """End an answer."""
-        await _or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
-        return pb.StopResponse()
 
     # --- the pool ------------------------------------------------------------------------------
 
@@ -194,7 +118,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
         """Take in a worker by address; say what became of it after a moment."""
-        return await _or_abort(self._add_node(request.address), context)
+        return await or_abort(self._add_node(request.address), context)
 
     async def _add_node(self, address: str) -> pb.AddNodeResponse:
         if not address.startswith("unix:"):
@@ -213,7 +137,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         async def remove() -> None:
             await self._nodes.forget(self._connection(request.node))
 
-        await _or_abort(remove(), context)
+        await or_abort(remove(), context)
         return pb.RemoveNodeResponse()
 
     async def DrainNode(
@@ -225,7 +149,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             stub = self._stub(request.node)
             await stub.Drain(worker.DrainRequest(draining=request.draining))
 
-        await _or_abort(drain(), context)
+        await or_abort(drain(), context)
         return pb.DrainNodeResponse()
 
     async def LoadModel(
@@ -244,7 +168,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             await load_model(self._nodes, explanation.node_id, explanation.model, decision.evict)
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
-        return await _or_abort(load(), context)
+        return await or_abort(load(), context)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Context
@@ -256,7 +180,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             message = worker.UnloadRequest(model=name, quantization=quantization)
             await self._stub(request.node).Unload(message)
 
-        await _or_abort(unload(), context)
+        await or_abort(unload(), context)
         return pb.UnloadModelResponse()
 
     async def ReadLogs(
@@ -294,60 +218,6 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         )
         return pb.ExplainResponse(explanation=explanation_to_proto(decision.explanation))
 
-    # --- chats ---------------------------------------------------------------------------------
-
-    async def ListChats(
-        self, request: pb.ListChatsRequest, context: Context
-    ) -> pb.ListChatsResponse:
-        """List chats, a page at a time."""
-        if request.page_token and not request.page_token.isdecimal():
-            await errors.abort(context, BadRequest("The page token is not one of ours."))
-        chats, token = await _or_abort(
-            self._chats.list_chats(request.limit, request.page_token, request.include_archived),
-            context,
-        )
-        for chat in chats:
-            chat.active = self._generations.in_chat(ChatId(chat.chat_id)) is not None
-        return pb.ListChatsResponse(chats=chats, next_page_token=token)
-
-    async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
-        """Return a chat; an answer under way with all that it has."""
-        chat, messages = await _or_abort(self._chats.get_chat(ChatId(request.chat_id)), context)
-        if answer := self._generations.in_chat(ChatId(request.chat_id)):
-            chat.active = True
-            for message in messages:
-                if message.generation_id == answer.generation_id:
-                    message.content = answer.text
-                    del message.seams[:]
-                    message.seams.extend(answer.seams)
-        return pb.GetChatResponse(chat=chat, messages=messages)
-
-    async def UpdateChat(
-        self, request: pb.UpdateChatRequest, context: Context
-    ) -> pb.UpdateChatResponse:
-        """Change a chat."""
-        chat = await _or_abort(self._chats.update_chat(request), context)
-        self.chats_changed()
-        return pb.UpdateChatResponse(chat=chat)
-
-    async def DeleteChat(
-        self, request: pb.DeleteChatRequest, context: Context
-    ) -> pb.DeleteChatResponse:
-        """Delete a chat; an answer under way in it ends."""
-        chat_id = ChatId(request.chat_id)
-        if answer := self._generations.in_chat(chat_id):
-            await self._generations.stop(answer.generation_id)
-        await _or_abort(self._chats.delete_chat(chat_id), context)
-        self.chats_changed()
-        return pb.DeleteChatResponse()
-
-    async def SearchChats(
-        self, request: pb.SearchChatsRequest, context: Context
-    ) -> pb.SearchChatsResponse:
-        """Search all messages."""
-        hits = await _or_abort(self._chats.search(request.query, request.limit), context)
-        return pb.SearchChatsResponse(hits=hits)
-
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
@@ -359,21 +229,13 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             uptime_seconds=time.monotonic() - self._started,
             home=str(self._home.root),
             nodes_ready=len(self._nodes.living_states()),
-            chats=await _or_abort(self._chats.count_chats(), context),
+            chats=await or_abort(self._shelf.count(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
             problem=self._database.problem,
         )
 
     # --- parts ---------------------------------------------------------------------------------
-
-    @contextmanager
-    def _viewer(self) -> Iterator[None]:
-        self.viewers += 1
-        try:
-            yield
-        finally:
-            self.viewers -= 1
 
     def _models(self) -> list[pb.ModelSummary]:
         return model_summaries(self._nodes.living_states(), self._settings.default_model)
@@ -393,16 +255,6 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         if not stub:
             raise UnknownNode(f"{node} is not connected now.")
         return stub
-
-
-async def _or_abort(work: Awaitable[Result], context: Context) -> Result:
-    """Return what the work returns, or fail the call with its error."""
-    try:
-        return await work
-    except PotluckError as error:
-        await errors.abort(context, error)
-    except grpc.aio.AioRpcError as error:
-        await errors.abort(context, errors.from_rpc(error, "The worker"))
 
 
 def _node(connection: Connection) -> pb.Node:

@@ -21,7 +21,11 @@ Context = grpc.aio.ServicerContext[object, object]
 
 
 def describe(
-    name: str, quantization: str = "", needed_bytes: int = GIB, **facts: object
+    name: str,
+    quantization: str = "",
+    needed_bytes: int = GIB,
+    context_length: int = 4096,
+    **facts: object,
 ) -> types.ModelDescription:
     """Return a model that a node could have."""
     return types.ModelDescription(
@@ -29,7 +33,7 @@ def describe(
         quantization=quantization,
         memory_needed_bytes=needed_bytes,
         engines=["fake"],
-        context_length=4096,
+        context_length=context_length,
         slots=4,
         **facts,  # type: ignore[arg-type]
     )
@@ -88,7 +92,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     free_bytes: int = 8 * GIB
     protocol_version: int = PROTOCOL_VERSION
     script: list[types.Delta] = field(default_factory=lambda: deltas(["one ", "two ", "three"]))
-    gate: Callable[[int], Awaitable[None] | None] = lambda _: None
+    gate: Callable[[int], Awaitable[object] | None] = lambda _: None
     end: types.End = field(default_factory=lambda: types.End(reason=types.END_REASON_END_OF_TURN))
     asked: list[pb.GenerateRequest] = field(default_factory=list)
     loaded: list[types.LoadedModel] = field(default_factory=list)

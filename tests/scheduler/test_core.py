@@ -332,7 +332,17 @@ def test_an_answer_under_which_three_engines_died_in_a_row_is_sent_to_no_fourth(
     (refuse,) = core.interrupt("1", Cause.ENGINE_DIED, tokens=5)
     assert isinstance(refuse, Refuse)
     assert isinstance(refuse.decision.error, MovedTooOften)
-    assert "3 engines or machines failed in a row" in refuse.decision.error.message
+    assert "failed 3 times in a row under this answer" in refuse.decision.error.message
+
+
+def test_machines_that_are_lost_speak_less_against_an_answer_than_engines_that_die() -> None:
+    core = Core(*(node(name, 8, **warm()) for name in "abcdefgh"))
+    core.submit("1")
+    for _ in range(5):
+        assert nodes_of(core.interrupt("1", Cause.NODE_LOST, tokens=3))
+    (refuse,) = core.interrupt("1", Cause.NODE_LOST, tokens=3)
+    assert isinstance(refuse, Refuse)
+    assert isinstance(refuse.decision.error, MovedTooOften)
 
 
 def test_an_answer_that_gets_further_each_time_may_move_as_often_as_it_must() -> None:

@@ -58,6 +58,23 @@ def build_parser() -> argparse.ArgumentParser:
             help="only a machine or model with it: node:NAME, licence:commercial, a tag of yours",
         )
 
+    chats = commands.add_parser("chats", help="list the chats, or search them for words")
+    chats.add_argument(
+        "words", nargs="*", help="search titles and messages for all of them; exits with 1 for none"
+    )
+    chats.add_argument("-n", "--limit", type=int, default=20, help="how many; 20 by default")
+    chats.add_argument("--archived", action="store_true", help="list the archived ones")
+    chats.add_argument("--deleted", action="store_true", help="list those that can be restored")
+    export = commands.add_parser("export", help="write a chat as Markdown or JSON")
+    export.add_argument("chat", help="its id, the beginning of it, or words of its title")
+    export.add_argument(
+        "--format",
+        choices=["md", "json"],
+        default="md",
+        help="Markdown has the branch that is shown, JSON all branches",
+    )
+    export.add_argument("-o", "--output", metavar="FILE", help="the file; else it is printed")
+
     nodes = commands.add_parser("nodes", help="list the machines of the pool")
     models = commands.add_parser("models", help="list the models of the pool")
     status = commands.add_parser("status", help="say what runs on this machine")
@@ -90,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
-    for command in (ask, explain, nodes, models, status, logs, up, down):
+    for command in (ask, explain, chats, nodes, models, status, logs, up, down):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -84,14 +84,21 @@ async def ensure_running(home: Home) -> PoolClient:
 
 
 @asynccontextmanager
-async def running_pool(home: Home) -> AsyncIterator[PoolClient]:
-    """Yield a client of the local pool, started where it does not run, once a worker is ready."""
+async def running_scheduler(home: Home) -> AsyncIterator[PoolClient]:
+    """Yield a client of the local scheduler, started where it does not run."""
     client = await ensure_running(home)
     try:
-        await until_a_node_is_ready(client)
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def running_pool(home: Home) -> AsyncIterator[PoolClient]:
+    """Yield a client of the local pool, started where it does not run, once a worker is ready."""
+    async with running_scheduler(home) as client:
+        await until_a_node_is_ready(client)
+        yield client
 
 
 async def start(daemon: Daemon, home: Home) -> list[str]:

@@ -44,7 +44,7 @@ class Tracked:
     tokens: int = 0
     """What it had when it got its last place."""
     strikes: int = 0
-    """Deaths under it in a row, between which it made no progress."""
+    """What speaks against it of the deaths under it in a row, between which it made no progress."""
     attempts: int = 0
     """Places in a row that it lost without progress."""
 

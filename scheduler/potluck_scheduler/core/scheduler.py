@@ -38,8 +38,12 @@ from potluck_scheduler.core.words import explain
 PROGRESS_TOKENS = 16
 """An answer that got so many at a place was not what broke it."""
 
-STRIKES_LIMIT = 3
-"""An answer under which so many engines or nodes died in a row is sent to no other."""
+BLAME = {Cause.NODE_LOST: 1, Cause.ENGINE_DIED: 2, Cause.STALLED: 2, Cause.MISBEHAVED: 2}
+"""Strikes against the answer that was there. It may itself be what breaks engines; a whole machine
+is lost for other reasons most of the time."""
+
+STRIKES_LIMIT = 6
+"""An answer with so many strikes in a row is sent to no other place: three engines, say."""
 
 ATTEMPTS_LIMIT = 12
 """Places in a row that an answer may lose without progress, for whatever reason."""
@@ -53,9 +57,6 @@ STALLED_SECONDS = 10.0
 
 TURNED_AWAY_SECONDS = 0.5
 """How long, the first time, a seat takes no answers that turned one away."""
-
-BLAMED = frozenset({Cause.NODE_LOST, Cause.ENGINE_DIED, Cause.STALLED, Cause.MISBEHAVED})
-"""What an answer may itself be the cause of."""
 
 NO_LIMITS = Limits()
 
@@ -326,7 +327,7 @@ def _interrupted(tracked: Tracked, event: RequestInterrupted, now: float) -> Tra
     """Return what is known of an answer after it lost its place."""
     assert tracked.sitting is not None
     progressed = event.tokens - tracked.tokens >= PROGRESS_TOKENS
-    blamed = event.begun and event.cause in BLAMED
+    strikes = BLAME.get(event.cause, 0) if event.begun else 0
     return replace(
         tracked,
         request=replace(
@@ -336,7 +337,7 @@ def _interrupted(tracked: Tracked, event: RequestInterrupted, now: float) -> Tra
         ),
         since=now,
         trouble=event.error,
-        strikes=0 if progressed else tracked.strikes + blamed,
+        strikes=0 if progressed else tracked.strikes + strikes,
         attempts=0 if progressed else tracked.attempts + 1,
     )
 
@@ -349,9 +350,9 @@ def _why_not_again(tracked: Tracked) -> PotluckError | None:
         return trouble
     if tracked.strikes >= STRIKES_LIMIT:
         return MovedTooOften(
-            f"Under this answer {tracked.strikes} engines or machines failed in a row, so it is "
-            f"sent to no other. The last time: {trouble.message}",
-            strikes=tracked.strikes,
+            f"Engines or machines failed {tracked.attempts} times in a row under this answer, so "
+            f"it is sent to no other. The last time: {trouble.message}",
+            attempts=tracked.attempts,
         )
     if tracked.attempts >= ATTEMPTS_LIMIT:
         return MovedTooOften(

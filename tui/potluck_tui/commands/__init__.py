@@ -44,11 +44,13 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, daemons, explain, logs, pool
+    from potluck_tui.commands import ask, chats, daemons, explain, logs, pool
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
         "explain": explain.explain,
+        "chats": chats.chats,
+        "export": chats.export,
         "nodes": pool.nodes,
         "models": pool.models,
         "status": daemons.status,

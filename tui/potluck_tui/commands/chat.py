@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
@@ -24,7 +25,15 @@ def chat(home: Home) -> int:
     from potluck_tui.client import PoolClient
 
     client = PoolClient(unix_address(home.scheduler_socket))
-    PotluckApp(client, home, profile).run(mouse=profile.mouse)
+    app = PotluckApp(client, home, profile)
+
+    def hang_up(_number: int, _frame: object) -> None:
+        # The terminal is gone, and the event loop may be waiting for it for ever.
+        app.save_draft()
+        os._exit(128 + signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, hang_up)
+    app.run(mouse=profile.mouse)
     return 0
 
 

@@ -1,0 +1,251 @@
+"""The scheduler's gRPC service, as far as chats go: a thin edge over the store and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import grpc
+
+from potluck_proto import errors
+from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_scheduler.database import Database
+from potluck_scheduler.generations import Generations
+from potluck_scheduler.shelf import ChatShelf
+from potluck_scheduler.store import ChatStore, Submission
+
+CONTENT_LIMIT_BYTES = 2**20
+"""The longest prompt with its files: a long book, and more than any context of today."""
+
+HEAD_SECONDS = 0.02
+"""What is known of an answer that has just begun waits so long for its first words, so that they go
+out together."""
+
+Context = grpc.aio.ServicerContext[object, object]
+Result = TypeVar("Result")
+
+
+class ChatService(pb_grpc.SchedulerServiceServicer):
+    """Questions, answers, and the chats that they make.
+
+    Args:
+        database: Where chats and answers are.
+        generations: The answers under way.
+        chats_changed: Called when a viewer should look at the chats again.
+
+    Attributes:
+        viewers: Open streams of viewers.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        generations: Generations,
+        chats_changed: Callable[[], None],
+    ) -> None:
+        self._store = ChatStore(database)
+        self._shelf = ChatShelf(database)
+        self._generations = generations
+        self._chats_changed = chats_changed
+        self.viewers = 0
+
+    # --- answers -------------------------------------------------------------------------------
+
+    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
+        """Store a prompt, then begin its answer."""
+        return _submitted(await or_abort(self._submit(request), context))
+
+    async def _submit(self, request: pb.SubmitRequest) -> Submission:
+        size_bytes = len(request.content.encode()) + sum(
+            len(file.content.encode()) for file in request.attachments
+        )
+        if not request.content.strip() and not request.attachments:
+            raise BadRequest("The prompt is empty.")
+        if size_bytes > CONTENT_LIMIT_BYTES:
+            raise BadRequest(
+                f"The prompt has {size_bytes:,} bytes; the limit is {CONTENT_LIMIT_BYTES:,}."
+            )
+        submission = await self._store.submit(request, self._generations.ids())
+        if not submission.repeated:
+            self._generations.start(submission)
+            if submission.beside is not None:
+                self._generations.start(submission.beside)
+        return submission
+
+    async def Regenerate(
+        self, request: pb.RegenerateRequest, context: Context
+    ) -> pb.RegenerateResponse:
+        """Begin another answer to a question."""
+        submission = await or_abort(self._store.regenerate(request), context)
+        self._generations.start(submission)
+        return pb.RegenerateResponse(
+            answer_message_id=submission.answer_message_id, generation_id=submission.generation_id
+        )
+
+    async def Continue(self, request: pb.ContinueRequest, context: Context) -> pb.ContinueResponse:
+        """Go on with a cut answer."""
+        chat_id, message_id = ChatId(request.chat_id), MessageId(request.answer_message_id)
+        submission = await or_abort(self._store.reopen(chat_id, message_id), context)
+        self._generations.start(submission)
+        return pb.ContinueResponse(generation_id=submission.generation_id)
+
+    async def SelectBranch(
+        self, request: pb.SelectBranchRequest, context: Context
+    ) -> pb.SelectBranchResponse:
+        """Show another branch."""
+        chat_id, message_id = ChatId(request.chat_id), MessageId(request.message_id)
+        await or_abort(self._store.select(chat_id, message_id), context)
+        self._chats_changed()
+        return pb.SelectBranchResponse()
+
+    async def Attach(
+        self, request: pb.AttachRequest, context: Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """Show an answer from an offset on."""
+        with self._viewer():
+            try:
+                generation_id = GenerationId(request.generation_id)
+                async for events in self._generations.attach(generation_id, request.from_offset):
+                    yield pb.AttachResponse(events=events)
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
+        """Store a prompt, begin its answer, and show it."""
+        with self._viewer():
+            try:
+                submission = await self._submit(request.submit)
+                submitted: pb.SubmitResponse | None = _submitted(submission)
+                answer = self._generations.attach(submission.generation_id, 0, HEAD_SECONDS)
+                async for events in answer:
+                    yield pb.AskResponse(submitted=submitted, events=events)
+                    submitted = None
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
+        """End an answer."""
+        await or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
+        return pb.StopResponse()
+
+    # --- chats ---------------------------------------------------------------------------------
+
+    async def ListChats(
+        self, request: pb.ListChatsRequest, context: Context
+    ) -> pb.ListChatsResponse:
+        """List chats, a page at a time."""
+        chats, token = await or_abort(self._shelf.chats(request), context)
+        for chat in chats:
+            chat.active = bool(self._generations.in_chat(ChatId(chat.chat_id)))
+        return pb.ListChatsResponse(chats=chats, next_page_token=token)
+
+    async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
+        """Return a chat; answers under way with all that they have."""
+        response = await or_abort(self._shelf.chat(request), context)
+        active = {
+            answer.generation_id: answer
+            for answer in self._generations.in_chat(ChatId(request.chat_id))
+        }
+        response.chat.active = bool(active)
+        for message in response.messages:
+            if answer := active.get(GenerationId(message.generation_id)):
+                message.content = answer.text
+                del message.seams[:]
+                message.seams.extend(answer.seams)
+        return response
+
+    async def UpdateChat(
+        self, request: pb.UpdateChatRequest, context: Context
+    ) -> pb.UpdateChatResponse:
+        """Change a chat."""
+        chat = await or_abort(self._shelf.update(request), context)
+        self._chats_changed()
+        return pb.UpdateChatResponse(chat=chat)
+
+    async def DeleteChat(
+        self, request: pb.DeleteChatRequest, context: Context
+    ) -> pb.DeleteChatResponse:
+        """Put a chat away; answers under way in it end."""
+        chat_id = ChatId(request.chat_id)
+        for answer in self._generations.in_chat(chat_id):
+            await self._generations.stop(answer.generation_id)
+        await or_abort(self._shelf.delete(chat_id), context)
+        self._chats_changed()
+        return pb.DeleteChatResponse()
+
+    async def RestoreChat(
+        self, request: pb.RestoreChatRequest, context: Context
+    ) -> pb.RestoreChatResponse:
+        """Take a deleted chat back."""
+        await or_abort(self._shelf.restore(ChatId(request.chat_id)), context)
+        self._chats_changed()
+        return pb.RestoreChatResponse()
+
+    async def SearchChats(
+        self, request: pb.SearchChatsRequest, context: Context
+    ) -> pb.SearchChatsResponse:
+        """Search all chats."""
+        hits = await or_abort(self._shelf.search(request.query, request.limit), context)
+        return pb.SearchChatsResponse(hits=hits)
+
+    async def ListPrompts(
+        self, request: pb.ListPromptsRequest, context: Context
+    ) -> pb.ListPromptsResponse:
+        """List what was asked lately."""
+        prompts = await or_abort(self._shelf.prompts(request.limit), context)
+        return pb.ListPromptsResponse(prompts=prompts)
+
+    # --- presets -------------------------------------------------------------------------------
+
+    async def ListPresets(
+        self, request: pb.ListPresetsRequest, context: Context
+    ) -> pb.ListPresetsResponse:
+        """List the presets that have a name."""
+        presets = await or_abort(self._shelf.presets(), context)
+        return pb.ListPresetsResponse(presets=presets)
+
+    async def SavePreset(
+        self, request: pb.SavePresetRequest, context: Context
+    ) -> pb.SavePresetResponse:
+        """Keep a preset under its name."""
+        await or_abort(self._shelf.save_preset(request.preset), context)
+        return pb.SavePresetResponse()
+
+    async def DeletePreset(
+        self, request: pb.DeletePresetRequest, context: Context
+    ) -> pb.DeletePresetResponse:
+        """Forget a preset."""
+        await or_abort(self._shelf.delete_preset(request.name), context)
+        return pb.DeletePresetResponse()
+
+    @contextmanager
+    def _viewer(self) -> Iterator[None]:
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+
+def _submitted(submission: Submission) -> pb.SubmitResponse:
+    return pb.SubmitResponse(
+        chat_id=submission.chat_id,
+        user_message_id=submission.user_message_id,
+        answer_message_id=submission.answer_message_id,
+        generation_id=submission.generation_id,
+        revision=submission.revision,
+    )
+
+
+async def or_abort(work: Awaitable[Result], context: Context) -> Result:
+    """Return what the work returns, or fail the call with its error."""
+    try:
+        return await work
+    except PotluckError as error:
+        await errors.abort(context, error)
+    except grpc.aio.AioRpcError as error:
+        await errors.abort(context, errors.from_rpc(error, "The worker"))
