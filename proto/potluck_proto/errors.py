@@ -20,6 +20,7 @@
     │   ├── NoNodes              no worker is connected
     │   ├── EngineMissing        the worker lacks the engine; says what to install
     │   ├── QueueFull
+    │   ├── ModelBusy            in use: not unloaded, nor loaded in another way
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
@@ -208,6 +209,12 @@ class QueueFull(CapacityError):
     """Too many requests wait already."""
 
     code = pb.ERROR_CODE_QUEUE_FULL
+
+
+class ModelBusy(CapacityError):
+    """The model is in use, so it is neither unloaded nor held in another way, as was asked for."""
+
+    code = pb.ERROR_CODE_MODEL_BUSY
 
 
 class Draining(CapacityError):

@@ -44,9 +44,11 @@ USUAL_TOKEN_BYTES = 4
 def node_from_proto(state: types.NodeState) -> Node:
     """Return what the core needs of a worker's state."""
     cards = [device for device in state.devices if device.accelerator in ACCELERATORS]
-    hosts = [device for device in state.devices if device.accelerator not in ACCELERATORS]
-    unified = any(card.accelerator == types.ACCELERATOR_METAL for card in cards)
-    fast, beside = (cards, [] if unified else hosts) if cards else (hosts, [])
+    # What a unified device has is main memory, which is there already.
+    devices = [device for device in state.devices if not device.unified]
+    own = [device for device in devices if device.accelerator in ACCELERATORS]
+    hosts = [device for device in devices if device.accelerator not in ACCELERATORS]
+    fast, beside = (own, hosts) if own else (hosts, [])
     return Node(
         node_id=NodeId(state.node_id),
         name=state.name,
@@ -98,7 +100,7 @@ def _loaded(model: types.LoadedModel) -> Loaded:
         queue_length=model.queue_length,
         tokens_per_second=model.tokens_per_second,
         context_length=model.context_length,
-        memory_bytes=model.memory_bytes,
+        memory_bytes=model.memory_booked_bytes or model.memory_bytes,
         ready=model.state == types.MODEL_STATE_READY,
         draining=model.state == types.MODEL_STATE_DRAINING,
         load_fraction=model.load_fraction,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from potluck_proto.errors import NodeLost
 from potluck_proto.ids import NodeId
+from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.calls import failures_in_words
 from potluck_scheduler.core.model import ModelKey
@@ -31,6 +32,6 @@ async def load_model(
                 model=other.name, quantization=other.quantization, only_idle=True
             )
             await stub.Unload(unload, timeout=UNLOAD_SECONDS)
-        options = worker.LoadOptions(model=key.name, quantization=key.quantization)
+        options = types.LoadOptions(model=key.name, quantization=key.quantization)
         async for _ in stub.Load(worker.LoadRequest(options=options)):
             pass

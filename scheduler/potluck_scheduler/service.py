@@ -26,6 +26,7 @@ from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.explanation import Decision
 from potluck_scheduler.core.model import Request
 from potluck_scheduler.database import Database
+from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
@@ -182,6 +183,12 @@ class SchedulerService(ChatService):
 
         await or_abort(unload(), context)
         return pb.UnloadModelResponse()
+
+    async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
+        """Say what a model takes on each node that has it."""
+        return await or_abort(
+            fit_model(request, self._nodes, self._settings.default_model), context
+        )
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

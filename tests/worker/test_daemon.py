@@ -231,15 +231,6 @@ async def test_the_engines_log_can_be_read(worker: Worker) -> None:
     assert any("KV buffer size" in line for line in response.lines)
 
 
-async def test_fit_says_what_a_model_takes(worker: Worker) -> None:
-    request = pb.FitRequest(options=pb.LoadOptions(model="potluck-starter"))
-    fit = await worker.stub.Fit(request)
-    (host,) = fit.devices
-    assert fit.fits
-    assert host.weights_bytes > 2**20
-    assert host.kv_cache_bytes > 2**20
-
-
 async def test_other_machines_reach_it_only_where_that_was_asked_aloud(home: Home) -> None:
     with pytest.raises(AddressError, match="--insecure-lan"):
         async with running(home, WorkerSettings(listen="0.0.0.0:0")):

@@ -55,6 +55,8 @@ class DeviceView:
     total_bytes: int
     free_bytes: int
     others_bytes: int = 0
+    utilisation: float | None = None
+    temperature_celsius: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class NodeView:
     loaded: tuple[LoadedView, ...] = ()
     model_problems: tuple[tuple[str, str], ...] = ()
     """Label and problem of each model file that this node cannot use."""
+    notices: tuple[str, ...] = ()
+    """What it did by itself."""
 
     @property
     def main_device(self) -> DeviceView | None:
@@ -156,6 +160,7 @@ class NodeView:
                 for model in state.models
                 if model.HasField("problem")
             ),
+            notices=tuple(clean(notice.text) for notice in state.notices),
         )
 
 
@@ -175,6 +180,8 @@ class ModelView:
     memory_needed_bytes: int
     usable: bool
     problem: str = ""
+    note: str = ""
+    """What is less than its node's settings say, so that it fits."""
     title: str = ""
     architecture: str = ""
     is_default: bool = False
@@ -196,6 +203,7 @@ class ModelView:
             memory_needed_bytes=description.memory_needed_bytes,
             usable=model.usable,
             problem=clean(description.problem.message),
+            note=clean(description.note),
             title=clean(description.title),
             architecture=clean(description.architecture),
             is_default=model.is_default,
@@ -287,6 +295,10 @@ def _device(device: types_pb2.Device) -> DeviceView:
         total_bytes=device.memory_total_bytes,
         free_bytes=device.memory_free_bytes,
         others_bytes=device.memory_others_bytes,
+        utilisation=device.utilisation if device.HasField("utilisation") else None,
+        temperature_celsius=(
+            device.temperature_celsius if device.HasField("temperature_celsius") else None
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import grpc
 
@@ -15,9 +15,13 @@ from potluck_proto.pulse import Pulse
 from potluck_proto.record import OPEN_CLUSTER, WorkerRecord
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.advertise import Advertiser
-from potluck_worker.hardware import accelerator_kind, llama_availability
+from potluck_worker.cards import Cards
+from potluck_worker.fitting import Fitter
+from potluck_worker.hardware import Memory, accelerator_kind, llama_availability, measure_memory
 from potluck_worker.manager import ModelManager
+from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
+from potluck_worker.pool import MemoryPool
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
 from potluck_worker.state import NodeReporter
@@ -27,6 +31,10 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 3.0
 """How soon a new model file is seen."""
 
+YIELD_SECONDS = 0.5
+"""How soon models make way for other programs."""
+
+CARDS_SECONDS = 30.0
 ANNOUNCE_SECONDS = 30.0
 STOP_SECONDS = 1.0
 """What answers, and then open calls, get to end when the daemon stops."""
@@ -40,29 +48,49 @@ class WorkerDaemon:
     Args:
         home: Where its state is; must be prepared.
         settings: How it behaves.
+        measure: Returns the machine's memory; replaced in tests.
 
     Attributes:
         addresses: Where it listens, once started.
     """
 
-    def __init__(self, home: Home, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: WorkerSettings,
+        measure: Callable[[], Memory] = measure_memory,
+    ) -> None:
         self._home = home
         self._settings = settings
         self._node_id = home.node_id()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
+        self.pool = MemoryPool(
+            Cards(),
+            margin_bytes=settings.memory_margin_bytes,
+            card_margin_bytes=settings.card_margin_bytes,
+            measure=measure,
+        )
+        version = llama_availability().version
+        self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
             home.models,
             settings.model_paths,
             home.root / "inspections.json",
-            context_length=settings.context_length,
-            slots=settings.slots,
+            settings=settings,
+            measurements=self._measurements,
+            room=self.pool.room_when_empty,
             changed=self._pulse.beat,
         )
-        self.manager = ModelManager(settings, home.logs, self._pulse.beat)
-        reporter = NodeReporter(self._node_id, settings, self.store, self.manager)
-        self._service = WorkerService(self.store, self.manager, reporter, self._pulse, home.logs)
+        fitter = Fitter(settings, self.store, self.pool, self._measurements)
+        self.manager = ModelManager(
+            settings, home.logs, self.pool, self._measurements, fitter.estimate, self._pulse.beat
+        )
+        reporter = NodeReporter(self._node_id, settings, self.store, self.manager, self.pool)
+        self._service = WorkerService(
+            self.store, self.manager, fitter, self.pool, reporter, self._pulse, home.logs
+        )
 
     async def run(self) -> None:
         """Serve until a signal, or until nobody used it for long."""
@@ -81,10 +109,13 @@ class WorkerDaemon:
         self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
         pb_grpc.add_WorkerServiceServicer_to_server(self._service, self._server)
         host, port = self._listen()
+        await self.pool.cards.look()
         await self.store.scan()
         await self._server.start()
         self._advertiser = Advertiser(self._record(), host, port)
         self._keep(self._rescan())
+        self._keep(self._yield_memory())
+        self._keep(self._look_at_cards())
         self._keep(self._announce())
         log.info("listening on %s", ", ".join(self.addresses))
 
@@ -95,6 +126,7 @@ class WorkerDaemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
         await self.manager.close(STOP_SECONDS)
+        self._measurements.save()
         await self._server.stop(STOP_SECONDS)
         self._home.worker_socket.unlink(missing_ok=True)
 
@@ -122,8 +154,20 @@ class WorkerDaemon:
             await asyncio.sleep(SCAN_SECONDS)
             try:
                 await self.store.scan()
+                await asyncio.to_thread(self._measurements.save)
             except OSError as error:
                 log.warning("cannot look for models: %s", error)
+
+    async def _yield_memory(self) -> None:
+        while self._settings.yield_memory:
+            await asyncio.sleep(YIELD_SECONDS)
+            await self.manager.yield_memory()
+
+    async def _look_at_cards(self) -> None:
+        """Ask the engine again what is free on cards of which nothing else knows it."""
+        while self.pool.cards.need_looks:
+            await asyncio.sleep(CARDS_SECONDS)
+            await self.pool.cards.look()
 
     async def _announce(self) -> None:
         """Tell the network, and again when free memory changed much."""
@@ -137,7 +181,7 @@ class WorkerDaemon:
                 told = record
 
     def _record(self) -> WorkerRecord:
-        memory = self.manager.memory()
+        memory = self.pool.memory()
         default = OPEN_CLUSTER if self._settings.insecure_lan else self._home.cluster_id()
         return WorkerRecord(
             node_id=self._node_id,

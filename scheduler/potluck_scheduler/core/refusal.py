@@ -93,8 +93,8 @@ def _advice(key: ModelKey, seats: list[Seat], situation: Situation) -> str:
     name = situation.pool.places[nearest.node_id].node.name
     lacking = gib(_lacking_bytes(nearest, situation))
     return (
-        f"{name} comes nearest and lacks {lacking} GiB: close other programs there, set a smaller "
-        "context_length for its worker, or take a smaller model."
+        f"{name} comes nearest and lacks {lacking} GiB: close other programs there, or add a "
+        f"machine; `potluck fit {key}` says what would fit."
     )
 
 

@@ -38,7 +38,12 @@ class Names:
         return other
 
     def keys(self, typed: str, pool: Pool, now: float) -> list[ModelKey]:
-        """Return the models that a name means, the best first. Raises as `resolve` does."""
+        """Return the models that chat and that a name means, the best first.
+
+        Raises:
+            UnknownModel: No node has one.
+            UnsupportedModel: It only embeds.
+        """
         if pool.revision != self._revision:
             self._revision = pool.revision
             self._meanings.clear()
@@ -47,7 +52,7 @@ class Names:
         found = self._meanings.get(typed)
         if found is None:
             known = {key: next(iter(at.values())) for key, at in pool.known.items()}
-            found = resolve(typed, known)
+            found = _those_that_chat(resolve(typed, known), known)
             if len(self._meanings) < NAMES_KEPT:
                 self._meanings[typed] = found
         return found
@@ -68,18 +73,22 @@ def resolve(typed: str, known: Mapping[ModelKey, Model]) -> list[ModelKey]:
 
     Raises:
         UnknownModel: No node has one; the message lists what is near and what there is.
-        UnsupportedModel: It cannot chat.
     """
     name, _, quantization = typed.partition(":")
     found = [key for key in known if _means(key, name.lower(), quantization.lower())]
     if not found:
         raise UnknownModel(_unknown(typed, known), model=typed)
+    return sorted(found, key=lambda key: -known[key].bits_per_weight)
+
+
+def _those_that_chat(found: list[ModelKey], known: Mapping[ModelKey, Model]) -> list[ModelKey]:
+    """Leave out models that only embed texts. Raises `UnsupportedModel` where no other is left."""
     chat = [key for key in found if not known[key].embeds_only]
     if not chat:
         raise UnsupportedModel(
             f"{found[0]} embeds texts and cannot chat. Choose a model made for chat or completion."
         )
-    return sorted(chat, key=lambda key: -known[key].bits_per_weight)
+    return chat
 
 
 def default_model(nodes: Iterable[Node]) -> str:
