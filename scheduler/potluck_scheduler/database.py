@@ -36,6 +36,10 @@ BUSY_SECONDS = 5.0
 CHECKED_BYTES = 32 * 2**20
 """A file up to this is read through when it is opened, to see whether it is whole."""
 
+CHECKPOINT_PAGES = 4000
+"""What is written goes from the log into the file after so many pages (16 MiB). That syncs the disk,
+and a question that comes just then waits for it: so not too often."""
+
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -98,7 +102,12 @@ class Database:
         connection.row_factory = sqlite3.Row
         self._connection = connection
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = NORMAL",
+                f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+                "foreign_keys = ON",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
             if self._path.stat().st_size <= CHECKED_BYTES:
                 _check(connection)

@@ -24,6 +24,10 @@ SCRIPTS = (
     "bench/neighbour.py",
     "bench/terminal.py",
     "bench/terminal_rivals.py",
+    "bench/relay.py",
+    "bench/decisions.py",
+    "bench/simulator.py",
+    "bench/moves.py",
 )
 REPEATS = 5
 
