@@ -37,8 +37,8 @@ CHECKED_BYTES = 32 * 2**20
 """A file up to this is read through when it is opened, to see whether it is whole."""
 
 CHECKPOINT_PAGES = 4000
-"""What is written goes from the log into the file after so many pages (16 MiB). That syncs the disk,
-and a question that comes just then waits for it: so not too often."""
+"""What is written goes from the log into the file after so many pages (16 MiB). That syncs the
+disk, and a question that comes just then waits for it: so not too often."""
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
