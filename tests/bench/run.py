@@ -27,6 +27,7 @@ SCRIPTS = (
     "bench/relay.py",
     "bench/decisions.py",
     "bench/simulator.py",
+    "bench/gaps.py",
     "bench/moves.py",
 )
 REPEATS = 5
