@@ -1,7 +1,7 @@
 """How long an answer is silent when its machine dies: the starter model, two workers.
 
 A part of `make bench`. A worker is killed, or frozen with its engine, in mid-answer; what is
-measured is the time from there to the next words. Each answer is compared with one that did not move.
+measured is the time from there to the next words. Each answer is compared with a whole one.
 """
 
 from __future__ import annotations
