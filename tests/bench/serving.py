@@ -143,7 +143,7 @@ async def our_worker(
     }
     if threads is not None:
         settings["POTLUCK_WORKER_THREADS"] = str(threads)
-    with running(
+    with process(
         [sys.executable, "-m", "potluck_worker"], settings, lambda line: line.startswith("ready")
     ):
         async with network.dial(network.unix_address(home.worker_socket)) as channel:
@@ -159,19 +159,19 @@ def llama_server(
     command += map(str, (context_length, slots, threads))
     if plain_weights:
         command.append("--plain-weights")
-    with running(command, {}, lambda line: line.startswith("http")) as (address, _):
+    with process(command, {}, lambda line: line.startswith("http")) as (address, _):
         yield LlamaServer(address)
 
 
 @contextlib.contextmanager
-def running(
+def process(
     command: list[str], environment: dict[str, str], is_ready: Callable[[str], bool]
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run a command while its context lasts.
 
     Yields the line by which it says that it is ready, and the process.
     """
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -179,10 +179,10 @@ def running(
         text=True,
         env=os.environ | environment,
     )
-    assert process.stdout is not None
+    assert running.stdout is not None
     try:
-        line = next(line for line in process.stdout if is_ready(line))
-        yield line.strip(), process
+        line = next(line for line in running.stdout if is_ready(line))
+        yield line.strip(), running
     finally:
-        process.terminate()
-        process.wait()
+        running.terminate()
+        running.wait()
