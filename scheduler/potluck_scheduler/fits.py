@@ -62,8 +62,9 @@ def having_model(
     """
     asked = nodes_called(node_name, nodes)
     typed = typed or configured_default or default_model(asked)
-    keys = resolve(typed, nodes_called("", nodes))
-    having = [node for node in asked if any(node.model(key) for key in keys)]
+    there = nodes_called("", nodes)
+    keys = resolve(typed, {key: model for node in there for key, model in node.files.items()})
+    having = [node for node in asked if any(key in node.files for key in keys)]
     if not having:
         raise UnknownModel(f"{node_name} does not have {typed}.", model=typed)
     return keys, having

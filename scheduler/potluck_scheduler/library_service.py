@@ -175,7 +175,11 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         Raises `NoNodes` and `UnknownNode`.
         """
         nodes = nodes_called(name, self._registry)
-        return max(nodes, key=lambda node: (not node.draining, node.memory_free_bytes))
+
+        def worth(node: Node) -> tuple[bool, int]:
+            return not node.draining, node.memory_free_bytes + node.spill_free_bytes
+
+        return max(nodes, key=worth)
 
     def _worker(self, node: Node) -> WorkerServiceAsyncStub:
         stub = self._registry.stub(node.node_id)
@@ -190,5 +194,5 @@ def _places(keys: list[ModelKey], having: list[Node]) -> list[tuple[bool, float,
         (model.problem is None, model.bits_per_weight, node, key)
         for node in having
         for key in keys
-        if (model := node.model(key)) is not None
+        if (model := node.files.get(key)) is not None
     ]

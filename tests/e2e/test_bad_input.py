@@ -35,9 +35,11 @@ def test_an_unknown_model_lists_what_is_near(machine: Machine) -> None:
 def test_a_checkpoint_on_a_pool_without_vllm_says_what_to_install(machine: Machine) -> None:
     machine.home.prepare()
     make_opt(machine.home.models / "opt-tiny")
-    for command in (("ask", "-m", "opt-tiny", "Hi"), ("fit", "opt-tiny")):
-        result = machine.potluck(*command)
-        check_sentence(result, "vLLM, which runs safetensors, is not installed", "vllm_python")
+    what = "vLLM, which runs safetensors, is not installed"
+    result = machine.potluck("ask", "-m", "opt-tiny", "Hi")
+    check_sentence(result, what, "vllm_python")
+    fit = machine.potluck("fit", "opt-tiny")
+    assert (fit.returncode, what in fit.stdout) == (1, True)
     assert "opt-tiny:BF16" in machine.potluck("models").stdout
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from checkpoints import make_adapter, make_llama
 from potluck_proto import network
-from potluck_proto.errors import BadRequest, EngineDied, ModelFileError, PotluckError
+from potluck_proto.errors import BadRequest, ModelFileError, PotluckError
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
-from potluck_worker.engines.base import ChatMessage, Finished, Generate, Load, Produced, Sampling
+from potluck_worker.engines.base import Load
 from potluck_worker.installed import Engines
 from potluck_worker.supervisor import EngineProcess
 from vllm_engine.conftest import VLLM_PYTHON
@@ -38,32 +38,33 @@ async def gone(family: list[psutil.Process]) -> None:
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
 
-async def text_with(load: Load, folder: Path) -> str:
-    """Load a model in a child of its own; return its likeliest answer."""
+async def load_alone(load: Load, folder: Path) -> None:
+    """Load a model in a child of its own, which refuses it."""
     engines = Engines(Path(VLLM_PYTHON), folder / "packages")
     await engines.look()
-    process = EngineProcess(
-        "vllm", folder / "log", lambda: None, interpreter=engines.interpreter("vllm")
-    )
+    interpreter = engines.interpreter("vllm")
+    process = EngineProcess("vllm", folder / "log", lambda: None, interpreter=interpreter)
     await process.load(load, 0)
-    sampling = Sampling(temperature=0, max_tokens=20)
-    text = ""
-    async for event in process.generate(Generate("a", [ChatMessage("user", "Hi")], sampling)):
-        match event:
-            case Produced():
-                text += event.text
-            case Finished():
-                assert event.reason == "max_tokens"
-    await process.close(EngineDied("The test is over."))
-    return text
 
 
-async def test_an_adapter_changes_what_a_model_says(worker: Worker, tmp_path: Path) -> None:
-    base = worker.home.models / "llama"
-    adapter = make_adapter(tmp_path / "adapter", base)
+async def test_an_adapter_changes_what_a_model_says_and_takes_what_was_said_before(
+    worker: Worker,
+) -> None:
+    make_adapter(worker.home.models / "style", worker.home.models / "llama")
     plain = text_of(await worker.ask("llama", temperature=0, max_tokens=20))
-    load = Load(str(base), 512, 2, threads=1, lora_adapters=[str(adapter)])
-    assert await text_with(load, tmp_path) not in ("", plain)
+    options = load_options("llama", context_length=256, lora_adapters=["style"])
+    fit = (await worker.stub.Fit(pb.FitRequest(options=options))).fit
+    assert (fit.fits, fit.measured) == (True, False)
+    assert fit.largest_context_length == fit.training_context_length
+    (host,) = fit.devices
+    said = host.weights_bytes + host.kv_cache_bytes + host.compute_bytes + host.process_bytes
+    await worker.loaded("llama", context_length=256, lora_adapters=["style"])
+    assert text_of(await worker.ask("llama", temperature=0, max_tokens=20)) not in ("", plain)
+    (loaded,) = [model for model in (await worker.state()).loaded if model.name == "llama"]
+    assert loaded.context_length == 256
+    assert loaded.memory_booked_bytes == said
+    assert abs(loaded.memory_bytes - said) < 32 * 2**20
+    await worker.stub.Unload(pb.UnloadRequest(model="llama"))
 
 
 @pytest.mark.parametrize(
@@ -80,22 +81,7 @@ async def test_a_way_to_load_that_vllm_has_not_is_refused_before_any_work(
 ) -> None:
     load = Load(str(worker.home.models / "llama"), 512, 2, **change)  # type: ignore[arg-type]
     with pytest.raises(error, match=part):
-        await text_with(load, tmp_path)
-
-
-async def test_a_model_takes_what_was_said_before_it_was_ever_loaded(worker: Worker) -> None:
-    request = pb.FitRequest(options=load_options("llama", context_length=256))
-    fit = (await worker.stub.Fit(request)).fit
-    assert fit.fits
-    assert fit.largest_context_length == fit.training_context_length
-    (host,) = fit.devices
-    said = host.weights_bytes + host.kv_cache_bytes + host.compute_bytes + host.process_bytes
-    await worker.loaded("llama", context_length=256)
-    await worker.ask("llama", "x" * 200, max_tokens=30)
-    (loaded,) = [model for model in (await worker.state()).loaded if model.name == "llama"]
-    assert loaded.context_length == 256
-    assert loaded.memory_booked_bytes == said
-    assert abs(loaded.memory_bytes - said) < 32 * 2**20
+        await load_alone(load, tmp_path)
 
 
 async def test_a_shape_that_vllm_cannot_compute_is_said_in_words(tmp_path: Path) -> None:
@@ -103,7 +89,7 @@ async def test_a_shape_that_vllm_cannot_compute_is_said_in_words(tmp_path: Path)
         tmp_path / "odd", model_type="nonsense", architectures=["NonsenseForCausalLM"]
     )
     with pytest.raises(PotluckError, match="nonsense"):
-        await text_with(Load(str(folder), 512, 2), tmp_path)
+        await load_alone(Load(str(folder), 512, 2), tmp_path)
 
 
 async def test_a_killed_engine_ends_its_answers_in_words_and_the_next_prompt_loads_it_again(

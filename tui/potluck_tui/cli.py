@@ -43,6 +43,22 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
     ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
     ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
+    ask.add_argument(
+        "--no-move",
+        action="store_true",
+        help="end the answer when its machine is lost, instead of going on at another",
+    )
+
+    explain = commands.add_parser("explain", help="say where an answer would go now, and why")
+    explain.add_argument("model", help="NAME or NAME:QUANTIZATION")
+    explain.add_argument("--context", metavar="N", type=int, help="tokens that it must hold")
+    for command in (ask, explain):
+        command.add_argument(
+            "--tag",
+            action="append",
+            default=[],
+            help="only a machine or model with it: node:NAME, licence:commercial, a tag of yours",
+        )
 
     chats = commands.add_parser("chats", help="list the chats, or search them for words")
     chats.add_argument(
@@ -107,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
-    for command in (ask, chats, nodes, *library, fit, status, logs, up, down):
+    for command in (ask, explain, chats, nodes, *library, fit, status, logs, up, down):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
