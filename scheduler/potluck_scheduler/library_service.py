@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 import grpc
 
 from potluck_proto.errors import BadRequest, NodeLost, PotluckError, abort, from_rpc
+from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.catalogue import Catalogue
 from potluck_scheduler.chat_service import Context, or_abort
 from potluck_scheduler.core.model import ModelKey, Node
+from potluck_scheduler.core.speeds import Speeds
 from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.recommend import Way, recommend
+from potluck_scheduler.speed_store import SpeedStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -35,9 +40,15 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     Args:
         nodes: The workers.
         default_model: From the settings; empty lets the pool decide.
+        home: May have a catalogue of its own.
+        speed_store: How fast models were here.
     """
 
-    def __init__(self, nodes: NodeRegistry, default_model: str) -> None:
+    def __init__(
+        self, nodes: NodeRegistry, default_model: str, home: Home, speed_store: SpeedStore
+    ) -> None:
+        self._library_home = home
+        self._speed_store = speed_store
         self._registry = nodes
         self._configured_default = default_model
 
@@ -106,6 +117,21 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         except NodeLost as error:
             answer.problem.CopyFrom(error.to_proto())
         return answer
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        """Say what of the catalogue would run on this pool."""
+        return await or_abort(self._recommend(request), context)
+
+    async def _recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
+        nodes = nodes_called(request.node, self._registry)
+        catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
+        speeds = Speeds(await self._speed_store.load())
+        ways = recommend(catalogue.rows, nodes, speeds, request.context_length, request.use)
+        return pb.RecommendResponse(
+            recommendations=map(_recommendation, ways), catalogue_date=catalogue.date
+        )
 
     async def SearchModels(
         self, request: pb.SearchModelsRequest, context: Context
@@ -186,6 +212,29 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         if stub is None:
             raise NodeLost(f"{node.name} is not connected any more.")
         return stub
+
+
+def _recommendation(way: Way) -> pb.Recommendation:
+    row = way.row
+    return pb.Recommendation(
+        name=row.name,
+        repository=row.repository,
+        quantization=way.quantization,
+        node_name=way.node.name,
+        context_length=way.context_length,
+        parameter_count=row.parameters,
+        active_parameter_count=row.active,
+        memory_needed_bytes=way.needed_bytes,
+        file_bytes=way.file_bytes,
+        tokens_per_second=way.tokens_per_second,
+        measured=way.measured,
+        partly_offloaded=way.partly_offloaded,
+        present=way.present,
+        licence=row.licence,
+        uses=row.uses,
+        source=row.source,
+        source_date=row.date,
+    )
 
 
 def _places(keys: list[ModelKey], having: list[Node]) -> list[tuple[bool, float, Node, ModelKey]]:

@@ -33,6 +33,7 @@ from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import Connection, NodeRegistry
 from potluck_scheduler.settings import SchedulerSettings
+from potluck_scheduler.speed_store import SpeedStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -73,7 +74,7 @@ class SchedulerService(ChatService, LibraryCalls):
         pulse: Pulse,
     ) -> None:
         ChatService.__init__(self, database, generations, self.chats_changed)
-        LibraryCalls.__init__(self, nodes, settings.default_model)
+        LibraryCalls.__init__(self, nodes, settings.default_model, home, SpeedStore(database))
         self._home = home
         self._settings = settings
         self._conductor = conductor

@@ -465,6 +465,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.PruneNodesResponse:
         return await not_played(context)
 
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        return await not_played(context)
+
     async def SearchModels(
         self, request: pb.SearchModelsRequest, context: Context
     ) -> pb.SearchModelsResponse:

@@ -21,6 +21,9 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     )
     models.add_argument("--node", default="", metavar="NAME", help="as this machine has it")
     models.add_argument(
+        "--explain", action="store_true", help="say beside each property what it means"
+    )
+    models.add_argument(
         "--sha256", action="store_true", help="read the files whole for their hashes"
     )
     remove = commands.add_parser("rm", help="delete a model's files")
@@ -44,4 +47,11 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     )
     pull.add_argument("--node", default="", metavar="NAME", help="to this machine")
     commands.add_parser("login", help="keep a token of yours for the hub, read from a prompt")
-    return [models, remove, prune, search, pull]
+    recommend = commands.add_parser("recommend", help="say which well-known models would run here")
+    recommend.add_argument("--context", type=int, metavar="TOKENS", help="of each conversation")
+    recommend.add_argument("--use", choices=["chat", "code", "reasoning"], help="only those for it")
+    recommend.add_argument("--node", default="", metavar="NAME", help="on this machine alone")
+    recommend.add_argument("-n", "--limit", type=int, default=12, help="how many; 12 by default")
+    primer = commands.add_parser("primer", help="explain what one must know of models")
+    primer.add_argument("topic", nargs="*", metavar="TOPIC", help="one alone; without it, all")
+    return [models, remove, prune, search, pull, recommend, primer]

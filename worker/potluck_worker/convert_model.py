@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.engines.formats import BASE_NOTE, FORMATS
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.library.hashes import FileHash
 from potluck_worker.library.licences import Licence, licence
@@ -12,7 +14,7 @@ from potluck_worker.library.pulls import Pull
 from potluck_worker.library.remote import Repository, Variant
 from potluck_worker.models import StoredModel
 
-FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
+FILE_FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
 """Of the models that an engine runs, where it is not GGUF."""
 
 HUB_FORMATS = {
@@ -35,7 +37,7 @@ def describe(model: StoredModel) -> types.ModelDescription:
     description = types.ModelDescription(
         name=model.name,
         quantization=model.quantization,
-        format=FORMATS.get(model.engine, types.MODEL_FORMAT_GGUF),
+        format=FILE_FORMATS.get(model.engine, types.MODEL_FORMAT_GGUF),
         file_bytes=model.file_bytes,
         memory_needed_bytes=model.memory_needed_bytes,
         starter=model.starter,
@@ -51,8 +53,21 @@ def describe(model: StoredModel) -> types.ModelDescription:
         options = model.plan.estimate.options
         description.context_length = options.context_length or 0
         description.slots = options.slots or 0
-        description.note = model.plan.note
+        description.note = " ".join(filter(None, (model.plan.note, _base_note(model))))
+    if model.prompt_format:
+        source = FORMATS[model.prompt_format]
+        description.has_chat_template = True
+        description.template_sha256 = hashlib.sha256(source.encode()).hexdigest()
     return description
+
+
+def _base_note(model: StoredModel) -> str:
+    """Return what to say of a base model to who would chat with it."""
+    found = model.inspection
+    goes_on = found and found.lineage.tuning == "base" and not found.embeds_only
+    if not found or not goes_on or found.has_chat_template or model.prompt_format:
+        return ""
+    return BASE_NOTE.format(name=model.name)
 
 
 def _add_inspection(description: types.ModelDescription, found: Inspection) -> None:

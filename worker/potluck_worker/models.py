@@ -83,6 +83,8 @@ class StoredModel:
     problem: PotluckError | None
     borrowed: Borrowed | None = None
     """Set where its files belong to another program."""
+    prompt_format: str = ""
+    """From the settings, in place of its chat template."""
 
     @property
     def key(self) -> Key:
@@ -338,6 +340,8 @@ class ModelStore:
 
     def _stored(self, place: Place, finding: Finding) -> StoredModel:
         model = _stored(place, finding, self._engines)
+        wanted = self._settings.wanted(*model.key)
+        model = replace(model, prompt_format=wanted.prompt_format)
         if model.plan is None:
             return model
         estimate = self._measurements.corrected(model.file_id, model.plan.estimate)

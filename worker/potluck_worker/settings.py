@@ -6,10 +6,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from potluck_worker.engines.base import KvType
+from potluck_worker.engines.formats import FORMATS
 from potluck_worker.engines.sizing import Options
 
 
@@ -27,6 +28,8 @@ class Wanted:
     shorten: bool
     """Whether its context may be shorter where it does not fit; not where its own table has one."""
     pinned: bool
+    prompt_format: str = ""
+    """In place of the file's chat template."""
 
 
 class ModelSettings(BaseModel):
@@ -51,6 +54,17 @@ class ModelSettings(BaseModel):
 
     pinned: bool = False
     """Keep it in memory when other programs need memory."""
+
+    template: str = ""
+    """A prompt format in the place of the file's chat template, such as `chatml`, `alpaca` or
+    `completion`; for files that come without one."""
+
+    @field_validator("template")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name and name not in FORMATS:
+            raise ValueError(f"there is no prompt format {name!r}; there are {', '.join(FORMATS)}")
+        return name
 
 
 class WorkerSettings(BaseSettings):
@@ -135,7 +149,7 @@ class WorkerSettings(BaseSettings):
         if engine == "vllm":
             for_all = Options(for_all.context_length, for_all.slots, kv_type="f16")
         options = _options(own).over(for_all)
-        return Wanted(options, shorten=own.context_length is None, pinned=own.pinned)
+        return Wanted(options, own.context_length is None, own.pinned, own.template)
 
     def how_models_are_held(self) -> dict[str, object]:
         """Return the options on which plans depend."""

@@ -2059,6 +2059,135 @@ class NodePrune(_message.Message):
 Global___NodePrune: _TypeAlias = NodePrune  # noqa: Y015
 
 @_typing.final
+class RecommendRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    context_length: _builtins.int
+    """Tokens of one conversation; 0 is 8,192, or less where a model has less."""
+    use: _builtins.str
+    """Only models that are good for this: `chat`, `code`, `reasoning`."""
+    node: _builtins.str
+    """Name, id or address; empty is all."""
+    def __init__(
+        self,
+        *,
+        context_length: _builtins.int = ...,
+        use: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "node", b"node", "use", b"use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class RecommendResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
+    CATALOGUE_DATE_FIELD_NUMBER: _builtins.int
+    catalogue_date: _builtins.str
+    """When the catalogue was made."""
+    @_builtins.property
+    def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]: ...
+    def __init__(
+        self,
+        *,
+        recommendations: _abc.Iterable[Global___Recommendation] | None = ...,
+        catalogue_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_date", b"catalogue_date", "recommendations", b"recommendations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class Recommendation(_message.Message):
+    """One model of the catalogue, held in the best way that this pool can."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
+    ACTIVE_PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
+    MEMORY_NEEDED_BYTES_FIELD_NUMBER: _builtins.int
+    FILE_BYTES_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    PARTLY_OFFLOADED_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SOURCE_DATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    repository: _builtins.str
+    """What `PullModel` takes."""
+    quantization: _builtins.str
+    node_name: _builtins.str
+    context_length: _builtins.int
+    parameter_count: _builtins.int
+    active_parameter_count: _builtins.int
+    memory_needed_bytes: _builtins.int
+    """By reckoning: parameters, bits and cache, and something for the process."""
+    file_bytes: _builtins.int
+    tokens_per_second: _builtins.float
+    measured: _builtins.bool
+    """It was measured there; else it follows from the bandwidth of such memory."""
+    partly_offloaded: _builtins.bool
+    """Some layers would be in main memory beside a card, which is slower."""
+    present: _builtins.bool
+    """The node has the file already."""
+    licence: _builtins.str
+    """As the catalogue has it."""
+    source: _builtins.str
+    """Where the row is from, and of which day."""
+    source_date: _builtins.str
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        repository: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        context_length: _builtins.int = ...,
+        parameter_count: _builtins.int = ...,
+        active_parameter_count: _builtins.int = ...,
+        memory_needed_bytes: _builtins.int = ...,
+        file_bytes: _builtins.int = ...,
+        tokens_per_second: _builtins.float = ...,
+        measured: _builtins.bool = ...,
+        partly_offloaded: _builtins.bool = ...,
+        present: _builtins.bool = ...,
+        licence: _builtins.str = ...,
+        uses: _abc.Iterable[_builtins.str] | None = ...,
+        source: _builtins.str = ...,
+        source_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "context_length", b"context_length", "file_bytes", b"file_bytes", "licence", b"licence", "measured", b"measured", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "node_name", b"node_name", "parameter_count", b"parameter_count", "partly_offloaded", b"partly_offloaded", "present", b"present", "quantization", b"quantization", "repository", b"repository", "source", b"source", "source_date", b"source_date", "tokens_per_second", b"tokens_per_second", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recommendation: _TypeAlias = Recommendation  # noqa: Y015
+
+@_typing.final
 class SearchModelsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -186,6 +186,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
                 _registered_method=True)
+        self.Recommend = channel.unary_unary(
+                '/potluck.v1.SchedulerService/Recommend',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
+                _registered_method=True)
         self.SearchModels = channel.unary_unary(
                 '/potluck.v1.SchedulerService/SearchModels',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
@@ -430,6 +435,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recommend(self, request, context):
+        """What of the catalogue of well-known models would run on this pool, the
+        largest that is quick enough first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchModels(self, request, context):
         """Searches the hub, from a node that can.
         """
@@ -622,6 +635,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.PruneNodes,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.SerializeToString,
+            ),
+            'Recommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recommend,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.SerializeToString,
             ),
             'SearchModels': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchModels,
@@ -1466,6 +1484,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/PruneNodes',
             potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/Recommend',
+            potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

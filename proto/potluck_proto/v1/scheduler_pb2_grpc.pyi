@@ -100,6 +100,10 @@ class SchedulerServiceStub:
     """Deletes the files of a model on one node; see the worker's `Remove`."""
     PruneNodes: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]
     """Deletes what nobody needs, on one node or all."""
+    Recommend: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]
+    """What of the catalogue of well-known models would run on this pool, the
+    largest that is quick enough first.
+    """
     SearchModels: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]
     """Searches the hub, from a node that can."""
     ListRepository: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]
@@ -181,6 +185,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Deletes the files of a model on one node; see the worker's `Remove`."""
     PruneNodes: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]  # type: ignore[assignment]
     """Deletes what nobody needs, on one node or all."""
+    Recommend: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]  # type: ignore[assignment]
+    """What of the catalogue of well-known models would run on this pool, the
+    largest that is quick enough first.
+    """
     SearchModels: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]  # type: ignore[assignment]
     """Searches the hub, from a node that can."""
     ListRepository: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]  # type: ignore[assignment]
@@ -439,6 +447,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.PruneNodesResponse, _abc.Awaitable[_scheduler_pb2.PruneNodesResponse]]:
         """Deletes what nobody needs, on one node or all."""
+
+    @_abc_1.abstractmethod
+    def Recommend(
+        self,
+        request: _scheduler_pb2.RecommendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RecommendResponse, _abc.Awaitable[_scheduler_pb2.RecommendResponse]]:
+        """What of the catalogue of well-known models would run on this pool, the
+        largest that is quick enough first.
+        """
 
     @_abc_1.abstractmethod
     def SearchModels(

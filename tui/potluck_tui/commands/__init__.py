@@ -44,7 +44,19 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, chats, daemons, explain, fit, hub, logs, pool, removal
+    from potluck_tui.commands import (
+        ask,
+        chats,
+        daemons,
+        explain,
+        fit,
+        hub,
+        logs,
+        pool,
+        primer,
+        recommend,
+        removal,
+    )
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -53,6 +65,8 @@ def _command(name: str) -> Command:
         "export": chats.export,
         "nodes": pool.nodes,
         "models": pool.models,
+        "primer": primer.primer,
+        "recommend": recommend.recommend,
         "search": hub.search,
         "pull": hub.pull,
         "login": hub.login,

@@ -11,6 +11,7 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import binary_size, print_json, print_table
+from potluck_tui.knowledge.primer import explanation
 from potluck_tui.launch import running_pool
 from potluck_tui.model_facts import Fact, facts
 
@@ -69,8 +70,19 @@ async def _model(options: argparse.Namespace, home: Home) -> int:
     model = response.detail.description
     name = ":".join(filter(None, (model.name, model.quantization)))
     print(f"{clean(name)} on {clean(response.node_name)}")
-    print("\n".join(fact_lines(facts(response.detail))))
+    known = facts(response.detail)
+    if options.explain:
+        print("\n\n".join("\n".join(explained_lines(fact)) for fact in known))
+    else:
+        print("\n".join(fact_lines(known)))
     return 0
+
+
+def explained_lines(fact: Fact) -> Iterator[str]:
+    """Yield a fact, and under it what the primer says of such."""
+    yield from fact_lines([fact])
+    if text := explanation(fact.name):
+        yield from textwrap.wrap(text, COLUMNS, initial_indent="    ", subsequent_indent="    ")
 
 
 def fact_lines(known: Sequence[Fact]) -> Iterator[str]:

@@ -66,6 +66,8 @@ class Load(Frame, frozen=True):
     """`None` takes the physical cores, and fewer while other programs keep them busy."""
     lora_adapters: Sequence[str] = ()
     """Paths of adapters, each applied whole."""
+    prompt_format: str = ""
+    """One of `formats.py`, in place of the file's chat template; empty takes that."""
 
 
 @dataclass(frozen=True, slots=True)
