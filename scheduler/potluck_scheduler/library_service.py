@@ -12,9 +12,11 @@ from potluck_proto.errors import BadRequest, NodeLost, PotluckError, abort, from
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.catalogue import Catalogue
 from potluck_scheduler.chat_service import Context, or_abort
+from potluck_scheduler.copies import copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
 from potluck_scheduler.fits import having_model, nodes_called
@@ -35,7 +37,7 @@ REMOVE_SECONDS = 120.0
 
 
 class LibraryCalls(pb_grpc.SchedulerServiceServicer):
-    """Describes, fetches, deletes and tidies up.
+    """Describes, fetches, copies, deletes and tidies up.
 
     Args:
         nodes: The workers.
@@ -194,6 +196,38 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
 
         await or_abort(stop(), context)
         return pb.StopPullModelResponse()
+
+    async def CopyModel(
+        self, request: pb.CopyModelRequest, context: Context
+    ) -> AsyncIterator[pb.CopyModelResponse]:
+        """Copy a model from one node to another; say how far it is."""
+        try:
+            key, source, target = self._way_of_copy(request)
+            async for event in copy(key, self._worker(source), self._worker(target)):
+                message = pb.CopyModelResponse(from_node=source.name, to_node=target.name)
+                if isinstance(event, types.ModelDescription):
+                    message.model.CopyFrom(event)
+                else:
+                    message.download.CopyFrom(event)
+                yield message
+        except PotluckError as error:
+            await abort(context, error)
+        except grpc.aio.AioRpcError as error:
+            await abort(context, from_rpc(error, "The worker"))
+
+    def _way_of_copy(self, request: pb.CopyModelRequest) -> tuple[ModelKey, Node, Node]:
+        """Return what is to be copied, from where and to where. Raises `PotluckError`."""
+        if not request.to_node:
+            raise BadRequest("Say to which machine: potluck copy MODEL NODE.")
+        (target,) = nodes_called(request.to_node, self._registry)
+        keys, having = having_model(request.model, request.from_node, self._registry, "")
+        if any(keys[0] in node.files for node in having if node == target):
+            raise BadRequest(f"{target.name} has {keys[0]} already.")
+        for key in keys:
+            for node in having:
+                if key in node.files and node.node_id != target.node_id:
+                    return key, node, target
+        raise BadRequest(f"Only {target.name} has {request.model}.")
 
     def _fetching(self, name: str) -> Node:
         """Return the node that fetches: the one that is named, else that with the most memory free.

@@ -249,6 +249,16 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         await self.arrived.wait()
         yield pb.PullResponse(model=describe("new", "Q8_0"))
 
+    async def SendModel(
+        self, request: pb.SendModelRequest, context: Context
+    ) -> AsyncIterator[pb.SendModelResponse]:
+        yield pb.SendModelResponse()
+
+    async def ReceiveModel(
+        self, requests: AsyncIterator[pb.ReceiveModelRequest], context: Context
+    ) -> AsyncIterator[pb.ReceiveModelResponse]:
+        yield pb.ReceiveModelResponse(model=describe("copied"))
+
     async def StopPull(self, request: pb.StopPullRequest, context: Context) -> pb.StopPullResponse:
         self.stopped.append(request)
         return pb.StopPullResponse()

@@ -15,7 +15,7 @@ from scheduler.conftest import Pool
 @pytest.fixture
 def home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The home of a pool whose daemons run."""
-    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setattr("potluck_tui.launch.running_instance", lambda home, name: {"x": 1})
     return pool.home
 

@@ -111,8 +111,10 @@ def test_progress_is_said_with_speed_and_time_left() -> None:
         bytes_per_second=2**27,
         seconds_left=24,
     )
-    response = pb.PullModelResponse(node_name="attic", download=download)
-    assert progress_line(response) == "maker/m:Q8_0 to attic, 25% of 4.0 GB, 128 MB/s, 24s left"
+    assert (
+        progress_line(download, "attic")
+        == "maker/m:Q8_0 to attic, 25% of 4.0 GB, 128 MB/s, 24s left"
+    )
 
 
 async def test_a_token_is_kept_where_nobody_else_can_read_it(

@@ -485,6 +485,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.PullModelResponse]:
         yield await not_played(context)
 
+    async def CopyModel(
+        self, request: pb.CopyModelRequest, context: Context
+    ) -> AsyncIterator[pb.CopyModelResponse]:
+        yield await not_played(context)
+
     async def StopPullModel(
         self, request: pb.StopPullModelRequest, context: Context
     ) -> pb.StopPullModelResponse:

@@ -197,6 +197,21 @@ class PoolClient:
         finally:
             call.cancel()
 
+    async def copy(self, request: pb.CopyModelRequest) -> AsyncIterator[pb.CopyModelResponse]:
+        """Copy a model from one node to another; leaving ends it, and what came is kept.
+
+        Raises:
+            PotluckError: Why it ended without the model, or `Unreachable`.
+        """
+        call = self.stub.CopyModel(request)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._who) from error
+        finally:
+            call.cancel()
+
     async def pull(self, request: pb.PullModelRequest) -> AsyncIterator[pb.PullModelResponse]:
         """Have a node fetch a model, or follow the fetch under way; leaving does not end it.
 

@@ -54,4 +54,10 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     recommend.add_argument("-n", "--limit", type=int, default=12, help="how many; 12 by default")
     primer = commands.add_parser("primer", help="explain what one must know of models")
     primer.add_argument("topic", nargs="*", metavar="TOPIC", help="one alone; without it, all")
-    return [models, remove, prune, search, pull, recommend, primer]
+    copy = commands.add_parser("copy", help="copy a model from one machine of the pool to another")
+    copy.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
+    copy.add_argument("to", metavar="NODE", help="to this machine")
+    copy.add_argument(
+        "--from", dest="from_node", default="", metavar="NAME", help="from this machine"
+    )
+    return [models, remove, prune, search, pull, copy, recommend, primer]

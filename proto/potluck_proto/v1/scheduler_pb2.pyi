@@ -2379,6 +2379,66 @@ class StopPullModelResponse(_message.Message):
 Global___StopPullModelResponse: _TypeAlias = StopPullModelResponse  # noqa: Y015
 
 @_typing.final
+class CopyModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As typed: `name` or `name:quantization`."""
+    to_node: _builtins.str
+    """Name, id or address."""
+    from_node: _builtins.str
+    """Likewise; empty is any that has it."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        to_node: _builtins.str = ...,
+        from_node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_node", b"from_node", "model", b"model", "to_node", b"to_node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyModelRequest: _TypeAlias = CopyModelRequest  # noqa: Y015
+
+@_typing.final
+class CopyModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    from_node: _builtins.str
+    to_node: _builtins.str
+    @_builtins.property
+    def download(self) -> _types_pb2.Download: ...
+    @_builtins.property
+    def model(self) -> _types_pb2.ModelDescription: ...
+    def __init__(
+        self,
+        *,
+        from_node: _builtins.str = ...,
+        to_node: _builtins.str = ...,
+        download: _types_pb2.Download | None = ...,
+        model: _types_pb2.ModelDescription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["download", b"download", "event", b"event", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download", b"download", "event", b"event", "from_node", b"from_node", "model", b"model", "to_node", b"to_node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["download", "model"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___CopyModelResponse: _TypeAlias = CopyModelResponse  # noqa: Y015
+
+@_typing.final
 class ExplainRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -211,6 +211,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
                 _registered_method=True)
+        self.CopyModel = channel.unary_stream(
+                '/potluck.v1.SchedulerService/CopyModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -470,6 +475,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyModel(self, request, context):
+        """Copies a model from one node to another, through the scheduler. Closing the
+        stream ends it; what came is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -660,6 +673,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.StopPullModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.SerializeToString,
+            ),
+            'CopyModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -1619,6 +1637,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/StopPullModel',
             potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/CopyModel',
+            potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.CopyModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -111,6 +111,10 @@ class SchedulerServiceStub:
     PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
     """Fetches a model to a node; see the worker's `Pull`."""
     StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
+    CopyModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]
+    """Copies a model from one node to another, through the scheduler. Closing the
+    stream ends it; what came is kept.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -196,6 +200,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
     """Fetches a model to a node; see the worker's `Pull`."""
     StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
+    CopyModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]  # type: ignore[assignment]
+    """Copies a model from one node to another, through the scheduler. Closing the
+    stream ends it; what came is kept.
+    """
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -488,6 +496,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.StopPullModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CopyModel(
+        self,
+        request: _scheduler_pb2.CopyModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.CopyModelResponse], _abc.AsyncIterator[_scheduler_pb2.CopyModelResponse]]:
+        """Copies a model from one node to another, through the scheduler. Closing the
+        stream ends it; what came is kept.
+        """
 
     @_abc_1.abstractmethod
     def Explain(

@@ -86,6 +86,16 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.StopPullRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.StopPullResponse.FromString,
                 _registered_method=True)
+        self.SendModel = channel.unary_stream(
+                '/potluck.v1.WorkerService/SendModel',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.SendModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.SendModelResponse.FromString,
+                _registered_method=True)
+        self.ReceiveModel = channel.stream_stream(
+                '/potluck.v1.WorkerService/ReceiveModel',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelResponse.FromString,
+                _registered_method=True)
         self.Load = channel.unary_stream(
                 '/potluck.v1.WorkerService/Load',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.LoadRequest.SerializeToString,
@@ -205,6 +215,22 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendModel(self, request, context):
+        """For a copy to another node: what files a model has, or the content of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceiveModel(self, request_iterator, context):
+        """Takes a copy of a model. The caller says what comes; the worker asks for
+        each file from where it has it, and at the end says that it is listed. What
+        came before a break is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Load(self, request, context):
         """Loads a model, or waits for the load under way; reports as it goes. One that
         is held in another way than the options say is loaded anew if nobody uses
@@ -315,6 +341,16 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.StopPull,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.StopPullRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.StopPullResponse.SerializeToString,
+            ),
+            'SendModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.SendModel,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.SendModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.SendModelResponse.SerializeToString,
+            ),
+            'ReceiveModel': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReceiveModel,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelResponse.SerializeToString,
             ),
             'Load': grpc.unary_stream_rpc_method_handler(
                     servicer.Load,
@@ -624,6 +660,60 @@ class WorkerService:
             '/potluck.v1.WorkerService/StopPull',
             potluck_dot_v1_dot_worker__pb2.StopPullRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.StopPullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.WorkerService/SendModel',
+            potluck_dot_v1_dot_worker__pb2.SendModelRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.SendModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveModel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/potluck.v1.WorkerService/ReceiveModel',
+            potluck_dot_v1_dot_worker__pb2.ReceiveModelRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.ReceiveModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

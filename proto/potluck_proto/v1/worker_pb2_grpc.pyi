@@ -67,6 +67,13 @@ class WorkerServiceStub:
     fetched again.
     """
     StopPull: _grpc.UnaryUnaryMultiCallable[_worker_pb2.StopPullRequest, _worker_pb2.StopPullResponse]
+    SendModel: _grpc.UnaryStreamMultiCallable[_worker_pb2.SendModelRequest, _worker_pb2.SendModelResponse]
+    """For a copy to another node: what files a model has, or the content of one."""
+    ReceiveModel: _grpc.StreamStreamMultiCallable[_worker_pb2.ReceiveModelRequest, _worker_pb2.ReceiveModelResponse]
+    """Takes a copy of a model. The caller says what comes; the worker asks for
+    each file from where it has it, and at the end says that it is listed. What
+    came before a break is kept.
+    """
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -137,6 +144,13 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     fetched again.
     """
     StopPull: _aio.UnaryUnaryMultiCallable[_worker_pb2.StopPullRequest, _worker_pb2.StopPullResponse]  # type: ignore[assignment]
+    SendModel: _aio.UnaryStreamMultiCallable[_worker_pb2.SendModelRequest, _worker_pb2.SendModelResponse]  # type: ignore[assignment]
+    """For a copy to another node: what files a model has, or the content of one."""
+    ReceiveModel: _aio.StreamStreamMultiCallable[_worker_pb2.ReceiveModelRequest, _worker_pb2.ReceiveModelResponse]  # type: ignore[assignment]
+    """Takes a copy of a model. The caller says what comes; the worker asks for
+    each file from where it has it, and at the end says that it is listed. What
+    came before a break is kept.
+    """
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -264,6 +278,25 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.StopPullRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.StopPullResponse, _abc.Awaitable[_worker_pb2.StopPullResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SendModel(
+        self,
+        request: _worker_pb2.SendModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.SendModelResponse], _abc.AsyncIterator[_worker_pb2.SendModelResponse]]:
+        """For a copy to another node: what files a model has, or the content of one."""
+
+    @_abc_1.abstractmethod
+    def ReceiveModel(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.ReceiveModelRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.ReceiveModelResponse], _abc.AsyncIterator[_worker_pb2.ReceiveModelResponse]]:
+        """Takes a copy of a model. The caller says what comes; the worker asks for
+        each file from where it has it, and at the end says that it is listed. What
+        came before a break is kept.
+        """
 
     @_abc_1.abstractmethod
     def Load(

@@ -69,6 +69,7 @@ def _command(name: str) -> Command:
         "recommend": recommend.recommend,
         "search": hub.search,
         "pull": hub.pull,
+        "copy": hub.copy,
         "login": hub.login,
         "rm": removal.remove,
         "prune": removal.prune,

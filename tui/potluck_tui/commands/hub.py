@@ -1,4 +1,4 @@
-"""`potluck search`, `potluck pull` and `potluck login`: models from the hub."""
+"""`potluck search`, `pull` and `login`: models from the hub; `potluck copy`: from a neighbour."""
 
 from __future__ import annotations
 
@@ -122,33 +122,51 @@ async def pull(options: argparse.Namespace, home: Home) -> int:
 async def _follow(
     client: PoolClient, request: pb.PullModelRequest, options: argparse.Namespace
 ) -> int:
-    shows = sys.stderr.isatty() and not options.json
     async for response in client.pull(request):
         # Where no node was named, this one does it; a stop must reach the same.
         request.node = response.node_name
-        if options.json:
-            print(json.dumps(MessageToDict(response, preserving_proto_field_name=True)), flush=True)
-        elif response.HasField("model"):
-            clear = "\r\x1b[K" if shows else ""
-            model = response.model
-            name = clean(":".join(filter(None, (model.name, model.quantization))))
-            print(f"{clear}{name} is on {clean(response.node_name)}.")
-            if model.HasField("problem"):
-                print(f"It cannot be used there: {clean(model.problem.message)}")
-        elif shows:
-            line = progress_line(response)
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        _show(response, response.node_name, as_json=options.json)
     return 0
 
 
-def progress_line(response: pb.PullModelResponse) -> str:
-    """Return how far a fetch is, in a line."""
-    download = response.download
+async def copy(options: argparse.Namespace, home: Home) -> int:
+    """Copy a model from one node to another; ^C ends that, and what came is kept."""
+    request = pb.CopyModelRequest(
+        model=options.model, to_node=options.to, from_node=options.from_node
+    )
+    async with running_pool(home) as client:
+        async for response in client.copy(request):
+            _show(response, response.to_node, as_json=options.json)
+    return 0
+
+
+def _show(
+    response: pb.PullModelResponse | pb.CopyModelResponse, node: str, *, as_json: bool
+) -> None:
+    """Print how far a model is, on one line that is drawn again and again, or that it is there."""
+    shows = sys.stderr.isatty()
+    if as_json:
+        print(json.dumps(MessageToDict(response, preserving_proto_field_name=True)), flush=True)
+    elif response.HasField("model"):
+        clear = "\r\x1b[K" if shows else ""
+        model = response.model
+        name = clean(":".join(filter(None, (model.name, model.quantization))))
+        print(f"{clear}{name} is on {clean(node)}.")
+        if model.HasField("problem"):
+            print(f"It cannot be used there: {clean(model.problem.message)}")
+    elif shows:
+        line = progress_line(response.download, node)
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def progress_line(download: types.Download, node: str) -> str:
+    """Return how far a model is on its way to a node, in a line."""
     if not download.total_bytes:
-        return f"{clean(download.repository)} to {clean(response.node_name)}: asking the hub"
+        return f"{clean(download.repository)} to {clean(node)}: asking the hub"
     share = download.done_bytes / download.total_bytes
+    what = clean(":".join(filter(None, (download.repository, download.variant))))
     parts = [
-        f"{clean(download.repository)}:{clean(download.variant)} to {clean(response.node_name)}",
+        f"{what} to {clean(node)}",
         f"{share:.0%} of {size(download.total_bytes)}",
     ]
     if download.bytes_per_second:

@@ -16,6 +16,7 @@ from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert_model import describe, detail, download, hub_repository, hub_variant
 from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.neighbour import Offer, Offered, Receiver, content, offer
 from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.remote import is_present
 from potluck_worker.library.removal import Removal, delete, leftovers, removals_of
@@ -37,7 +38,7 @@ class Library:
 
 
 class LibraryCalls(pb_grpc.WorkerServiceServicer):
-    """Describes, fetches, deletes and tidies up.
+    """Describes, fetches, copies, deletes and tidies up.
 
     Args:
         library: The files.
@@ -144,6 +145,52 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         """End a fetch; what came is kept."""
         await self._library.pulls.stop(request.repository, request.variant)
         return pb.StopPullResponse()
+
+    async def SendModel(
+        self, request: pb.SendModelRequest, context: Context
+    ) -> AsyncIterator[pb.SendModelResponse]:
+        """Offer a model to another node, or send one of its files."""
+        library = self._library
+        try:
+            model = await library.store.look_up(request.model, request.quantization)
+            if request.file:
+                async for data in content(model, request.file, request.offset):
+                    yield pb.SendModelResponse(data=data)
+            else:
+                found = await offer(model, library.hashes)
+                yield pb.SendModelResponse(offer=_offer_message(found))
+        except PotluckError as error:
+            await errors.abort(context, error)
+
+    async def ReceiveModel(
+        self, requests: AsyncIterator[pb.ReceiveModelRequest], context: Context
+    ) -> AsyncIterator[pb.ReceiveModelResponse]:
+        """Take a copy of a model from another node."""
+        library = self._library
+        try:
+            offered = _offer(await anext(requests))
+            receiver = Receiver(library.home, library.store, library.hashes, offered)
+            data = (request.data async for request in requests)
+            async for wanted in receiver.take(data):
+                message = pb.FileWanted(file=wanted.file, offset=wanted.offset)
+                yield pb.ReceiveModelResponse(wanted=message)
+            model = next(m for m in library.store.models if m.path == receiver.first)
+            yield pb.ReceiveModelResponse(model=describe(model))
+        except PotluckError as error:
+            await errors.abort(context, error)
+
+
+def _offer_message(found: Offer) -> pb.ModelOffer:
+    files = [
+        types.FileHash(name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
+        for file in found.files
+    ]
+    return pb.ModelOffer(folder=found.folder, files=files)
+
+
+def _offer(request: pb.ReceiveModelRequest) -> Offer:
+    files = [Offered(file.name, file.sha256, file.size_bytes) for file in request.offer.files]
+    return Offer(request.offer.folder, files)
 
 
 def _messages(removals: Iterable[Removal]) -> list[types.Removal]:
