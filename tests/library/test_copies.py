@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,21 @@ from engines.driving import STARTER
 from library.caches import ollama
 from lineages.kinds import LINEAGES
 from lineages.make import make
+from potluck_proto import network
 from potluck_proto.errors import BadRequest, DiskFull, LostError, ModelFileError, PotluckError
 from potluck_proto.home import Home
 from potluck_proto.network import unix_address
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_tui.client import PoolClient
 from potluck_tui.commands.hub import copy as copy_command
+from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.neighbour import Offer, Offered, Receiver
 from potluck_worker.settings import WorkerSettings
 from scheduler.conftest import Pool, start
-from worker.conftest import Worker, running
+from worker.conftest import Worker
 from worker.stores import store
 
 
@@ -68,16 +71,29 @@ def homes() -> Iterator[list[Home]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@asynccontextmanager
+async def serving(home: Home, settings: WorkerSettings) -> AsyncIterator[Worker]:
+    """Run a worker beside another in this process."""
+    daemon = WorkerDaemon(home, settings)
+    await daemon.start()
+    try:
+        async with network.dial(daemon.addresses[0]) as channel:
+            yield Worker(home, daemon, pb_grpc.WorkerServiceStub(channel))
+    finally:
+        await daemon.stop()
+
+
 @pytest.fixture
 async def two(homes: list[Home], user: Path) -> AsyncIterator[Two]:
     shutil.copy(STARTER, homes[0].models / "single-Q8_0.gguf")
     make(homes[0].models / "split-F32.gguf", LINEAGES["llama"], tensors_a_file=8)
     make_llama(homes[0].models / "checkpoint")
     ollama(user, "theirs")
-    async with AsyncExitStack() as stack:
-        attic_settings = WorkerSettings(name="attic", use_caches=True)
-        attic = await stack.enter_async_context(running(homes[0], attic_settings))
-        cellar = await stack.enter_async_context(running(homes[1], WorkerSettings(name="cellar")))
+    attic_settings = WorkerSettings(name="attic", use_caches=True)
+    async with (
+        serving(homes[0], attic_settings) as attic,
+        serving(homes[1], WorkerSettings(name="cellar")) as cellar,
+    ):
         pool = Pool(
             homes[2], PoolClient(unix_address(homes[2].scheduler_socket)), await start(homes[2])
         )
