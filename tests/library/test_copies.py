@@ -28,6 +28,7 @@ from potluck_tui.commands.hub import copy as copy_command
 from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.neighbour import Offer, Offered, Receiver
+from potluck_worker.library.removal import leftovers
 from potluck_worker.settings import WorkerSettings
 from scheduler.conftest import Pool, start
 from worker.conftest import Worker
@@ -220,9 +221,19 @@ def test_an_offer_with_tricks_is_refused(home: Home, offer: Offer) -> None:
     assert not list(home.models.iterdir())
 
 
-def test_a_name_that_is_taken_and_a_full_disk_are_said(home: Home) -> None:
+async def test_a_name_that_is_taken_and_a_full_disk_are_said(home: Home) -> None:
     (home.models / "m.gguf").touch()
     with pytest.raises(BadRequest, match="is there already"):
         receiver(home, offered())
     with pytest.raises(DiskFull, match=r"needs 1048576\.5 GiB"):
-        receiver(home, offered("huge.gguf", size_bytes=2**50))
+        await take(receiver(home, offered("huge.gguf", size_bytes=2**50)))
+
+
+async def test_the_same_model_comes_once_at_a_time_and_is_not_pruned_meanwhile(home: Home) -> None:
+    first = receiver(home, offered()).take(sent(CONTENT))
+    assert (await anext(first)).offset == 0
+    with pytest.raises(BadRequest, match="on its way here already"):
+        await take(receiver(home, offered()), CONTENT)
+    assert not leftovers(home, [])
+    await first.aclose()
+    assert len(leftovers(home, [])) == 1

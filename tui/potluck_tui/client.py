@@ -181,14 +181,19 @@ class PoolClient:
             yield None
             delay_seconds = await _wait(delay_seconds)
 
-    async def read_logs(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
+    def read_logs(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
         """Read a log of the pool, for ever where `follow` is set.
 
         Raises:
             PotluckError: What the scheduler said, or `Unreachable` when the connection breaks; a
                 log has no numbers by which it could go on where it was.
         """
-        call = self.stub.ReadLogs(request)
+        return self._all(self.stub.ReadLogs(request))
+
+    async def _all(
+        self, call: grpc.aio.UnaryStreamCall[Request, Response]
+    ) -> AsyncIterator[Response]:
+        """Yield what a call streams; end it where the viewer leaves. Raises `PotluckError`."""
         try:
             async for response in call:
                 yield response
@@ -197,36 +202,22 @@ class PoolClient:
         finally:
             call.cancel()
 
-    async def copy(self, request: pb.CopyModelRequest) -> AsyncIterator[pb.CopyModelResponse]:
+    def copy(self, request: pb.CopyModelRequest) -> AsyncIterator[pb.CopyModelResponse]:
         """Copy a model from one node to another; leaving ends it, and what came is kept.
 
         Raises:
             PotluckError: Why it ended without the model, or `Unreachable`.
         """
-        call = self.stub.CopyModel(request)
-        try:
-            async for response in call:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._who) from error
-        finally:
-            call.cancel()
+        return self._all(self.stub.CopyModel(request))
 
-    async def pull(self, request: pb.PullModelRequest) -> AsyncIterator[pb.PullModelResponse]:
+    def pull(self, request: pb.PullModelRequest) -> AsyncIterator[pb.PullModelResponse]:
         """Have a node fetch a model, or follow the fetch under way; leaving does not end it.
 
         Raises:
             PotluckError: Why it ended without the model, or `Unreachable` when the connection
                 breaks; the fetch goes on then, and asking again follows it.
         """
-        call = self.stub.PullModel(request)
-        try:
-            async for response in call:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._who) from error
-        finally:
-            call.cancel()
+        return self._all(self.stub.PullModel(request))
 
     def _raise_unless_unreachable(self, error: grpc.aio.AioRpcError) -> None:
         """Raise what the scheduler said; return where it is away and may come back."""

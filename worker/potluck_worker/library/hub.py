@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from typing import Any
 
 # Read when the library is imported.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "0"
 
 import httpx2
 from huggingface_hub import HfApi, ModelInfo, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils._headers import build_hf_headers
 
-from potluck_proto.errors import BadRequest, DiskFull, HubError
+from potluck_proto.errors import BadRequest, HubError
 from potluck_worker.engines.inspection import LicenceWords
 from potluck_worker.library.hashes import sha256_of
 from potluck_worker.library.remote import (
@@ -35,12 +33,10 @@ from potluck_worker.library.remote import (
     choose,
     variants,
 )
+from potluck_worker.library.staging import held, require_disk
 from potluck_worker.library.transfer import Transfer, refusal
 
 API_SECONDS = 30.0
-
-DISK_MARGIN_BYTES = 2**29
-"""What a fetch leaves free on the disk."""
 
 MOST_HITS = 100
 
@@ -121,15 +117,15 @@ class Hub:
         if all(there):
             return fetched
         _require_free_names(variant, places, there)
-        staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _require_disk(variant, staging)
-        before = 0
-        for file, is_there in zip(variant.files, there, strict=True):
-            target = staging / file.local_name
-            if not (is_there or _is_whole(target, file)):
-                self._fetch(repository, file, target, _Shifted(report, variant, before))
-            before += file.size_bytes
-            report(variant.name, before, variant.size_bytes)
+        with held(staging):
+            require_disk(staging, variant.size_bytes, variant.name)
+            before = 0
+            for file, is_there in zip(variant.files, there, strict=True):
+                target = staging / file.local_name
+                if not (is_there or _is_whole(target, file)):
+                    self._fetch(repository, file, target, _Shifted(report, variant, before))
+                before += file.size_bytes
+                report(variant.name, before, variant.size_bytes)
         return fetched
 
     def _fetch(
@@ -244,18 +240,3 @@ def _is_whole(path: Path, file: RemoteFile) -> bool:
     if not path.is_file() or path.stat().st_size != file.size_bytes:
         return False
     return not file.sha256 or sha256_of(path) == file.sha256
-
-
-def _require_disk(variant: Variant, staging: Path) -> None:
-    """Raise `DiskFull` where what is still to come does not fit."""
-    there = sum(path.stat().st_blocks * 512 for path in staging.iterdir())
-    needed = max(0, variant.size_bytes - there) + DISK_MARGIN_BYTES
-    free = shutil.disk_usage(staging).free
-    if needed > free:
-        raise DiskFull(
-            f"{variant.name} needs {needed / 2**30:.1f} GiB on the disk of {staging.parent}, with "
-            f"{DISK_MARGIN_BYTES / 2**30:.1f} to spare, and {free / 2**30:.1f} are free. `potluck "
-            "prune` and `potluck rm` make room.",
-            needed_bytes=needed,
-            free_bytes=free,
-        )

@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from potluck_proto.errors import BadRequest, DiskFull, LostError, ModelFileError
+from potluck_proto.errors import BadRequest, LostError, ModelFileError
 from potluck_proto.home import Home
 from potluck_worker.engines.vllm.checkpoint import files_of
 from potluck_worker.library.hashes import FileHash, Hashes
+from potluck_worker.library.staging import held, require_disk
 from potluck_worker.models import ModelStore, StoredModel
 
 if TYPE_CHECKING:
     Hash = hashlib._Hash
 
 CHUNK_BYTES = 2**20
-DISK_MARGIN_BYTES = 2**29
-"""What a copy leaves free on the disk."""
-
 MOST_FILES = 2000
 
 
@@ -112,7 +110,6 @@ class Receiver:
 
     Raises:
         BadRequest: It may not come: a name with tricks, or one that is taken.
-        DiskFull: There is no room for it.
     """
 
     def __init__(self, home: Home, store: ModelStore, hashes: Hashes, offered: Offer) -> None:
@@ -125,21 +122,29 @@ class Receiver:
         self._staging = home.downloads / f"copy--{whole.hexdigest()[:24]}"
         self._target = home.models / offered.folder
         self._require_free_names()
-        self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._require_disk()
 
     @property
     def first(self) -> Path:
         """Where the model will be: its file, or its folder."""
         return self._target if self._offer.folder else self._target / self._offer.files[0].name
 
-    async def take(self, data: AsyncIterator[bytes]) -> AsyncIterator[Wanted]:
+    async def take(self, data: AsyncIterator[bytes]) -> AsyncGenerator[Wanted, None]:
         """Yield what is wanted, and take it from `data`.
 
         Raises:
             ModelFileError: What came is not what was offered.
             LostError: The data ended early; what came is kept.
+            DiskFull: There is no room for it.
+            BadRequest: The same comes already.
         """
+        size_bytes = sum(file.size_bytes for file in self._offer.files)
+        with held(self._staging):
+            require_disk(self._staging, size_bytes, "The copy")
+            async for wanted in self._take_files(data):
+                yield wanted
+        await self._take_in()
+
+    async def _take_files(self, data: AsyncIterator[bytes]) -> AsyncIterator[Wanted]:
         for file in self._offer.files:
             target = self._staging / file.name
             if target.exists():
@@ -153,7 +158,6 @@ class Receiver:
                 part.unlink()
                 raise ModelFileError(f"{file.name} came damaged; nothing of it is kept. Try again.")
             part.replace(target)
-        await self._take_in()
 
     async def _write(
         self,
@@ -197,18 +201,6 @@ class Receiver:
         places = [self._target] if self._offer.folder else [self._target / n for n in names]
         if taken := [place for place in places if place.exists()]:
             raise BadRequest(f"{taken[0]} is there already. Rename it, or delete it first.")
-
-    def _require_disk(self) -> None:
-        there = sum(path.stat().st_size for path in self._staging.iterdir())
-        needed = sum(file.size_bytes for file in self._offer.files) - there + DISK_MARGIN_BYTES
-        free = shutil.disk_usage(self._staging).free
-        if needed > free:
-            raise DiskFull(
-                f"The copy needs {needed / 2**30:.1f} GiB on the disk of {self._home.models}, with "
-                f"{DISK_MARGIN_BYTES / 2**30:.1f} to spare, and {free / 2**30:.1f} are free.",
-                needed_bytes=needed,
-                free_bytes=free,
-            )
 
 
 def _check_names(offered: Offer) -> None:

@@ -87,14 +87,6 @@ class Pulls:
         return list(self._pulls.values())
 
     @property
-    def busy(self) -> list[Path]:
-        """Folders that grow."""
-        prefixes = tuple(f"{pull.repository.replace('/', '--')}--" for pull in self.under_way)
-        folder = self._home.downloads
-        there = folder.iterdir() if folder.is_dir() else ()
-        return [path for path in there if prefixes and path.name.startswith(prefixes)]
-
-    @property
     def room_bytes(self) -> int:
         """What a model may take of all memory of this node."""
         room = self._room()

@@ -10,6 +10,7 @@ from pathlib import Path
 from potluck_proto.errors import BadRequest, ModelFileError
 from potluck_proto.home import Home
 from potluck_worker.engine_log import engine_log_path
+from potluck_worker.library.staging import is_held
 from potluck_worker.models import StoredModel
 from potluck_worker.splits import parts_of
 
@@ -47,19 +48,12 @@ def removals_of(model: StoredModel, home: Home) -> list[Removal]:
     return [Removal(part, freed_bytes(part), "the model") for part in there]
 
 
-def leftovers(home: Home, models: Iterable[StoredModel], busy: Iterable[Path]) -> list[Removal]:
-    """Return what nobody needs.
-
-    Args:
-        home: Where to look.
-        models: What is listed; the logs of others are leftovers.
-        busy: Downloads that are under way.
-    """
-    under_way = set(busy)
+def leftovers(home: Home, models: Iterable[StoredModel]) -> list[Removal]:
+    """Return what nobody needs; the logs of models that are not among `models` are that too."""
     found = [
         Removal(path, freed_bytes(path), "an unfinished download")
         for path in _entries(home.downloads)
-        if path not in under_way
+        if not is_held(path)
     ]
     logs = {engine_log_path(home.logs, model.name, model.quantization).name for model in models}
     found += [

@@ -87,9 +87,7 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         """Delete what nobody needs."""
         library = self._library
         try:
-            removals = await asyncio.to_thread(
-                leftovers, library.home, library.store.models, library.pulls.busy
-            )
+            removals = await asyncio.to_thread(leftovers, library.home, library.store.models)
             if not request.dry_run:
                 await asyncio.to_thread(delete, removals)
         except PotluckError as error:
