@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
-import grpc
-
 from potluck_proto import daemon, network
+from potluck_proto.doors import Doors
 from potluck_proto.errors import SchedulerRestarted
 from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
+from potluck_proto.limits import Limits
 from potluck_proto.pulse import Pulse
-from potluck_proto.record import OPEN_CLUSTER
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.added import AddedWorkers
 from potluck_scheduler.convert import node_from_proto
 from potluck_scheduler.core.events import NodeLost, NodeUpdated
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.discovery import Discovery
 from potluck_scheduler.generations import Generations
+from potluck_scheduler.members import Member
 from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.nodes_service import Gatehouse
+from potluck_scheduler.pairing import Pairing
+from potluck_scheduler.reach import Reach
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
 from potluck_scheduler.store import ChatStore
@@ -37,20 +43,47 @@ class SchedulerDaemon:
     Args:
         home: Where its state is; must be prepared.
         settings: How it behaves.
+        limits: What callers may cost.
         validate: Check the core's invariants after every event; for tests.
     """
 
-    def __init__(self, home: Home, settings: SchedulerSettings, *, validate: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: SchedulerSettings,
+        limits: Limits | None = None,
+        *,
+        validate: bool = False,
+    ) -> None:
+        limits = limits or Limits()
         self._home = home
         self._settings = settings
         self._pulse = Pulse()
         self._core = Scheduler(settings.default_model, validate=validate)
         self.store = ChatStore(home.chat_store)
+        refusals = Refusals(self._pulse.beat)
+        self._doors = Doors(
+            lambda server: pb_grpc.add_SchedulerServiceServicer_to_server(self._service, server),
+            limits,
+            refusals,
+        )
+        self.pairing = Pairing(home, settings, limits, self._doors, refusals, self._on_joined)
         self.nodes = NodeRegistry(
-            home.cluster_id(),
-            insecure_lan=settings.insecure_lan,
+            home.node_id(),
+            reach=Reach(self.pairing),
+            certify=lambda node_id, request: self.pairing.renewed(
+                self.pairing.worker(node_id), request
+            ),
             on_state=self._on_state,
             on_lost=self._on_lost,
+            changed=self._pulse.beat,
+        )
+        self._added = AddedWorkers(home.added_workers_file)
+        self._discovery = Discovery(
+            home.node_id(),
+            lambda: self.pairing.pool,
+            found=lambda address: self.nodes.add(address, "zeroconf"),
+            gone=lambda address: self.nodes.remove(address, "zeroconf"),
             changed=self._pulse.beat,
         )
         self.generations = Generations(
@@ -63,15 +96,8 @@ class SchedulerDaemon:
             self.store,
             self.generations,
             self._pulse,
+            Gatehouse(self.pairing, self._discovery, self._added, refusals, limits),
             settings.default_model,
-        )
-        default_cluster = OPEN_CLUSTER if settings.insecure_lan else home.cluster_id()
-        self._discovery = Discovery(
-            home,
-            settings.cluster or default_cluster,
-            insecure_lan=settings.insecure_lan,
-            found=lambda address: self.nodes.add(address, "zeroconf"),
-            gone=lambda address: self.nodes.remove(address, "zeroconf"),
         )
 
     async def run(self) -> None:
@@ -90,24 +116,26 @@ class SchedulerDaemon:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
         await self.store.open()
         await self._end_interrupted()
-        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
-        pb_grpc.add_SchedulerServiceServicer_to_server(self._service, self._server)
-        network.listen_unix(self._server, self._home.scheduler_socket)
+        await self._doors.open_local(self._home.scheduler_socket)
+        await self.pairing.start()
+        self._renewing = asyncio.create_task(self.pairing.keep_renewed())
         self.nodes.add(network.unix_address(self._home.worker_socket), "local")
-        for address in self._settings.workers:
+        for address in (*self._settings.workers, *self._added.all()):
             self.nodes.add(address, "static")
+        for member in self.pairing.members:
+            self._on_joined(member)
         await self._discovery.start()
-        await self._server.start()
         log.info("listening on %s", self._home.scheduler_socket)
 
     async def stop(self) -> None:
         """Close the socket, leave the answers on disk, let go of the workers."""
-        await self._server.stop(STOP_SECONDS)
+        self._renewing.cancel()
+        await self.pairing.close()
+        await self._doors.stop(STOP_SECONDS)
         await self._discovery.stop()
         await self.generations.close()
         await self.nodes.close()
         await self.store.close()
-        self._home.scheduler_socket.unlink(missing_ok=True)
 
     async def _end_interrupted(self) -> None:
         """End the answers that an earlier scheduler left under way, and keep what they had."""
@@ -117,6 +145,11 @@ class SchedulerDaemon:
         end = types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
         if count := await self.store.end_interrupted(end):
             log.warning("%d answers were cut off by a restart", count)
+
+    def _on_joined(self, member: Member) -> None:
+        """Look for a worker where it was when it joined; zeroconf may know better."""
+        if member.address:
+            self.nodes.add(member.address, "paired")
 
     def _on_state(self, state: types.NodeState) -> None:
         self._core.handle(NodeUpdated(node_from_proto(state)), time.monotonic())

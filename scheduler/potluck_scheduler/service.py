@@ -5,48 +5,38 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import grpc
-
-from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
-from potluck_proto.errors import BadRequest, PotluckError, UnknownNode
+from potluck_proto import PROTOCOL_VERSION, __version__, errors
+from potluck_proto.errors import BadRequest, LimitReached, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import ChatId, GenerationId
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.generations import Generation, Generations
-from potluck_scheduler.nodes import Connection, NodeRegistry
+from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
 from potluck_scheduler.store import ChatStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
-CONTENT_LIMIT_BYTES = 2**20
-"""The longest prompt: a long book, and more than any context of today."""
-
 WATCH_SECONDS = 0.5
 """A watcher hears of changes at most this often."""
 
 WATCH_HEARTBEAT_SECONDS = 2.0
-FOUND_SECONDS = 3.0
-"""How long `AddNode` waits to see whether a worker answers."""
-
 LOAD_SECONDS = 3600.0
 
-Context = grpc.aio.ServicerContext[object, object]
-Result = TypeVar("Result")
 
-
-class SchedulerService(pb_grpc.SchedulerServiceServicer):
+class SchedulerService(NodeCalls):
     """Serves the viewers of one pool.
 
     Args:
@@ -56,6 +46,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         store: The chats.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
+        gatehouse: Who belongs to the pool, and what a caller may ask for.
         default_model: From the settings; empty lets the pool decide.
 
     Attributes:
@@ -71,14 +62,15 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         store: ChatStore,
         generations: Generations,
         pulse: Pulse,
+        gatehouse: Gatehouse,
         default_model: str,
     ) -> None:
+        super().__init__(nodes, gatehouse, pulse)
+        self._limits = gatehouse.limits
         self._home = home
         self._core = core
-        self._nodes = nodes
         self._store = store
         self._generations = generations
-        self._pulse = pulse
         self._default_model = default_model
         self._started = time.monotonic()
         self.chats_revision = 0
@@ -93,16 +85,12 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Store a prompt, then begin its answer."""
-        return await _or_abort(self._submit(request), context)
+        return await or_abort(self._submit(request), context)
 
     async def _submit(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
-        size_bytes = len(request.content.encode())
         if not request.content.strip():
             raise BadRequest("The prompt is empty.")
-        if size_bytes > CONTENT_LIMIT_BYTES:
-            raise BadRequest(
-                f"The prompt has {size_bytes:,} bytes; the limit is {CONTENT_LIMIT_BYTES:,}."
-            )
+        await self._check_size(request)
         if request.chat_id and self._generations.in_chat(ChatId(request.chat_id)):
             raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
         submission = await self._store.submit(request)
@@ -114,6 +102,22 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             answer_message_id=submission.answer_message_id,
             generation_id=submission.generation_id,
         )
+
+    async def _check_size(self, request: pb.SubmitRequest) -> None:
+        """Raise `LimitReached` for a prompt that is too long, alone or with its chat."""
+        limits, size_bytes = self._limits, len(request.content.encode())
+        if size_bytes > limits.prompt_bytes:
+            raise LimitReached(
+                f"The prompt has {size_bytes:,} bytes; the limit is {limits.prompt_bytes:,} "
+                "(limits.prompt_bytes)."
+            )
+        if request.chat_id:
+            size_bytes += await self._store.chat_bytes(ChatId(request.chat_id))
+            if size_bytes > limits.chat_bytes:
+                raise LimitReached(
+                    f"The chat would have {size_bytes:,} bytes; the limit is {limits.chat_bytes:,} "
+                    "(limits.chat_bytes). Start a new one."
+                )
 
     async def Attach(
         self, request: pb.AttachRequest, context: Context
@@ -129,7 +133,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
         """End an answer."""
-        await _or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
+        await or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
         return pb.StopResponse()
 
     # --- the pool ------------------------------------------------------------------------------
@@ -142,10 +146,11 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             while True:
                 beat = self._pulse.next_beat()
                 yield pb.WatchPoolResponse(
-                    nodes=map(_node, self._nodes.connections()),
+                    nodes=map(node_message, self._nodes.connections()),
                     models=self._models(),
                     chats_revision=self.chats_revision,
                     active=map(_active, self._generations.active()),
+                    strangers=self._gatehouse.discovery.strangers(),
                 )
                 await asyncio.sleep(WATCH_SECONDS)
                 await asyncio.wait([beat], timeout=WATCH_HEARTBEAT_SECONDS - WATCH_SECONDS)
@@ -156,36 +161,6 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         """List the pool's models."""
         return pb.ListModelsResponse(models=self._models())
 
-    async def ListNodes(
-        self, request: pb.ListNodesRequest, context: Context
-    ) -> pb.ListNodesResponse:
-        """List the workers."""
-        return pb.ListNodesResponse(nodes=map(_node, self._nodes.connections()))
-
-    async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
-        """Take in a worker by address; say what became of it after a moment."""
-        return await _or_abort(self._add_node(request.address), context)
-
-    async def _add_node(self, address: str) -> pb.AddNodeResponse:
-        if not address.startswith("unix:"):
-            network.split_host_port(address)
-        connection = self._nodes.add(address, "static")
-        deadline = time.monotonic() + FOUND_SECONDS
-        while not connection.alive and connection.problem is None and time.monotonic() < deadline:
-            await self._pulse.wait(FOUND_SECONDS)
-        return pb.AddNodeResponse(node=_node(connection))
-
-    async def RemoveNode(
-        self, request: pb.RemoveNodeRequest, context: Context
-    ) -> pb.RemoveNodeResponse:
-        """Let go of a worker that was added by address."""
-
-        async def remove() -> None:
-            await self._nodes.forget(self._connection(request.node))
-
-        await _or_abort(remove(), context)
-        return pb.RemoveNodeResponse()
-
     async def DrainNode(
         self, request: pb.DrainNodeRequest, context: Context
     ) -> pb.DrainNodeResponse:
@@ -195,7 +170,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             stub = self._stub(request.node)
             await stub.Drain(worker.DrainRequest(draining=request.draining))
 
-        await _or_abort(drain(), context)
+        await or_abort(drain(), context)
         return pb.DrainNodeResponse()
 
     async def LoadModel(
@@ -216,7 +191,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
                 pass
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
-        return await _or_abort(load(), context)
+        return await or_abort(load(), context)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Context
@@ -228,7 +203,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             message = worker.UnloadRequest(model=name, quantization=quantization)
             await self._stub(request.node).Unload(message)
 
-        await _or_abort(unload(), context)
+        await or_abort(unload(), context)
         return pb.UnloadModelResponse()
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
@@ -244,7 +219,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         """List chats, a page at a time."""
         if request.page_token and not request.page_token.isdecimal():
             await errors.abort(context, BadRequest("The page token is not one of ours."))
-        chats, token = await _or_abort(
+        chats, token = await or_abort(
             self._store.list_chats(request.limit, request.page_token, request.include_archived),
             context,
         )
@@ -254,7 +229,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
 
     async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
         """Return a chat; an answer under way with all that it has."""
-        chat, messages = await _or_abort(self._store.get_chat(ChatId(request.chat_id)), context)
+        chat, messages = await or_abort(self._store.get_chat(ChatId(request.chat_id)), context)
         if generation := self._generations.in_chat(ChatId(request.chat_id)):
             chat.active = True
             for message in messages:
@@ -266,7 +241,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.UpdateChatRequest, context: Context
     ) -> pb.UpdateChatResponse:
         """Change a chat."""
-        chat = await _or_abort(self._store.update_chat(request), context)
+        chat = await or_abort(self._store.update_chat(request), context)
         self.chats_changed()
         return pb.UpdateChatResponse(chat=chat)
 
@@ -277,7 +252,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         chat_id = ChatId(request.chat_id)
         if generation := self._generations.in_chat(chat_id):
             await self._generations.stop(generation.generation_id)
-        await _or_abort(self._store.delete_chat(chat_id), context)
+        await or_abort(self._store.delete_chat(chat_id), context)
         self.chats_changed()
         return pb.DeleteChatResponse()
 
@@ -285,7 +260,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.SearchChatsRequest, context: Context
     ) -> pb.SearchChatsResponse:
         """Search all messages."""
-        hits = await _or_abort(self._store.search(request.query, request.limit), context)
+        hits = await or_abort(self._store.search(request.query, request.limit), context)
         return pb.SearchChatsResponse(hits=hits)
 
     async def GetStatus(
@@ -299,7 +274,7 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
             uptime_seconds=time.monotonic() - self._started,
             home=str(self._home.root),
             nodes_ready=len(self._nodes.living_states()),
-            chats=await _or_abort(self._store.count_chats(), context),
+            chats=await or_abort(self._store.count_chats(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
         )
@@ -321,41 +296,12 @@ class SchedulerService(pb_grpc.SchedulerServiceServicer):
         asked = (node,) if node else ()
         return self._core.explain(Request(GenerationId(""), model, asked))
 
-    def _connection(self, node: str) -> Connection:
-        connection = self._nodes.find(node)
-        if connection is None:
-            raise UnknownNode(f"No node is called {node!r}. `potluck nodes` lists them.")
-        return connection
-
     def _stub(self, node: str) -> WorkerServiceAsyncStub:
-        connection = self._connection(node)
+        connection = self.connection(node)
         stub = connection.node_id and self._nodes.stub(connection.node_id)
         if not stub:
             raise UnknownNode(f"{node} is not connected now.")
         return stub
-
-
-async def _or_abort(work: Awaitable[Result], context: Context) -> Result:
-    """Return what the work returns, or fail the call with its error."""
-    try:
-        return await work
-    except PotluckError as error:
-        await errors.abort(context, error)
-    except grpc.aio.AioRpcError as error:
-        await errors.abort(context, errors.from_rpc(error, "The worker"))
-
-
-def _node(connection: Connection) -> pb.Node:
-    node = pb.Node(
-        state=connection.state,
-        health=connection.health,
-        address=connection.address,
-        found_by=sorted(connection.sources),
-        age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
-    )
-    if connection.problem is not None:
-        node.problem.CopyFrom(connection.problem.to_proto())
-    return node
 
 
 def _active(generation: Generation) -> pb.ActiveGeneration:

@@ -118,6 +118,19 @@ class ChatStore:
 
     # --- answers -------------------------------------------------------------------------------
 
+    async def chat_bytes(self, chat_id: ChatId) -> int:
+        """Return how long a chat is, all its messages together; 0 for one that is not there."""
+
+        def count() -> int:
+            row = self._database.execute(
+                "SELECT coalesce(sum(length(CAST(content AS BLOB))), 0) FROM messages"
+                " WHERE chat_id = ?",
+                (chat_id,),
+            ).fetchone()
+            return int(row[0])
+
+        return await self._run(count)
+
     async def submit(self, request: pb.SubmitRequest) -> Submission:
         """Store a prompt and an empty answer, in a new chat where none is named.
 

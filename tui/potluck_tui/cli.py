@@ -32,6 +32,12 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument(
+        "--ssh",
+        default="",
+        metavar="USER@HOST",
+        help="use the pool of another machine, through your own ssh",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     ask = commands.add_parser("ask", help="ask one question, stream the answer to stdout")
@@ -42,23 +48,59 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
     ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
 
-    nodes = commands.add_parser("nodes", help="list the machines of the pool")
+    nodes = commands.add_parser("nodes", help="list the machines of the pool, add or remove one")
+    of_nodes = nodes.add_subparsers(dest="subcommand", metavar="COMMAND")
+    add = of_nodes.add_parser("add", help="use a worker that is not found by itself")
+    add.add_argument("address", help="HOST[:PORT] of a paired machine, or ssh://USER@HOST[:PORT]")
+    remove = of_nodes.add_parser("remove", help="let a machine in no more, from now on")
+    remove.add_argument("node", help="its name, id or address")
     models = commands.add_parser("models", help="list the models of the pool")
     status = commands.add_parser("status", help="say what runs on this machine")
 
     up = commands.add_parser("up", help="start the scheduler and a worker on this machine")
     up.add_argument("--only", choices=["worker", "scheduler"], help="start just one of them")
     up.add_argument(
-        "--listen", metavar="HOST:PORT", help="where the worker listens for schedulers elsewhere"
+        "--listen", metavar="HOST:PORT", help="where the worker listens for the pool that it joined"
     )
     up.add_argument(
-        "--insecure-lan",
-        action="store_true",
-        help="talk to other machines without encryption or a password: anyone on the network can",
+        "--idle-exit",
+        metavar="SECONDS",
+        type=int,
+        default=0,
+        help="let it end when unused for so long; 0 is never",
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
-    for command in (ask, nodes, models, status, up, down):
+    invite = commands.add_parser("invite", help="let another machine join this pool")
+    invite.add_argument(
+        "--role",
+        choices=["worker", "client"],
+        default="worker",
+        help="a worker runs models for this pool, a client chats with it",
+    )
+    join = commands.add_parser(
+        "join", help="join a pool, with the line of an invitation on standard input or at a prompt"
+    )
+    commands.add_parser("leave", help="leave the pool that this machine joined")
+
+    service = commands.add_parser("service", help="have the parts start with this machine")
+    of_service = service.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    for verb, words in (
+        ("install", "start them now, and whenever this machine starts"),
+        ("remove", "stop them, and start them no more"),
+        ("status", "say what is installed and what runs"),
+    ):
+        of_verb = of_service.add_parser(verb, help=words)
+        of_verb.add_argument("--only", choices=["worker", "scheduler"], help="just one of them")
+        if verb == "status":
+            of_verb.add_argument("--json", action="store_true", help="print JSON")
+
+    setting_up = commands.add_parser("install", help="set Potluck up on another machine")
+    setting_up.add_argument(
+        "--ssh", metavar="USER@HOST", required=True, help="where, through your own ssh"
+    )
+
+    for command in (ask, nodes, add, models, status, up, down, invite, join):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -12,8 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,17 +79,6 @@ async def ensure_running(home: Home) -> PoolClient:
         await client.close()
         raise
     return client
-
-
-@asynccontextmanager
-async def running_pool(home: Home) -> AsyncIterator[PoolClient]:
-    """Yield a client of the local pool, started where it does not run, once a worker is ready."""
-    client = await ensure_running(home)
-    try:
-        await until_a_node_is_ready(client)
-        yield client
-    finally:
-        await client.close()
 
 
 async def start(daemon: Daemon, home: Home) -> list[str]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Coroutine
 
-import grpc
-
 from potluck_proto import daemon, network
+from potluck_proto.doors import Doors
 from potluck_proto.home import Home
+from potluck_proto.identity import Role
+from potluck_proto.lan import Advertiser
+from potluck_proto.limits import Limits
 from potluck_proto.pulse import Pulse
-from potluck_proto.record import OPEN_CLUSTER, WorkerRecord
+from potluck_proto.record import Record
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
-from potluck_worker.advertise import Advertiser
 from potluck_worker.hardware import accelerator_kind, llama_availability
 from potluck_worker.manager import ModelManager
+from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
@@ -40,18 +42,15 @@ class WorkerDaemon:
     Args:
         home: Where its state is; must be prepared.
         settings: How it behaves.
-
-    Attributes:
-        addresses: Where it listens, once started.
+        limits: What callers may cost.
     """
 
-    def __init__(self, home: Home, settings: WorkerSettings) -> None:
+    def __init__(self, home: Home, settings: WorkerSettings, limits: Limits | None = None) -> None:
         self._home = home
         self._settings = settings
         self._node_id = home.node_id()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
-        self.addresses: list[str] = []
         self.store = ModelStore(
             home.models,
             settings.model_paths,
@@ -62,7 +61,17 @@ class WorkerDaemon:
         )
         self.manager = ModelManager(settings, home.logs, self._pulse.beat)
         reporter = NodeReporter(self._node_id, settings, self.store, self.manager)
-        self._service = WorkerService(self.store, self.manager, reporter, self._pulse)
+        self._advertiser = Advertiser()
+        refusals = Refusals(self._pulse.beat)
+        self._doors = Doors(
+            lambda server: pb_grpc.add_WorkerServiceServicer_to_server(self._service, server),
+            limits or Limits(),
+            refusals,
+        )
+        self.membership = Membership(home, settings.listen, self._doors, self._pulse.beat)
+        self._service = WorkerService(
+            self.store, self.manager, reporter, self._pulse, self.membership, refusals
+        )
 
     async def run(self) -> None:
         """Serve until a signal, or until nobody used it for long."""
@@ -74,19 +83,26 @@ class WorkerDaemon:
             await self.stop()
 
     def _in_use(self) -> bool:
-        return bool(self._service.watchers or self._service.generations)
+        # A pool counts on its workers, also when its scheduler is away.
+        return bool(self._service.watchers or self._service.generations or self.membership.pool)
 
     async def start(self) -> None:
-        """Look at the models, open the listeners, tell the network. Raises `PotluckError`."""
-        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
-        pb_grpc.add_WorkerServiceServicer_to_server(self._service, self._server)
-        host, port = self._listen()
+        """Open the doors, look at the models, tell the network. Raises `PotluckError`."""
+        await self._doors.open_local(self._home.worker_socket)
+        await self.membership.look()
         await self.store.scan()
-        await self._server.start()
-        self._advertiser = Advertiser(self._record(), host, port)
         self._keep(self._rescan())
+        self._keep(self.membership.keep_looking(SCAN_SECONDS))
         self._keep(self._announce())
         log.info("listening on %s", ", ".join(self.addresses))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, once started."""
+        found = [network.unix_address(self._home.worker_socket)]
+        if port := self.membership.port:
+            found.append(network.join_host_port(self.membership.listen.host or "*", port))
+        return found
 
     async def stop(self) -> None:
         """Take leave of the network, end the calls, free the models."""
@@ -94,25 +110,8 @@ class WorkerDaemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
-        await self._server.stop(STOP_SECONDS)
+        await self._doors.stop(STOP_SECONDS)
         await self.manager.close()
-        self._home.worker_socket.unlink(missing_ok=True)
-
-    def _listen(self) -> tuple[str, int]:
-        """Open the listeners; return host and port of the one for other machines, if any."""
-        network.listen_unix(self._server, self._home.worker_socket)
-        self.addresses = [network.unix_address(self._home.worker_socket)]
-        if not self._settings.listen:
-            return "", 0
-        host, port = network.split_host_port(self._settings.listen)
-        network.check_listener(host, self._settings.insecure_lan)
-        port = network.listen_tcp(self._server, host, port)
-        self.addresses.append(f"{host}:{port}")
-        if not network.is_loopback(host):
-            warning = network.INSECURE_LAN_WARNING.format(what=f"The worker on {host}:{port}")
-            log.warning(warning)
-            print(warning, file=sys.stderr, flush=True)
-        return host, port
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -126,25 +125,35 @@ class WorkerDaemon:
                 log.warning("cannot look for models: %s", error)
 
     async def _announce(self) -> None:
-        """Tell the network, and again when free memory changed much."""
-        await self._advertiser.start()
-        told = self._record()
-        while True:
-            await asyncio.sleep(ANNOUNCE_SECONDS)
-            record = self._record()
-            if abs(record.memory_free_mib - told.memory_free_mib) > told.memory_total_mib / 10:
-                await self._advertiser.update(record)
-                told = record
+        """Tell the network, and again when free memory or the membership changed much.
 
-    def _record(self) -> WorkerRecord:
+        A worker that came up for one chat is nobody's business.
+        """
+        told = None
+        while True:
+            await self._pulse.wait(ANNOUNCE_SECONDS)
+            if not self.membership.pool and self._settings.idle_exit_seconds:
+                continue
+            record, port = self._record(), self.membership.port
+            if told is None or _differ(record, told[0]) or port != told[1]:
+                await self._advertiser.tell(record, self.membership.listen.host, port)
+                told = record, port
+
+    def _record(self) -> Record:
         memory = self.manager.memory()
-        default = OPEN_CLUSTER if self._settings.insecure_lan else self._home.cluster_id()
-        return WorkerRecord(
+        return Record(
+            role=Role.WORKER,
             node_id=self._node_id,
             name=self._settings.name,
-            cluster=self._settings.cluster or default,
+            pool=self.membership.pool,
             engines=("llama",) if llama_availability().available else (),
             accelerator=accelerator_kind(),
             memory_total_mib=memory.total_bytes // MIB,
             memory_free_mib=memory.free_bytes // MIB,
         )
+
+
+def _differ(record: Record, told: Record) -> bool:
+    """Say whether a record is worth telling after another."""
+    moved_mib = abs(record.memory_free_mib - told.memory_free_mib)
+    return record.pool != told.pool or moved_mib > record.memory_total_mib / 10

@@ -12,11 +12,13 @@ import grpc
 from potluck_proto import PROTOCOL_VERSION, errors
 from potluck_proto.errors import BadRequest, PotluckError
 from potluck_proto.pulse import Pulse
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
 from potluck_worker.manager import ModelManager
+from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.state import NodeReporter, loaded_model
 from potluck_worker.supervisor import EngineProcess
@@ -41,6 +43,8 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         manager: The models in memory.
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
+        membership: This worker's place in a pool.
+        refusals: Whom it turned away.
 
     Attributes:
         watchers: Open `Watch` streams.
@@ -48,19 +52,27 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
     """
 
     def __init__(
-        self, store: ModelStore, manager: ModelManager, reporter: NodeReporter, pulse: Pulse
+        self,
+        store: ModelStore,
+        manager: ModelManager,
+        reporter: NodeReporter,
+        pulse: Pulse,
+        membership: Membership,
+        refusals: Refusals,
     ) -> None:
         self._store = store
         self._manager = manager
         self._reporter = reporter
         self._pulse = pulse
+        self._membership = membership
+        self._refusals = refusals
         self._numbers = itertools.count()
         self.watchers = 0
         self.generations = 0
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """Return the node as it is now."""
-        return pb.DescribeResponse(protocol_version=PROTOCOL_VERSION, state=self._reporter.report())
+        return pb.DescribeResponse(protocol_version=PROTOCOL_VERSION, state=self._state())
 
     async def Watch(
         self, request: pb.WatchRequest, context: Context
@@ -69,7 +81,9 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self.watchers += 1
         try:
             while True:
-                yield pb.WatchResponse(state=self._reporter.report())
+                yield pb.WatchResponse(
+                    state=self._state(), certificate_request=self._membership.certificate_request()
+                )
                 await self._pulse.wait(WATCH_SECONDS)
         finally:
             self.watchers -= 1
@@ -179,6 +193,21 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self._manager.draining = request.draining
         self._pulse.beat()
         return pb.DrainResponse()
+
+    async def TakeCertificate(
+        self, request: pb.TakeCertificateRequest, context: Context
+    ) -> pb.TakeCertificateResponse:
+        """Use the certificate that was asked for in the `Watch` stream."""
+        try:
+            self._membership.take(request.certificate)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.TakeCertificateResponse()
+
+    def _state(self) -> types.NodeState:
+        state = self._reporter.report()
+        state.refusals.extend(self._refusals.recent())
+        return state
 
     async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
         """Return the model that is meant, or fail the call."""

@@ -58,6 +58,8 @@ class WorkerServiceStub:
     """Last log lines of a model's engine, then new ones where `follow` is set."""
     Drain: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]
     """Takes no new work from now on, or takes it again."""
+    TakeCertificate: _grpc.UnaryUnaryMultiCallable[_worker_pb2.TakeCertificateRequest, _worker_pb2.TakeCertificateResponse]
+    """Brings the certificate that the worker asked for in its `Watch` stream."""
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -89,6 +91,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Last log lines of a model's engine, then new ones where `follow` is set."""
     Drain: _aio.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]  # type: ignore[assignment]
     """Takes no new work from now on, or takes it again."""
+    TakeCertificate: _aio.UnaryUnaryMultiCallable[_worker_pb2.TakeCertificateRequest, _worker_pb2.TakeCertificateResponse]  # type: ignore[assignment]
+    """Brings the certificate that the worker asked for in its `Watch` stream."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """One machine's models. The worker owns the machine's memory: it checks and
@@ -171,5 +175,13 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.DrainResponse, _abc.Awaitable[_worker_pb2.DrainResponse]]:
         """Takes no new work from now on, or takes it again."""
+
+    @_abc_1.abstractmethod
+    def TakeCertificate(
+        self,
+        request: _worker_pb2.TakeCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.TakeCertificateResponse, _abc.Awaitable[_worker_pb2.TakeCertificateResponse]]:
+        """Brings the certificate that the worker asked for in its `Watch` stream."""
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

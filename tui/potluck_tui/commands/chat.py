@@ -1,35 +1,33 @@
-"""`potluck` in a terminal: start what is missing, then the Textual app."""
+"""`potluck` in a terminal: the way to the pool, then the Textual app."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
-from potluck_proto.network import unix_address
+from potluck_tui import terminal_profile
+from potluck_tui.terminal_profile import TerminalProfile
 
 
-def chat(home: Home) -> int:
+def chat(options: argparse.Namespace, home: Home) -> int:
     """Open the terminal UI; return its exit code."""
-    from potluck_tui import terminal_profile
-
     profile = terminal_profile.detect(os.environ)
     if profile.refusal:
         raise SetupError(profile.refusal)
     terminal_profile.apply(profile)
-    asyncio.run(_start(home))
-    # Textual reads its environment when it is imported, so it is imported after the profile is set.
-    from potluck_tui.app import PotluckApp
-    from potluck_tui.client import PoolClient
-
-    client = PoolClient(unix_address(home.scheduler_socket))
-    PotluckApp(client, home, profile).run(mouse=profile.mouse)
+    asyncio.run(_chat(home, profile, options.ssh))
     return 0
 
 
-async def _start(home: Home) -> None:
-    from potluck_tui.launch import ensure_running
+async def _chat(home: Home, profile: TerminalProfile, ssh: str) -> None:
+    from potluck_tui.connect import connected
 
-    client = await ensure_running(home)
-    await client.close()
+    home.prepare()
+    async with connected(home, ssh) as client:
+        # Textual reads its environment when it is imported, so it is imported after that is set.
+        from potluck_tui.app import PotluckApp
+
+        await PotluckApp(client, home, profile).run_async(mouse=profile.mouse)

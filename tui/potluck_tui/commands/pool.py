@@ -11,14 +11,14 @@ from google.protobuf.json_format import MessageToDict
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
-from potluck_tui.launch import running_pool
+from potluck_tui.connect import running_pool
 
 GIB = 2**30
 
 
 async def nodes(options: argparse.Namespace, home: Home) -> int:
     """List the machines of the pool."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
     if options.json:
         _print_json(response)
@@ -34,7 +34,7 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
 
 async def models(options: argparse.Namespace, home: Home) -> int:
     """List the models of the pool."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
     if options.json:
         _print_json(response)
