@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 
@@ -66,7 +66,7 @@ RULES: dict[str, frozenset[Role]] = {
 PENALTY_SECONDS = 1.0
 """A call over the limit is answered after so long, so that trying again at once costs little."""
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = grpc.aio.ServicerContext[object, object]
 
 caller: ContextVar[Peer] = ContextVar("caller", default=OWNER)

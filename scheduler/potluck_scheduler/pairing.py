@@ -1,8 +1,8 @@
 """Who belongs to this pool: invitations, members, and the ports for other machines.
 
 A pool on one machine has no authority, no certificate and no port. The first invitation makes the
-authority. The port for clients is open while there are any; a pool of workers alone needs none, as
-the scheduler calls them.
+authority. The port for clients is opened for the first of them; a pool of workers alone needs none,
+as the scheduler calls them.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Pairing:
         self._doors = doors
         self._joined = joined
         self._advertiser = Advertiser()
+        self._telling: asyncio.Task[None] | None = None
         self._authority: Authority | None = None
         self.identity: Identity | None = None
         self.members = Members(home.members_file)
@@ -83,11 +84,13 @@ class Pairing:
         """Read the keys that there are; open the port if there are clients."""
         if self._home.authority_file.exists():
             await self._open_authority()
-            await self._open_or_close_port()
+            self._open_port_for_clients()
 
     async def close(self) -> None:
         """Make open invitations void. The doors are closed by whoever opened them."""
         await self._enrolment.close()
+        if self._telling is not None:
+            await self._telling
         await self._advertiser.stop()
 
     async def keep_renewed(self) -> None:
@@ -118,8 +121,6 @@ class Pairing:
             self.members.remove(member)
             await self._doors.shut_out(member.membership)
             log.info("removed the %s %s (%s)", member.role, member.name, member.node_id)
-        if removed:
-            await self._open_or_close_port()
         return removed
 
     def renewed(self, peer: Peer, request: bytes) -> bytes:
@@ -140,7 +141,7 @@ class Pairing:
         member = self.members.add(joining.role, joining.node_id, joining.name, joining.address)
         certificate = self._authority.sign(joining.request, member.peer)
         log.info("the %s %s (%s) joined", member.role, member.name, member.node_id)
-        await self._open_or_close_port()
+        self._open_port_for_clients()
         self._joined(member)
         return Admitted(certificate, self._doors.port_number)
 
@@ -155,21 +156,21 @@ class Pairing:
         path = self._home.identity_file(Role.SCHEDULER)
         self.identity = self._authority.identity(path, peer)
 
-    async def _open_or_close_port(self) -> None:
-        """Listen for clients, and be found by them, exactly while there are any."""
-        wanted = any(member.role is Role.CLIENT for member in self.members)
-        if not wanted:
-            await self._doors.close_port()
-            await self._advertiser.stop()
+    def _open_port_for_clients(self) -> None:
+        """Listen for clients, and be found by them, from the first on.
+
+        It stays open when the last is removed, to say so to who was.
+        """
+        if self._doors.port_number or all(m.role is not Role.CLIENT for m in self.members):
             return
         assert self.identity is not None
         listen = network.Listen.read(self._settings.listen, network.SCHEDULER_PORT)
-        if not self._doors.port_number:
-            port = self._doors.open_port(listen, self.identity, self._problem)
-            log.info("listening on port %d for clients", port)
+        port = self._doors.open_port(listen, self.identity, self._problem)
+        log.info("listening on port %d for clients", port)
         peer = self.identity.peer
         record = Record(Role.SCHEDULER, peer.node_id, peer.name, self.pool)
-        await self._advertiser.tell(record, listen.host, self._doors.port_number)
+        # Zeroconf asks around for a second before it tells.
+        self._telling = asyncio.create_task(self._advertiser.tell(record, listen.host, port))
 
     def _problem(self, peer: Peer) -> str | None:
         """Say why a machine may not come in here, where clients do."""

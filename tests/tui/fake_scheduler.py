@@ -155,7 +155,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
 
     async def start(self) -> None:
         """Listen."""
-        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        self._server = grpc.aio.server(options=network.server_options())
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(self, self._server)
         self.socket.parent.mkdir(parents=True, exist_ok=True)
         network.listen_unix(self._server, self.socket)
@@ -335,6 +335,16 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def RemoveNode(
         self, request: pb.RemoveNodeRequest, context: Context
     ) -> pb.RemoveNodeResponse:
+        return await not_played(context)
+
+    async def CreateInvite(
+        self, request: pb.CreateInviteRequest, context: Context
+    ) -> pb.CreateInviteResponse:
+        return await not_played(context)
+
+    async def RenewCertificate(
+        self, request: pb.RenewCertificateRequest, context: Context
+    ) -> pb.RenewCertificateResponse:
         return await not_played(context)
 
     async def DrainNode(
