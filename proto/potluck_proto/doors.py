@@ -59,25 +59,29 @@ class Doors:
 
     Args:
         register: Adds the daemon's service to a server.
+        folder: Where the sockets of callers are made; must be private.
         limits: What a caller may cost.
         refusals: Hears of whom was turned away.
     """
 
     def __init__(
-        self, register: Callable[[grpc.aio.Server], None], limits: Limits, refusals: Refusals
+        self,
+        register: Callable[[grpc.aio.Server], None],
+        folder: Path,
+        limits: Limits,
+        refusals: Refusals,
     ) -> None:
         self._register = register
+        self._folder = folder
         self._limits = limits
         self._refusals = refusals
         self._local: _Room | None = None
-        self._folder = Path()
         self._port: Port[Pipe] | None = None
         self._rooms: dict[str, _Room] = {}
         self._making = asyncio.Lock()
 
     async def open_local(self, path: Path) -> None:
-        """Serve this user at a socket, in a private folder. Raises `AddressError`."""
-        self._folder = path.parent
+        """Serve this user at a socket in a private folder. Raises `AddressError`."""
         self._local = await self._make_room(OWNER, path)
 
     def open_port(self, listen: network.Listen, identity: Identity, admit: Admit) -> int:

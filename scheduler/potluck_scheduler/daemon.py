@@ -64,6 +64,7 @@ class SchedulerDaemon:
         refusals = Refusals(self._pulse.beat)
         self._doors = Doors(
             lambda server: pb_grpc.add_SchedulerServiceServicer_to_server(self._service, server),
+            home.scheduler_socket.parent,
             limits,
             refusals,
         )
@@ -116,8 +117,8 @@ class SchedulerDaemon:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
         await self.store.open()
         await self._end_interrupted()
-        await self._doors.open_local(self._home.scheduler_socket)
         await self.pairing.start()
+        await self._doors.open_local(self._home.scheduler_socket)
         self._renewing = asyncio.create_task(self.pairing.keep_renewed())
         self.nodes.add(network.unix_address(self._home.worker_socket), "local")
         for address in (*self._settings.workers, *self._added.all()):

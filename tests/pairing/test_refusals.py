@@ -3,51 +3,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from pairing.conftest import House, ask, running_house
+from pairing.forging import STRANGER, forged
 from potluck_proto import tls
 from potluck_proto.errors import NotAllowed, NotPaired, PotluckError
 from potluck_proto.home import Home, write_private
-from potluck_proto.identity import DAY_SECONDS, Identity, KeyRequest, Peer, Role, key_pem, pem
-from potluck_proto.ids import NodeId
+from potluck_proto.identity import Identity, Role
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_proto.v1 import worker_pb2_grpc
-from potluck_scheduler import authority
 from potluck_scheduler.authority import Authority
-
-STRANGER = Peer(Role.SCHEDULER, NodeId("f" * 16), "stranger")
-
-
-def forge(
-    path: Path, signer: Authority, peer: Peer, trusted: bytes, now: float | None = None
-) -> Identity:
-    """Return an identity that somebody made for himself, who takes `trusted` for the authority."""
-    made = KeyRequest(peer.name)
-    write_private(path, made.key + signer.sign(made.request, peer, now) + trusted)
-    return Identity.read(path)
-
-
-def self_signed(path: Path, trusted: bytes) -> Identity:
-    """Return an identity that is its own authority, and says that it is a scheduler."""
-    key, certificate = authority._make()
-    forged = Authority(key, certificate)
-    made = forge(path, forged, STRANGER, trusted)
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    signed = x509.load_pem_x509_certificate(made.certificate)
-    builder = x509.CertificateBuilder(
-        signed.subject, signed.subject, key.public_key(), signed.serial_number,
-        signed.not_valid_before_utc, signed.not_valid_after_utc, list(signed.extensions),
-    )  # fmt: skip
-    write_private(path, key_pem(key) + pem(builder.sign(key, hashes.SHA256())) + trusted)
-    return Identity.read(path)
 
 
 async def knock(port: int, identity: Identity) -> None:
@@ -62,20 +32,9 @@ def anybody(house: House, short_tmp: Path) -> Callable[[str], Awaitable[Identity
     """Makes the identities of those who must not get in."""
 
     async def make(kind: str) -> Identity:
-        ours = house.daemon.pairing._authority
-        assert ours is not None
-        path = short_tmp / f"{kind}.pem"
-        if kind == "self-signed":
-            return self_signed(path, ours.certificate)
-        if kind == "of another pool":
-            theirs = Authority.open(short_tmp / "other.pem")
-            return forge(path, theirs, STRANGER, ours.certificate)
-        if kind == "ran out":
-            return forge(path, ours, STRANGER, ours.certificate, time.time() - 40 * DAY_SECONDS)
-        if kind == "not yet":
-            return forge(path, ours, STRANGER, ours.certificate, time.time() + 3 * DAY_SECONDS)
-        role = {"client": Role.CLIENT, "worker": Role.WORKER}[kind]
-        return (await house.join(house.machine(kind), role, kind)).identity
+        if kind in ("client", "worker"):
+            return (await house.join(house.machine(kind), Role(kind), kind)).identity
+        return forged(kind, house.home.authority_file, short_tmp)
 
     return make
 

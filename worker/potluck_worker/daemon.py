@@ -65,6 +65,7 @@ class WorkerDaemon:
         refusals = Refusals(self._pulse.beat)
         self._doors = Doors(
             lambda server: pb_grpc.add_WorkerServiceServicer_to_server(self._service, server),
+            home.worker_socket.parent,
             limits or Limits(),
             refusals,
         )
@@ -88,8 +89,8 @@ class WorkerDaemon:
 
     async def start(self) -> None:
         """Open the doors, look at the models, tell the network. Raises `PotluckError`."""
-        await self._doors.open_local(self._home.worker_socket)
         await self.membership.look()
+        await self._doors.open_local(self._home.worker_socket)
         await self.store.scan()
         self._keep(self._rescan())
         self._keep(self.membership.keep_looking(SCAN_SECONDS))
@@ -131,13 +132,12 @@ class WorkerDaemon:
         """
         told = None
         while True:
+            if self.membership.pool or not self._settings.idle_exit_seconds:
+                record, port = self._record(), self.membership.port
+                if told is None or _differ(record, told[0]) or port != told[1]:
+                    await self._advertiser.tell(record, self.membership.listen.host, port)
+                    told = record, port
             await self._pulse.wait(ANNOUNCE_SECONDS)
-            if not self.membership.pool and self._settings.idle_exit_seconds:
-                continue
-            record, port = self._record(), self.membership.port
-            if told is None or _differ(record, told[0]) or port != told[1]:
-                await self._advertiser.tell(record, self.membership.listen.host, port)
-                told = record, port
 
     def _record(self) -> Record:
         memory = self.manager.memory()

@@ -29,7 +29,29 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
     )
     for node in response.nodes:
         _print_problems(node)
+    _print_others(response)
     return 0
+
+
+def _print_others(response: pb.ListNodesResponse) -> None:
+    """Say which machines are paired, which could be, and who was turned away."""
+    if response.members:
+        print("\nPaired: " + ", ".join(clean(f"{m.name} ({m.role})") for m in response.members))
+    if response.strangers:
+        print(
+            "\nOn this network, and not of this pool. To pair one, run `potluck invite` here and "
+            "`potluck join` there:"
+        )
+    for stranger in response.strangers:
+        belongs = "of another pool" if stranger.paired else "on its own"
+        print(clean(f"  {stranger.name or '?'} at {stranger.address}, {belongs}"))
+    for who, refusals in (
+        ("The scheduler", response.refusals),
+        *((node.state.name, node.state.refusals) for node in response.nodes),
+    ):
+        for refusal in refusals:
+            times = "" if refusal.count == 1 else f", {refusal.count} times"
+            print(clean(f"{who} turned away {refusal.address}: {refusal.reason}{times}"))
 
 
 async def models(options: argparse.Namespace, home: Home) -> int:
