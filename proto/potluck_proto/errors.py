@@ -23,7 +23,8 @@
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
-    │   └── Stalled              alive, but makes no progress
+    │   ├── Stalled              alive, but makes no progress
+    │   └── Displaced            its model was unloaded, or its node drained or stopped
     ├── AccessError              who asks may not
     │   ├── NotPaired            no certificate of this pool, or one that counts no more
     │   ├── NotAllowed           a machine of the pool whose role has no such right
@@ -236,6 +237,15 @@ class Stalled(LostError):
     status = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+class Displaced(LostError):
+    """The model was unloaded under the answer, or the node drained or stopped: on purpose.
+
+    The answer can go on elsewhere, as after any other `LostError`; nothing is broken.
+    """
+
+    code = pb.ERROR_CODE_DISPLACED
+
+
 class AccessError(PotluckError):
     """Who asks may not."""
 
@@ -326,7 +336,10 @@ def _classes(root: type[PotluckError]) -> dict[pb.ErrorCode.ValueType, type[Potl
     return found
 
 
-_BY_CODE = _classes(PotluckError) | {pb.ERROR_CODE_BAD_REQUEST: BadRequest}
+_BY_CODE = _classes(PotluckError) | {
+    pb.ERROR_CODE_INTERNAL: PotluckError,
+    pb.ERROR_CODE_BAD_REQUEST: BadRequest,
+}
 
 
 def from_proto(error: pb.Error) -> PotluckError:

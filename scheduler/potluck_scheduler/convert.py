@@ -45,9 +45,10 @@ def node_from_proto(state: types.NodeState) -> Node:
                 loaded.slots_busy,
                 loaded.queue_length,
                 loaded.tokens_per_second,
+                draining=loaded.state == types.MODEL_STATE_DRAINING,
             )
             for loaded in state.loaded
-            if loaded.state in (types.MODEL_STATE_LOADING, types.MODEL_STATE_READY)
+            if loaded.state != types.MODEL_STATE_FAILED
         ),
         memory_free_bytes=sum(device.memory_free_bytes for device in state.devices),
         memory_total_bytes=sum(device.memory_total_bytes for device in state.devices),

@@ -157,6 +157,12 @@ class NodeRegistry:
                 return worker_grpc.WorkerServiceStub(connection.channel)
         return None
 
+    @property
+    def local_node_id(self) -> NodeId | None:
+        """The worker on this machine, where one runs."""
+        local = (c for c in self._connections.values() if "local" in c.sources and c.alive)
+        return next((connection.node_id for connection in local), None)
+
     def living_states(self) -> list[types.NodeState]:
         """Return the newest state of each worker that may be sent work."""
         return [c.state for c in self._connections.values() if c.alive and c.state is not None]

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import grpc
+
 from potluck_proto import PROTOCOL_VERSION, __version__, errors
 from potluck_proto.errors import BadRequest, LimitReached, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
@@ -22,6 +25,7 @@ from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.generations import Generation, Generations
+from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
 from potluck_scheduler.store import ChatStore
@@ -205,6 +209,28 @@ class SchedulerService(NodeCalls):
 
         await or_abort(unload(), context)
         return pb.UnloadModelResponse()
+
+    async def ReadLogs(
+        self, request: pb.ReadLogsRequest, context: Context
+    ) -> AsyncIterator[pb.ReadLogsResponse]:
+        """Show a log: the scheduler's own, or what a worker has."""
+        with self._viewer():
+            if request.scheduler:
+                own_log = self._home.logs / "scheduler.log"
+                async for lines in read_log(own_log, request.lines, request.follow):
+                    yield pb.ReadLogsResponse(lines=lines)
+                return
+            try:
+                node = request.node or node_of_log(
+                    self._nodes.living_states(), request.model, self._nodes.local_node_id or ""
+                )
+                state = self.connection(node).state
+                async for response in relay(self._stub(node), request, state.name if state else ""):
+                    yield response
+            except PotluckError as error:
+                await errors.abort(context, error)
+            except grpc.aio.AioRpcError as error:
+                await errors.abort(context, errors.from_rpc(error, "The worker"))
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Say what would be decided now."""

@@ -134,13 +134,14 @@ async def measure_prefix(ours: Server, theirs: Server) -> None:
 
 
 async def measure_overhead(folder: Path) -> None:
-    """Processor time of the daemon for a token, with the fake engine."""
+    """Processor time of the daemon for a token, with the fake engine, and its memory."""
     model = folder / "words.fake.toml"
-    tokens, streams = 1000, 8
-    for speed, name in ((0, "as fast as it goes"), (50, "50 tokens/s each")):
-        words = " ".join(f"word{number}" for number in range(tokens))
+    tokens = 500
+    words = " ".join(f"word{number}" for number in range(tokens))
+    for speed, streams in ((0, 8), (50, 8), (50, 1)):
         model.write_text(f'text = "{words}"\ntokens_per_second = {speed}\n')
-        async with our_worker(model, folder / name[:2], context_length=4096, slots=8) as worker:
+        home = folder / f"{speed}-{streams}"
+        async with our_worker(model, home, context_length=4096, slots=8) as worker:
             daemon = next(p for p in psutil.Process().children() if "potluck_worker" in p.cmdline())
             await worker.answer("Hi", tokens)
             before = daemon.cpu_times()
@@ -148,7 +149,9 @@ async def measure_overhead(folder: Path) -> None:
             after = daemon.cpu_times()
             spent = after.user + after.system - before.user - before.system
             microseconds = 1e6 * spent / tokens / streams
-            print(f"{'daemon, 8 fake streams, ' + name:<62} {microseconds:>9.1f} us of CPU a token")
+            pace = f"{speed} tokens/s each" if speed else "as fast as it goes"
+            name = f"daemon, {streams} fake stream(s), {pace}"
+            print(f"{name:<62} {microseconds:>9.1f} us of CPU a token")
             print(f"{'its memory':<62} {daemon.memory_info().rss / 2**20:>9.1f} MiB", flush=True)
 
 

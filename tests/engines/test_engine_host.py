@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
 import pytest
 
 from engines.driving import STARTER, ask
 from potluck_proto.v1 import types_pb2 as types
-from potluck_worker.engine_host import STATS_SECONDS
+from potluck_worker.engine_host import JOIN_SECONDS, STATS_SECONDS, Outbox
 from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
@@ -34,7 +35,7 @@ from potluck_worker.engines.base import (
 class Host:
     """A child process, and our end of its pipe."""
 
-    def __init__(self, engine: str, library_path: Path | None = None) -> None:
+    def __init__(self, engine: str, scratch: Path, library_path: Path | None = None) -> None:
         self.pipe, theirs = socket.socketpair()
         self.pipe.settimeout(20)
         with theirs:
@@ -43,8 +44,10 @@ class Host:
                     sys.executable,
                     *("-m", "potluck_worker.engine_host"),
                     *("--fd", str(theirs.fileno()), "--engine", engine),
+                    *("--scratch", str(scratch)),
                 ],
                 pass_fds=[theirs.fileno()],
+                stdin=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=os.environ | ({"PYTHONPATH": str(library_path)} if library_path else {}),
             )
@@ -66,12 +69,16 @@ class Host:
 
 @contextmanager
 def host(engine: str, library_path: Path | None = None) -> Iterator[Host]:
-    child = Host(engine, library_path)
+    scratch = Path(tempfile.mkdtemp())
+    child = Host(engine, scratch, library_path)
     try:
         yield child
     finally:
+        assert child.process.stdin is not None
+        child.process.stdin.close()
         child.process.kill()
         child.process.wait()
+        shutil.rmtree(scratch, ignore_errors=True)
         child.reader.close()
         child.pipe.close()
 
@@ -90,6 +97,7 @@ def test_a_child_loads_answers_and_closes() -> None:
         assert isinstance(loaded, Loaded)
         assert loaded.weights_bytes > 2**20
         assert loaded.kv_cache_bytes > 0
+        assert 0 < loaded.longest_step_seconds < 10
         child.send(ask("hello"))
         end = child.until(Finished)
         assert isinstance(end, Finished)
@@ -189,6 +197,22 @@ def test_an_engine_that_hangs_is_silent_and_still_ends_with_its_pipe(tmp_path: P
         assert child.process.wait(10) == 0
 
 
+def test_the_first_piece_of_an_answer_goes_out_at_once_and_later_ones_together() -> None:
+    outbox = Outbox()
+
+    def piece(request: str, index: int) -> Produced:
+        return Produced(request, index, [index], index, "x")
+
+    assert outbox.join([piece("a", 0)], 10.0) == [piece("a", 0)]
+    assert outbox.join([piece("a", 1), piece("b", 0)], 10.01) == [piece("b", 0)]
+    assert outbox.join([piece("a", 2), piece("b", 1)], 10.02) == []
+    joined = piece("a", 1).joined(piece("a", 2))
+    assert outbox.join([], 10.0 + JOIN_SECONDS) == [joined, piece("b", 1)]
+    end = Finished("a", "end_of_turn")
+    assert outbox.join([piece("a", 3), end], 10.06) == [piece("a", 3), end]
+    assert outbox.join([piece("a", 0)], 10.07) == [piece("a", 0)]
+
+
 def test_garbage_on_the_pipe_ends_the_child(fake: Load) -> None:
     with host("fake") as child:
         child.send(fake)
@@ -204,26 +228,3 @@ def test_a_child_ends_when_the_pipe_does(fake: Load) -> None:
         child.until(Loaded)
         child.pipe.shutdown(socket.SHUT_RDWR)
         child.process.wait(10)
-
-
-PARENT = """
-import socket, subprocess, sys
-ours, theirs = socket.socketpair()
-child = subprocess.Popen([sys.executable, "-m", "potluck_worker.engine_host", "--fd",
-    str(theirs.fileno()), "--engine", "fake"], pass_fds=[theirs.fileno()])
-print(child.pid, flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux alone")
-def test_a_child_dies_with_a_parent_that_is_killed() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as parent:
-        assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
-        gone, _ = psutil.wait_procs([child], timeout=10)
-        assert gone or child.status() == psutil.STATUS_ZOMBIE

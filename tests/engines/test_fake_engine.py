@@ -115,7 +115,7 @@ def test_a_text_that_cannot_be_embedded_is_said(
     ("content", "message"),
     [
         ("speed = 3", "unknown option: speed"),
-        ("tokens_per_second = 'fast'", "tokens_per_second: "),
+        ("tokens_per_second = 'fast'", "tokens_per_second"),
         ("text = ", "cannot be read"),
     ],
 )

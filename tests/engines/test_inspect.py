@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +63,20 @@ def test_a_file_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     failure = inspect(path)["failure"]
     assert "x.gguf is not a GGUF" in str(failure["message"])
+
+
+def test_an_inspection_ends_with_the_daemon_that_wanted_it(tmp_path: Path) -> None:
+    path = tmp_path / "endless.fake.toml"
+    os.mkfifo(path)  # whoever reads it waits
+    with subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "potluck_worker.inspect_host", str(path)),
+            *("--context", "512", "--slots", "2", "--lifeline"),
+        ],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as inspection:
+        assert inspection.stdin is not None
+        inspection.stdin.close()
+        assert inspection.wait(20) == -signal.SIGKILL

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, errors, network
-from potluck_proto.errors import PotluckError
+from potluck_proto.errors import BadRequest, PotluckError
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
@@ -54,6 +54,9 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         end: How the answer ends.
         asked: The requests that came.
         cancelled: How many answers were cut off by the caller.
+        logs: The lines of each log: the worker's own under the empty name, and of models.
+        new_lines: What whoever follows a log gets next.
+        log_readers: How many read a log.
     """
 
     node_id: str = "fake-node"
@@ -66,6 +69,9 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     end: types.End = field(default_factory=lambda: types.End(reason=types.END_REASON_END_OF_TURN))
     asked: list[pb.GenerateRequest] = field(default_factory=list)
     loaded: list[types.LoadedModel] = field(default_factory=list)
+    logs: dict[str, list[str]] = field(default_factory=lambda: {"": ["the worker's line"]})
+    new_lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    log_readers: int = 0
     refusal: PotluckError | None = None
     cancelled: int = 0
     silent: bool = False
@@ -155,4 +161,15 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def Logs(
         self, request: pb.LogsRequest, context: Context
     ) -> AsyncIterator[pb.LogsResponse]:
-        yield pb.LogsResponse(lines=["a line"])
+        if request.model not in self.logs:
+            await errors.abort(context, BadRequest(f"{request.model} has no log on this node."))
+        self.log_readers += 1
+        try:
+            yield pb.LogsResponse(
+                lines=self.logs[request.model][-(request.lines or 100) :],
+                models=sorted(filter(None, self.logs)),
+            )
+            while request.follow:
+                yield pb.LogsResponse(lines=[await self.new_lines.get()])
+        finally:
+            self.log_readers -= 1

@@ -54,6 +54,10 @@ def warm(key: ModelKey = SMALL, slots: int = 4, busy: int = 0, queue: int = 0) -
     return {"loaded": (Loaded(key, slots, busy, queue),)}
 
 
+def leaving() -> dict[str, object]:
+    return {"loaded": (Loaded(SMALL, draining=True),)}
+
+
 def decide(typed: str, *nodes: Node, only: tuple[str, ...] = ()) -> Decision:
     scheduler = Scheduler(validate=True)
     for each in nodes:
@@ -70,6 +74,7 @@ def decide(typed: str, *nodes: Node, only: tuple[str, ...] = ()) -> Decision:
         ([node("a", 0, **warm(busy=4, queue=2)), node("b", 0, **warm(busy=4))], "b", Step.WARM),
         ([node("a", 3), node("b", 5), node("c", 1)], "b", Step.COLD_FITS),
         ([node("a", 9, draining=True), node("b", 5)], "b", Step.COLD_FITS),
+        ([node("a", 9, model(), **leaving()), node("b", 5)], "b", Step.COLD_FITS),
         ([node("a", 9, model(problem=ModelFileError("x"))), node("b", 3)], "b", Step.COLD_FITS),
     ],
 )
@@ -89,6 +94,7 @@ def test_the_first_step_that_finds_a_place_decides(
         ([node("a")], "zzz", UnknownModel, "There are: small:Q4_K_M"),
         ([node("a", 1), node("b", 0.5)], "small", NotEnoughMemory, "a has 1.0 of 16.0 GiB free"),
         ([node("a", draining=True)], "small", Draining, "a is being drained"),
+        ([node("a", 9, model(), **leaving())], "small", Draining, "a is unloading small:Q4_K_M"),
         (
             [node("a", 8, model(problem=EngineMissing("Install it.")))],
             "small",

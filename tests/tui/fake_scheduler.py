@@ -136,11 +136,15 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.answers: dict[str, FakeAnswer] = {}
         self.replies: deque[Reply | PotluckError] = deque()
         """How the next submissions turn out; an error refuses one."""
+        self.logs: dict[str, list[str]] = {"": []}
+        """The lines of each log: of the worker under the empty name, and of models."""
+        self.log_readers = 0
         self.submitted: list[pb.SubmitRequest] = []
         self.stopped: list[str] = []
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool_changed = asyncio.Event()
+        self._log_grew = asyncio.Event()
         self._count = 0
 
     @property
@@ -188,6 +192,12 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             stored.explanation.summary = "studio: in memory, 1 of 4 slots busy"
             stored.end.CopyFrom(COMPLETE)
         return chat
+
+    def write_log(self, model: str, *lines: str) -> None:
+        """Add lines to a log, for whoever follows it too."""
+        self.logs.setdefault(model, []).extend(lines)
+        self._log_grew.set()
+        self._log_grew = asyncio.Event()
 
     def change_pool(self, pool: pb.WatchPoolResponse) -> None:
         """Show another pool to whoever watches."""
@@ -361,6 +371,29 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, request: pb.UnloadModelRequest, context: Context
     ) -> pb.UnloadModelResponse:
         return await not_played(context)
+
+    async def ReadLogs(
+        self, request: pb.ReadLogsRequest, context: Context
+    ) -> AsyncIterator[pb.ReadLogsResponse]:
+        if request.model not in self.logs:
+            await abort(context, BadRequest(f"{request.model} has no log on this node."))
+        self.log_readers += 1
+        log = self.logs[request.model]
+        shown = len(log)
+        try:
+            yield pb.ReadLogsResponse(
+                lines=log[-request.lines :],
+                node_name="studio",
+                models=sorted(model for model in self.logs if model),
+            )
+            while request.follow:
+                grew = self._log_grew
+                if shown < len(log):
+                    yield pb.ReadLogsResponse(lines=log[shown:])
+                    shown = len(log)
+                await grew.wait()
+        finally:
+            self.log_readers -= 1
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)

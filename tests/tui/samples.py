@@ -229,6 +229,17 @@ def first_start() -> pb.WatchPoolResponse:
     )
 
 
+def log(count: int) -> list[str]:
+    """Return lines such as an engine prints, one of them hostile to a terminal."""
+    lines = [
+        f"2026-11-24 18:43:{number % 60:02} load_tensors: line {number} of the engine, which is "
+        f"long enough to be wrapped at eighty columns"
+        for number in range(1, count + 1)
+    ]
+    lines[-2] = "2026-11-24 18:43:31 \x1b]0;owned\x07 and \u202egnp.exe"
+    return lines
+
+
 def pieces(text: str, length: int = 4) -> list[str]:
     """Cut a text into pieces of about a token."""
     return [text[start : start + length] for start in range(0, len(text), length)]

@@ -116,6 +116,20 @@ def test_node_details(app: StagedApp, snap_compare: Compare, size: tuple[int, in
 
 
 @SIZES
+def test_logs(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
+    app.scheduler.logs |= {"llama-3.1-8b-instruct:Q4_K_M": samples.log(80)}
+
+    async def stage(pilot: Pilot[None]) -> None:
+        await connected(pilot)
+        await pilot.press("f4", "down", "down", "down", "l")
+        await until(pilot, lambda: app.shows("Nothing is in this log yet"))
+        await pilot.press("tab")
+        await until(pilot, lambda: app.shows("line 80"))
+
+    assert snap_compare(app, terminal_size=size, run_before=stage)
+
+
+@SIZES
 def test_help(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
     async def stage(pilot: Pilot[None]) -> None:
         await connected(pilot)

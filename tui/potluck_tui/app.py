@@ -24,14 +24,19 @@ from potluck_tui.keys import (
     CHAT,
     CHAT_LIST_HELP,
     EVERYWHERE,
+    LOGS,
+    LOGS_HELP,
     MODELS,
     NODES,
     PROMPT_HELP,
     help_rows,
 )
 from potluck_tui.link import PoolLink
+from potluck_tui.log_view import LogKey
+from potluck_tui.pool import NodeView
 from potluck_tui.screens.chat import ChatScreen
 from potluck_tui.screens.dialogs import Details, help_screen
+from potluck_tui.screens.logs import LogsScreen
 from potluck_tui.screens.models import ModelPicker
 from potluck_tui.screens.nodes import NodesScreen
 from potluck_tui.session import Session
@@ -124,6 +129,8 @@ class PotluckApp(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, ModelPicker | NodesScreen) and screen.is_mounted:
                 screen.show_pool(self.session.pool)
+            if isinstance(screen, LogsScreen) and screen.is_mounted:
+                screen.show_log()
 
     def action_pick_model(self) -> None:
         """Pick the model of this chat."""
@@ -139,13 +146,21 @@ class PotluckApp(App[None]):
     def action_show_nodes(self) -> None:
         """Show the machines of the pool."""
         if not self._is_open(NodesScreen):
-            self.push_screen(NodesScreen(self.session.pool))
+            self.push_screen(NodesScreen(self.session.pool, self.show_log))
+
+    def show_log(self, node: NodeView) -> None:
+        """Show the logs of a machine."""
+        self.do(self.session.show_log(LogKey(node.address), node.name))
+        self.push_screen(LogsScreen(self.session, self.do))
 
     def action_help(self) -> None:
         """Show the keys of this place."""
         match self.screen:
             case Details():
                 return
+            case LogsScreen():
+                rows = [*help_rows(LOGS, EVERYWHERE), *LOGS_HELP]
+                screen = help_screen("logs", rows)
             case NodesScreen():
                 screen = help_screen("machines", help_rows(NODES, EVERYWHERE))
             case ModelPicker():

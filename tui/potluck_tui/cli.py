@@ -57,6 +57,22 @@ def build_parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the models of the pool")
     status = commands.add_parser("status", help="say what runs on this machine")
 
+    logs = commands.add_parser("logs", help="show a log of the pool")
+    logs.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="what the engine of this model printed, NAME or NAME:QUANTIZATION; without it, the "
+        "log of the worker",
+    )
+    logs.add_argument("--node", default="", metavar="NAME", help="of this machine")
+    logs.add_argument("--scheduler", action="store_true", help="the log of the scheduler")
+    logs.add_argument(
+        "-n", "--lines", type=int, default=100, metavar="LINES", help="how many of the last lines"
+    )
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+
     up = commands.add_parser("up", help="start the scheduler and a worker on this machine")
     up.add_argument("--only", choices=["worker", "scheduler"], help="start just one of them")
     up.add_argument(
@@ -100,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--ssh", metavar="USER@HOST", required=True, help="where, through your own ssh"
     )
 
-    for command in (ask, nodes, add, models, status, up, down, invite, join):
+    for command in (ask, nodes, add, models, status, logs, up, down, invite, join):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

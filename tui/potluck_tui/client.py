@@ -148,6 +148,22 @@ class PoolClient:
             yield None
             delay_seconds = await _wait(delay_seconds)
 
+    async def read_logs(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
+        """Read a log of the pool, for ever where `follow` is set.
+
+        Raises:
+            PotluckError: What the scheduler said, or `Unreachable` when the connection breaks; a
+                log has no numbers by which it could go on where it was.
+        """
+        call = self.stub.ReadLogs(request)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._who) from error
+        finally:
+            call.cancel()
+
     async def close(self) -> None:
         """Close the connection; open streams end."""
         if self._channel is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_tui.log_view import LogKey
 from potluck_tui.pool import PoolView
 from potluck_tui.views import ChatSummary, Ending, Move, Turn
 
@@ -134,6 +135,31 @@ class ChatDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class LogOpened:
+    """A log is being followed, or again after a lost connection: its last lines."""
+
+    key: LogKey
+    models: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogGrew:
+    """A log has new lines."""
+
+    key: LogKey
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogFailed:
+    """A log cannot be shown."""
+
+    key: LogKey
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFailed:
     """Something else that was asked for did not work."""
 
@@ -155,6 +181,9 @@ Event = (
     | AnswerEnded
     | FollowFailed
     | ChatDeleted
+    | LogOpened
+    | LogGrew
+    | LogFailed
     | RequestFailed
 )
 
@@ -219,8 +248,29 @@ class DeleteChat:
     chat_id: ChatId
 
 
+@dataclass(frozen=True, slots=True)
+class FollowLog:
+    """Follow this log, and no other."""
+
+    key: LogKey
+
+
+@dataclass(frozen=True, slots=True)
+class UnfollowLog:
+    """Follow no log."""
+
+
 PoolInstruction = (
-    ListChats | FetchChat | Submit | Follow | Unfollow | StopAnswer | UpdateChat | DeleteChat
+    ListChats
+    | FetchChat
+    | Submit
+    | Follow
+    | Unfollow
+    | StopAnswer
+    | UpdateChat
+    | DeleteChat
+    | FollowLog
+    | UnfollowLog
 )
 """For the link."""
 

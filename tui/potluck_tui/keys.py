@@ -55,8 +55,22 @@ EVERYWHERE = (
 
 NODES = (
     Key("nodes.details", "enter", "details", "All about this machine", "details"),
+    Key("nodes.logs", "l", "logs", "Logs of this machine and its models", "logs"),
     Key("nodes.help", "question_mark", "app.help", "Keys of this place"),
     Key("nodes.close", "escape,q", "close", "Back to the chat", "back"),
+)
+
+LOGS = (
+    Key("logs.next", "tab,right", "next_log(1)", "Next log of this machine", "next log"),
+    Key("logs.previous", "shift+tab,left", "next_log(-1)", "Previous log of this machine"),
+    Key("logs.help", "question_mark", "app.help", "Keys of this place"),
+    Key("logs.close", "escape,q,l", "close", "Back to the machines", "back"),
+)
+
+LOGS_HELP = (
+    ("up, down", "Scroll by a line"),
+    ("pageup, pagedown", "Scroll by a page"),
+    ("home, end", "To the oldest line, and to the newest, which is followed"),
 )
 
 MODELS = (

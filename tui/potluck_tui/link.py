@@ -11,7 +11,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import assert_never
 
-from potluck_proto.errors import OffsetNotReached, PotluckError, UnknownChat
+from potluck_proto.errors import (
+    OffsetNotReached,
+    PotluckError,
+    RequestError,
+    UnknownChat,
+    UnknownNode,
+)
 from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
@@ -32,7 +38,11 @@ from potluck_tui.events import (
     FetchChat,
     Follow,
     FollowFailed,
+    FollowLog,
     ListChats,
+    LogFailed,
+    LogGrew,
+    LogOpened,
     PoolInstruction,
     PoolSeen,
     RequestFailed,
@@ -41,13 +51,20 @@ from potluck_tui.events import (
     SubmitFailed,
     Submitted,
     Unfollow,
+    UnfollowLog,
     UpdateChat,
 )
+from potluck_tui.log_view import LogKey
 from potluck_tui.pool import PoolView
 from potluck_tui.views import ChatSummary, Ending, Move, Turn, progress_words, reason_words
 
 CHATS_LISTED = 200
 """How many chats the list shows, newest first."""
+
+LOG_LINES = 500
+"""How many lines of a log are there to scroll back over when it is opened."""
+
+LOG_RETRY_SECONDS = 1.0
 
 
 class PoolLink:
@@ -70,6 +87,7 @@ class PoolLink:
         self._now = now_unix_seconds
         self._tasks: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
+        self._following_log: asyncio.Task[None] | None = None
         self._request_ids: dict[tuple[ChatId, str], str] = {}
 
     def start(self) -> None:
@@ -103,6 +121,11 @@ class PoolLink:
                 self._spawn(self._update_chat(instruction))
             case DeleteChat(chat_id):
                 self._spawn(self._delete_chat(chat_id))
+            case FollowLog(key):
+                self._unfollow_log()
+                self._following_log = self._spawn(self._follow_log(key))
+            case UnfollowLog():
+                self._unfollow_log()
             case _:
                 assert_never(instruction)
 
@@ -116,6 +139,11 @@ class PoolLink:
         if self._following is not None:
             self._following.cancel()
             self._following = None
+
+    def _unfollow_log(self) -> None:
+        if self._following_log is not None:
+            self._following_log.cancel()
+            self._following_log = None
 
     async def _watch(self) -> None:
         try:
@@ -227,6 +255,28 @@ class PoolLink:
             self._post(RequestFailed(f"The chat was not deleted. {clean(error.message)}"))
         else:
             self._post(ChatDeleted(chat_id))
+
+    async def _follow_log(self, key: LogKey) -> None:
+        """Follow a log; where the way to it breaks, begin again until it is there."""
+        request = pb.ReadLogsRequest(
+            node=key.address, model=key.model, lines=LOG_LINES, follow=True
+        )
+        while True:
+            opened = False
+            try:
+                async for response in self._client.read_logs(request):
+                    lines = tuple(clean(line) for line in response.lines)
+                    if opened:
+                        self._post(LogGrew(key, lines))
+                    else:
+                        models = tuple(clean(model) for model in response.models)
+                        self._post(LogOpened(key, models, lines))
+                    opened = True
+            except PotluckError as error:
+                self._post(LogFailed(key, clean(error.message)))
+                if isinstance(error, RequestError) and not isinstance(error, UnknownNode):
+                    return
+            await asyncio.sleep(LOG_RETRY_SECONDS)
 
 
 def _answer_event(  # noqa: PLR0911 - a table

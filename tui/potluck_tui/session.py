@@ -31,10 +31,14 @@ from potluck_tui.events import (
     FetchChat,
     Follow,
     FollowFailed,
+    FollowLog,
     Instruction,
     KeepDraft,
     ListChats,
     LoadDraft,
+    LogFailed,
+    LogGrew,
+    LogOpened,
     PoolSeen,
     RequestFailed,
     ReturnToPrompt,
@@ -44,8 +48,10 @@ from potluck_tui.events import (
     SubmitFailed,
     Submitted,
     Unfollow,
+    UnfollowLog,
     UpdateChat,
 )
+from potluck_tui.log_view import LogKey, LogView
 from potluck_tui.pool import ModelView, PoolView
 from potluck_tui.views import ChatSummary, Ending, EndKind, Speaker, Turn
 
@@ -77,6 +83,8 @@ class Session:
         """The chat's messages have been asked for."""
         self.visit = 0
         """Counts the stays in a chat."""
+        self.log: LogView | None = None
+        """The log that is shown over the chat."""
         self._started = False
         self._revision = -1
 
@@ -178,6 +186,24 @@ class Session:
         """Delete a chat for good."""
         return [DeleteChat(chat_id)] if chat_id else []
 
+    def show_log(self, key: LogKey, node_name: str) -> list[Instruction]:
+        """Show a log of a machine, in the place of the one that is shown."""
+        shown = self.log
+        models = shown.models if shown and shown.key.address == key.address else ()
+        self.log = LogView(key, node_name, models)
+        return [FollowLog(key)]
+
+    def next_log(self, steps: int) -> list[Instruction]:
+        """Show the log some steps further of the same machine."""
+        if self.log is None or len(self.log.names) == 1:
+            return []
+        return self.show_log(self.log.beside(steps), self.log.node_name)
+
+    def close_log(self) -> list[Instruction]:
+        """Show no log."""
+        self.log = None
+        return [UnfollowLog()]
+
     # --- What happens ----------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Instruction]:  # noqa: PLR0911, PLR0912 - a table
@@ -217,6 +243,8 @@ class Session:
             case ChatDeleted(chat_id):
                 gone = self.new_chat() if chat_id == self.chat_id else []
                 return [*gone, ListChats(), Say("The chat is deleted.")]
+            case LogOpened() | LogGrew() | LogFailed():
+                return self._log_event(event)
             case RequestFailed(sentence):
                 return [Say(sentence, problem=True)]
             case _:
@@ -311,6 +339,18 @@ class Session:
         if event.reload:
             return [FetchChat(self.chat_id)]
         return self._answer_ended(event.generation_id, Ending(EndKind.FAILED, event.sentence))
+
+    def _log_event(self, event: LogOpened | LogGrew | LogFailed) -> list[Instruction]:
+        """Take in what happens to the log that is shown; that of another comes too late."""
+        if self.log is not None and self.log.key == event.key:
+            match event:
+                case LogOpened():
+                    self.log = self.log.anew(event.models, event.lines)
+                case LogGrew():
+                    self.log = self.log.grown(event.lines)
+                case LogFailed():
+                    self.log = replace(self.log, problem=event.sentence)
+        return []
 
     def _next_in_queue(self) -> list[Instruction]:
         if not self.queue:

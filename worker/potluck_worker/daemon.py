@@ -31,7 +31,7 @@ SCAN_SECONDS = 3.0
 
 ANNOUNCE_SECONDS = 30.0
 STOP_SECONDS = 1.0
-"""What open calls get to end when the daemon stops."""
+"""What answers, and then open calls, get to end when the daemon stops."""
 
 MIB = 2**20
 
@@ -71,7 +71,13 @@ class WorkerDaemon:
         )
         self.membership = Membership(home, settings.listen, self._doors, self._pulse.beat)
         self._service = WorkerService(
-            self.store, self.manager, reporter, self._pulse, self.membership, refusals
+            self.store,
+            self.manager,
+            reporter,
+            self._pulse,
+            home.logs,
+            self.membership,
+            refusals,
         )
 
     async def run(self) -> None:
@@ -106,13 +112,13 @@ class WorkerDaemon:
         return found
 
     async def stop(self) -> None:
-        """Take leave of the network, end the calls, free the models."""
+        """Take leave of the network, end the answers, free the models, end the calls."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
+        await self.manager.close(STOP_SECONDS)
         await self._doors.stop(STOP_SECONDS)
-        await self.manager.close()
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

@@ -2,24 +2,28 @@
 
 One thread reads frames and queues them; the main thread takes them between steps. So a command
 waits for one step at most, and the engine needs no locks. What the engine or its library prints
-goes to stderr, which the daemon keeps in a file.
+goes to stderr, which the daemon keeps in the model's log.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import faulthandler
 import os
 import queue
-import signal
 import socket
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
-from potluck_proto.errors import PotluckError
+import psutil
+
+from potluck_proto.errors import NotEnoughMemory, PotluckError
+from potluck_worker import child
 from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
@@ -42,9 +46,10 @@ from potluck_worker.engines.base import (
 from potluck_worker.engines.llama import require_library
 
 STATS_SECONDS = 0.25
-JOIN_SECONDS = 0.02
+JOIN_SECONDS = 0.05
+"""Faster than people read; the terminal draws half as often."""
+
 SPEED_WINDOW_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1
 
 
 def make_engine(name: str, progress: Callable[[float], None]) -> Engine:
@@ -86,12 +91,22 @@ class EngineHost:
         first = self._commands.get()
         if not isinstance(first, Load) or not self._load(first):
             return 1
+        try:
+            self._serve()
+        except Exception as error:
+            # The daemon sees the end of the process and says so to whoever waits.
+            report(error)
+            return 1
+        return 0
+
+    def _serve(self) -> None:
+        """Step while there is work, and obey between the steps, until `Close`."""
         while True:
             while not (self._engine.busy and self._commands.empty()):
                 command = self._commands.get()
                 if isinstance(command, Close):
                     self._engine.close()
-                    return 0
+                    return
                 self._obey(command)
             self._step()
 
@@ -101,6 +116,8 @@ class EngineHost:
             self._send([self._engine.load(load)])
         except PotluckError as error:
             self._send([LoadFailed(failure_of(error))])
+        except MemoryError:
+            self._send([LoadFailed(failure_of(_no_memory_for(load)))])
         except Exception as error:
             # Whatever an engine's library raises must reach the daemon as a sentence.
             failure = Failure(int(PotluckError.code), f"{type(error).__name__}: {error}")
@@ -168,35 +185,39 @@ class EngineHost:
 
 
 class Outbox:
-    """Joins the pieces of a fast answer, since each frame wakes up two processes.
+    """Joins the pieces of fast answers, since each frame wakes up two processes.
 
-    The first piece of an answer goes out at once; what follows within `JOIN_SECONDS`, faster than
-    an eye can tell, goes out as one.
+    The first piece of an answer goes out at once; what follows goes out every `JOIN_SECONDS`, of
+    all answers together.
     """
 
     def __init__(self) -> None:
-        self._sent: dict[RequestId, float] = {}
+        self._begun: set[RequestId] = set()
         self._held: dict[RequestId, Produced] = {}
+        self._due = 0.0
 
     def join(self, events: list[FromChild], now: float) -> list[FromChild]:
         """Return what is to be sent after a step that led to `events`."""
         out: list[FromChild] = []
         for event in events:
             match event:
-                case Produced():
+                case Produced() if event.request_id in self._begun:
                     held = self._held.pop(event.request_id, None)
                     self._held[event.request_id] = event if held is None else held.joined(event)
+                case Produced():
+                    self._begun.add(event.request_id)
+                    out.append(event)
                 case Finished():
                     if held := self._held.pop(event.request_id, None):
                         out.append(held)
-                    self._sent.pop(event.request_id, None)
+                    self._begun.discard(event.request_id)
                     out.append(event)
                 case _:
                     out.append(event)
-        for request_id in list(self._held):
-            if now >= self._sent.get(request_id, 0.0) + JOIN_SECONDS:
-                self._sent[request_id] = now
-                out.append(self._held.pop(request_id))
+        if now >= self._due:
+            out += self._held.values()
+            self._held.clear()
+            self._due = now + JOIN_SECONDS
         return out
 
 
@@ -221,21 +242,30 @@ class SpeedMeter:
         return self._tokens / max(now - self._steps[0][0], 1e-3)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the daemon dies, even while it computes (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _no_memory_for(load: Load) -> NotEnoughMemory:
+    held = psutil.Process().memory_info().rss / 2**30
+    return NotEnoughMemory(
+        f"{Path(load.path).name} ran out of memory while it was loaded; its engine held "
+        f"{held:.1f} GiB. Take a smaller quantization, context_length or slots."
+    )
+
+
+def report(error: Exception) -> None:
+    """Print where the engine failed, and not the error's own words, which may quote a prompt."""
+    print("Traceback (most recent call last):", file=sys.stderr)
+    traceback.print_tb(error.__traceback__)
+    print(type(error).__name__, file=sys.stderr)
 
 
 def main() -> int:
     """Run the child."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--engine", choices=["llama", "fake"], required=True)
     options = parser.parse_args()
-    # Ctrl+C in a terminal is for the viewer there, not for an engine that others use.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    child.begin(options.scratch)
+    faulthandler.enable()
     with socket.socket(fileno=options.fd) as pipe:
         return EngineHost(pipe, options.engine).run()
 

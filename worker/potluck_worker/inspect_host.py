@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from potluck_proto.errors import PotluckError
+from potluck_worker import child
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
 from potluck_worker.engines.llama import require_library
@@ -148,7 +149,10 @@ def main() -> int:
     parser.add_argument("--context", type=int, required=True, help="tokens; 0 is the default")
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-type", default="f16")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input does")
     options = parser.parse_args()
+    if options.lifeline:
+        child.begin()
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:

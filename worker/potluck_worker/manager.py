@@ -12,7 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from potluck_proto.errors import Draining, EngineDied, NotEnoughMemory
+from potluck_proto.errors import (
+    Displaced,
+    Draining,
+    EngineDied,
+    NotEnoughMemory,
+    Stalled,
+)
+from potluck_worker.engine_log import engine_log_path
 from potluck_worker.engines.base import Load
 from potluck_worker.hardware import Memory, measure_memory
 from potluck_worker.models import StoredModel
@@ -36,6 +43,8 @@ class Resident:
     model: StoredModel
     process: EngineProcess
     loading: asyncio.Task[EngineProcess] | None = None
+    draining: asyncio.Task[None] | None = None
+    """Set once it takes no new answers; done when its memory is free."""
 
 
 @dataclass(slots=True)
@@ -70,7 +79,6 @@ class ModelManager:
         self._measure = measure
         self._residents: dict[Key, Resident] = {}
         self._crashes: dict[Key, Crashes] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
         self.draining = False
 
     @property
@@ -110,34 +118,65 @@ class ModelManager:
         resident = self.resident(model)
         if resident is None:
             resident = self._begin_load(model)
+        if resident.draining is not None:
+            raise Draining(f"{model.name} is being unloaded here and takes no new work.")
         if resident.loading is None:
             return resident.process
         return await asyncio.shield(resident.loading)
 
     async def unload(self, model: StoredModel) -> int:
-        """Free a model; return its bytes, 0 where it was not loaded."""
-        resident = self._residents.pop((model.name, model.quantization), None)
+        """Free a model; return its bytes, 0 where it was not loaded.
+
+        It takes no new answers from now on; those under way have `drain_seconds` to end, and are
+        `Displaced` then.
+        """
+        resident = self.resident(model)
         if resident is None:
             return 0
-        await resident.process.close()
-        self._changed()
+        await asyncio.shield(self._drain(resident, f"{model.name} was unloaded"))
         return resident.model.memory_needed_bytes
 
-    async def close(self) -> None:
-        """Free everything; returns when the last child is gone."""
-        for resident in self.residents:
-            if resident.loading is not None:
-                resident.loading.cancel()
-                await asyncio.gather(resident.loading, return_exceptions=True)
-        for resident in self.residents:
-            self._forget(resident)
-        await asyncio.gather(*self._leaving)
+    def drain(self, draining: bool) -> None:
+        """Take no new work and free all models, or take work again.
+
+        What drains goes on draining, also where work is taken again meanwhile.
+        """
+        self.draining = draining
+        if draining:
+            for resident in self.residents:
+                self._drain(resident, "This node was drained")
+        self._changed()
+
+    async def close(self, drain_seconds: float) -> None:
+        """Free everything; returns when the last child is gone.
+
+        Args:
+            drain_seconds: What answers under way get to end by themselves.
+        """
+        self.draining = True
+        why = "This node's worker was stopped"
+        reason = _displaced(why)
+        await asyncio.gather(*(r.process.drain(drain_seconds, reason) for r in self.residents))
+        await asyncio.gather(*(self._drain(r, why) for r in self.residents))
+
+    def _drain(self, resident: Resident, why: str) -> asyncio.Task[None]:
+        """Begin to see a model off, if that was not begun; return the task that does."""
+        if resident.draining is None:
+            resident.draining = asyncio.create_task(self._see_off(resident, _displaced(why)))
+            self._changed()
+        return resident.draining
+
+    async def _see_off(self, resident: Resident, reason: Displaced) -> None:
+        """Let answers end, then free the model; it is on the list until its memory is free."""
+        await resident.process.drain(self._settings.drain_seconds, reason)
+        await resident.process.close(reason)
+        self._forget(resident)
 
     def _begin_load(self, model: StoredModel) -> Resident:
         key = (model.name, model.quantization)
         self._check_backoff(key)
         self._check_memory(model)
-        log_path = self._logs / f"engine-{'-'.join(filter(None, key))}.log"
+        log_path = engine_log_path(self._logs, *key)
         process = EngineProcess(model.engine, log_path, lambda: self._on_change(key))
         resident = Resident(model, process)
         self._residents[key] = resident
@@ -157,11 +196,12 @@ class ModelManager:
                     context_length=inspection.context_length,
                     slots=inspection.slots,
                     threads=self._settings.threads,
-                )
+                ),
+                model.file_bytes,
             )
         except BaseException as error:
             self._forget(resident)
-            if isinstance(error, EngineDied):
+            if isinstance(error, EngineDied | Stalled):
                 self._count_crash((model.name, model.quantization))
             raise
         resident.loading = None
@@ -172,19 +212,16 @@ class ModelManager:
         resident = self._residents.get(key)
         if resident and resident.process.death is not None and resident.process.loaded:
             self._forget(resident)
-            self._count_crash(key)
+            if resident.draining is None:
+                self._count_crash(key)
         self._changed()
 
     def _forget(self, resident: Resident) -> None:
-        """Take a model off the list, and see its child off."""
+        """Take a model off the list, now that nothing of its child is left."""
         key = (resident.model.name, resident.model.quantization)
-        if self._residents.get(key) is not resident:
-            return
-        del self._residents[key]
-        leaving = asyncio.create_task(resident.process.close())
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
-        self._changed()
+        if self._residents.get(key) is resident:
+            del self._residents[key]
+            self._changed()
 
     def _count_crash(self, key: Key) -> None:
         """Let the second and further crashes in a row cost a growing pause."""
@@ -199,7 +236,7 @@ class ModelManager:
         if crashes and (rest := crashes.not_before - time.monotonic()) > 0:
             raise EngineDied(
                 f"The engine of {key[0]} died {crashes.count} times in a row; it is tried again in "
-                f"{rest:.0f} seconds. The log engine-{key[0]} in {self._logs} may say why."
+                f"{rest:.0f} seconds. `potluck logs {key[0]}` may say why."
             )
 
     def _check_memory(self, model: StoredModel) -> None:
@@ -223,6 +260,10 @@ class ModelManager:
             needed_bytes=needed,
             free_bytes=memory.free_bytes,
         )
+
+
+def _displaced(why: str) -> Displaced:
+    return Displaced(f"{why} before the answer ended; what it had said is kept. Ask again.")
 
 
 def gib(size_bytes: int) -> str:

@@ -193,20 +193,22 @@ class ModelStore:
             str(path),
             f"--context={self._context_length}",
             f"--slots={self._slots}",
-            stdin=asyncio.subprocess.DEVNULL,
+            "--lifeline",
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             async with asyncio.timeout(INSPECTION_SECONDS):
-                output, _ = await child.communicate()
+                output = await child.stdout.read()
         except TimeoutError:
             return _unreadable(stamp, f"{path.name} could not be read within a minute.")
         finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+            child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
+            await child.wait()
         try:
             said = json.loads(output)
             if "failure" in said:

@@ -6,17 +6,20 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, errors
 from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
+from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.manager import ModelManager
 from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore, StoredModel
@@ -29,8 +32,6 @@ WATCH_SECONDS = 0.5
 """A watcher hears from the node at least this often: it is the heartbeat."""
 
 LOAD_REPORT_SECONDS = 0.2
-LOG_FOLLOW_SECONDS = 0.3
-LOG_LINES = 100
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -43,6 +44,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         manager: The models in memory.
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
+        logs: Folder of the logs.
         membership: This worker's place in a pool.
         refusals: Whom it turned away.
 
@@ -57,6 +59,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         manager: ModelManager,
         reporter: NodeReporter,
         pulse: Pulse,
+        logs: Path,
         membership: Membership,
         refusals: Refusals,
     ) -> None:
@@ -66,6 +69,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self._pulse = pulse
         self._membership = membership
         self._refusals = refusals
+        self._logs = logs
         self._numbers = itertools.count()
         self.watchers = 0
         self.generations = 0
@@ -128,7 +132,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
             yield pb.LoadResponse(fraction=1.0, loaded=loaded_model(resident))
 
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
-        """Free a model; answers that it was giving end."""
+        """Free a model, once its answers ended or `drain_seconds` passed."""
         found = await self._find(request.model, request.quantization, context)
         return pb.UnloadResponse(freed_bytes=await self._manager.unload(found))
 
@@ -172,26 +176,21 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
     async def Logs(
         self, request: pb.LogsRequest, context: Context
     ) -> AsyncIterator[pb.LogsResponse]:
-        """Yield the last lines of an engine's log, then new ones where asked to follow."""
-        found = await self._find(request.model, request.quantization, context)
-        resident = self._manager.resident(found)
-        if resident is None:
-            error = BadRequest(f"{found.name} is not loaded, so it has no log to show.")
-            await errors.abort(context, error)
-        shown = resident.process.log_lines(request.lines or LOG_LINES)
-        yield pb.LogsResponse(lines=shown)
-        while request.follow and resident.process.death is None:
-            await asyncio.sleep(LOG_FOLLOW_SECONDS)
-            lines = resident.process.log_lines(LOG_LINES)
-            fresh = lines[lines.index(shown[-1]) + 1 :] if shown and shown[-1] in lines else lines
-            if fresh:
-                yield pb.LogsResponse(lines=fresh)
-                shown = fresh
+        """Show a log: of a model, loaded or not, or the worker's own."""
+        path = self._logs / "worker.log"
+        if request.model:
+            try:
+                path = find_engine_log(self._logs, request.model, request.quantization)
+            except PotluckError as error:
+                await errors.abort(context, error)
+        models: list[str] | None = logged_models(self._logs)
+        async for lines in read_log(path, request.lines, request.follow):
+            yield pb.LogsResponse(lines=lines, models=models)
+            models = None
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
-        """Take no new work, or take it again."""
-        self._manager.draining = request.draining
-        self._pulse.beat()
+        """Take no new work and free the models, or take it again."""
+        self._manager.drain(request.draining)
         return pb.DrainResponse()
 
     async def TakeCertificate(

@@ -37,6 +37,9 @@ class WorkerSettings(BaseSettings):
     memory_margin_bytes: int = Field(256 * 2**20, ge=0)
     """Memory that loading a model leaves free for everything else."""
 
+    drain_seconds: float = Field(30, ge=0)
+    """What answers get to end when their model is unloaded or the node drained."""
+
     idle_exit_seconds: float = Field(0, ge=0)
     """End after this long without a scheduler that watches; 0 is never."""
 

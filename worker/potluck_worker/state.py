@@ -124,15 +124,15 @@ def loaded_model(resident: Resident) -> types.LoadedModel:
         name=resident.model.name,
         quantization=resident.model.quantization,
         engine=resident.model.engine,
-        state=types.MODEL_STATE_READY if loaded else types.MODEL_STATE_LOADING,
+        state=_model_state(resident),
         load_fraction=process.load_fraction,
         slots_busy=stats.slots_busy,
         queue_length=stats.queue_length,
         tokens_per_second=stats.tokens_per_second,
+        process_id=process.process_id,
+        memory_bytes=_resident_bytes(process.process_id),
     )
     if loaded is not None:
-        model.process_id = process.process_id
-        model.memory_bytes = _resident_bytes(process.process_id)
         model.context_length = loaded.context_length
         model.slots = loaded.slots
         model.weights_bytes = loaded.weights_bytes
@@ -143,8 +143,14 @@ def loaded_model(resident: Resident) -> types.LoadedModel:
     return model
 
 
+def _model_state(resident: Resident) -> types.ModelState.ValueType:
+    if resident.draining is not None:
+        return types.MODEL_STATE_DRAINING
+    return types.MODEL_STATE_READY if resident.process.loaded else types.MODEL_STATE_LOADING
+
+
 def _resident_bytes(process_id: int) -> int:
     try:
         return int(psutil.Process(process_id).memory_info().rss)
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return 0

@@ -1,24 +1,25 @@
-"""One engine child: started, spoken to, watched, and always reaped.
+"""One engine child: started, spoken to, watched, and always buried.
 
-Whatever happens to the child, each request that it had ends with exactly one `Finished`: if the
-child dies, hangs or writes garbage, with the reason `failed` and its last log lines.
+Whatever happens to the child, each request that it had ends with exactly one `Finished`: where the
+child dies, hangs or breaks the contract of `engines/base.py`, with the reason `failed` and its last
+log lines. One task sees a child from its start to its end, so that nothing that is cancelled
+meanwhile leaves a part of it behind.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
-import socket
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from potluck_proto.errors import EngineDied, PotluckError, Stalled
+from potluck_worker import autopsy
+from potluck_worker.engine_log import OURS, EngineLog
 from potluck_worker.engines import frames
 from potluck_worker.engines.base import (
     Cancel,
@@ -40,17 +41,25 @@ from potluck_worker.engines.base import (
     error_of,
     failed,
 )
+from potluck_worker.process import ChildProcess
 
 log = logging.getLogger(__name__)
 
+COMMAND = (sys.executable, "-m", "potluck_worker.engine_host")
+
 STALL_SECONDS = 30.0
-"""An engine that has work and says nothing for this long is taken for dead."""
+"""An engine that has work and makes no step for this long is taken for dead; one that said that its
+steps are long, after `LONG_STEPS` of them."""
 
-CLOSE_SECONDS = 2.0
+LONG_STEPS = 2
+
+LOAD_STALL_SECONDS = 120.0
+"""The same for a load that comes no further, and more for each GiB of the file."""
+
+LOAD_STALL_SECONDS_PER_GIB = 20.0
+
+CLOSE_SECONDS = 4.0
 """What a child gets to end by itself before it is killed."""
-
-LOG_LIMIT_BYTES = 2**20
-LOG_LINES_SHOWN = 3
 
 ENVIRONMENT = {"GOMP_SPINCOUNT": "3000"}
 """What a child gets unless the user set it: how long its threads spin at a barrier before they
@@ -61,30 +70,69 @@ and 3 with the library's default."""
 Event = Started | Produced | Finished
 
 
+class OpenRequest:
+    """A request that the child works on: what came of it, and where its answer must go on.
+
+    Args:
+        request: What was asked.
+    """
+
+    def __init__(self, request: Generate | Embed) -> None:
+        self.events: asyncio.Queue[Event | Embedded] = asyncio.Queue()
+        self._embeds = isinstance(request, Embed)
+        self._next_token: int | None = None
+        self._next_offset: int | None = None
+
+    def take(self, event: Event | Embedded) -> None:
+        """Take in what the child says of it. Raises `FrameError` for what cannot come of it."""
+        has_failed = isinstance(event, Finished) and event.failure is not None
+        if isinstance(event, Embedded) != self._embeds and not has_failed:
+            raise frames.FrameError(f"{type(event).__name__} for a request of another kind")
+        if isinstance(event, Produced):
+            self._go_on(event)
+        self.events.put_nowait(event)
+
+    def _go_on(self, piece: Produced) -> None:
+        """Hold that pieces of an answer leave no gap, in tokens and in text."""
+        if self._next_offset not in (None, piece.text_offset):
+            raise frames.FrameError(
+                f"text at {piece.text_offset} that goes on at {self._next_offset}"
+            )
+        if piece.token_ids and self._next_token not in (None, piece.first_token_index):
+            raise frames.FrameError(
+                f"tokens at {piece.first_token_index} that go on at {self._next_token}"
+            )
+        self._next_offset = piece.text_offset + len(piece.text)
+        self._next_token = piece.first_token_index + len(piece.token_ids)
+
+
 class EngineProcess:
     """A child process that holds one model.
 
     Args:
         engine: `llama` or `fake`.
-        log_path: Where its output goes; started afresh when it has grown long.
+        log_path: Where what it prints goes.
         changed: Called when the child is loaded, ends, or reports new statistics.
 
     Attributes:
         loaded: What the engine said when the model was in memory.
         stats: The engine's last report.
         load_fraction: How far the load is, 0 to 1.
-        death: Why it ended, once it has.
+        death: Why it ended, once it has or must.
     """
 
     def __init__(self, engine: str, log_path: Path, changed: Callable[[], None]) -> None:
         self._engine = engine
-        self._log_path = log_path
+        self._log = EngineLog(log_path)
         self._changed = changed
-        self._requests: dict[RequestId, asyncio.Queue[Event | Embedded]] = {}
+        self._requests: dict[RequestId, OpenRequest] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._loading: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
-        self._heard = time.monotonic()
-        self._closing = False
-        self._listening: asyncio.Task[None] | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._child: ChildProcess | None = None
+        self._size_bytes = 0
+        self._look = autopsy.Look()
         self.loaded: Loaded | None = None
         self.stats = Stats(0, 0, 0.0, 0)
         self.load_fraction = 0.0
@@ -93,50 +141,36 @@ class EngineProcess:
 
     @property
     def process_id(self) -> int:
-        """The child's process id."""
-        return self._process.pid
+        """The child's process id; 0 before it has one."""
+        return self._child.id if self._child else 0
 
     @property
     def requests_open(self) -> int:
         """Requests that have not ended."""
         return len(self._requests)
 
-    async def load(self, load: Load) -> Loaded:
+    async def load(self, load: Load, size_bytes: int) -> Loaded:
         """Start the child and load the model.
+
+        Args:
+            load: What to load and how.
+            size_bytes: Of the file; a larger one may take longer.
 
         Raises:
             PotluckError: The engine refused the file, or the child died.
         """
-        await self._start()
-        self._send(load)
+        if self.death is not None:
+            raise self.death
+        self._size_bytes = size_bytes
+        self._life = asyncio.create_task(self._live(load), name=f"engine of {load.path}")
         try:
-            self.loaded = await self._loading
-        except BaseException:
-            await self.close()
+            loaded = await self._loading
+        except BaseException as error:
+            given_up = PotluckError("The load was given up.")
+            await self.close(error if isinstance(error, PotluckError) else given_up)
             raise
         self._changed()
-        return self.loaded
-
-    async def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        if self._log_path.exists() and self._log_path.stat().st_size > LOG_LIMIT_BYTES:
-            self._log_path.unlink()
-        with theirs, self._log_path.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "potluck_worker.engine_host",
-                f"--fd={theirs.fileno()}",
-                f"--engine={self._engine}",
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=ENVIRONMENT | os.environ,
-                start_new_session=True,
-            )
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._listening = asyncio.create_task(self._listen(), name=f"engine {self.process_id}")
+        return loaded
 
     async def generate(self, request: Generate) -> AsyncIterator[Event]:
         """Yield what comes of a request; the last is its `Finished`.
@@ -173,129 +207,166 @@ class EngineProcess:
         assert event.failure is not None
         raise error_of(event.failure)
 
-    @contextlib.contextmanager
+    @contextmanager
     def _open(self, request: Generate | Embed) -> Iterator[asyncio.Queue[Event | Embedded]]:
         """Send a request; yield where its events come in. Leaving before its end cancels it."""
-        events: asyncio.Queue[Event | Embedded] = asyncio.Queue()
+        opened = OpenRequest(request)
         if self.death is not None:
-            events.put_nowait(failed(request.request_id, self.death))
-            yield events
+            opened.take(failed(request.request_id, self.death))
+            yield opened.events
             return
-        self._requests[request.request_id] = events
-        if len(self._requests) == 1:
-            self._heard = time.monotonic()
+        self._requests[request.request_id] = opened
+        self._idle.clear()
         self._send(request)
         try:
-            yield events
+            yield opened.events
         finally:
-            if self._requests.pop(request.request_id, None) is not None and self.death is None:
+            if self._requests.get(request.request_id) is opened:
+                self._end(request.request_id)
                 self._send(Cancel(request.request_id))
-            self.idle_since = time.monotonic()
 
-    async def close(self) -> None:
-        """End the child; returns when it is gone."""
-        self._closing = True
-        if self._listening is None:
-            return
-        self._send(Close())
+    async def drain(self, seconds: float, reason: PotluckError) -> None:
+        """Let answers end by themselves for `seconds`, then end the others for a reason."""
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._process.wait()
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         except TimeoutError:
-            self._kill()
-        await self._listening
+            for request_id in list(self._requests):
+                self._end(request_id, failed(request_id, reason))
+                self._send(Cancel(request_id))
 
-    def log_lines(self, count: int) -> list[str]:
-        """Return the last lines of the child's log."""
-        try:
-            with self._log_path.open(errors="replace") as file:
-                return [line.rstrip("\n") for line in deque(file, maxlen=count)]
-        except OSError:
-            return []
+    async def close(self, reason: PotluckError) -> None:
+        """End the child; returns when nothing is left of it.
+
+        Args:
+            reason: What whoever still waits for something from it is told.
+        """
+        if self.death is None:
+            self.death = reason
+        if self._life is None:
+            return
+        if self.loaded is not None:
+            self._send(Close())
+            await asyncio.wait([self._life], timeout=CLOSE_SECONDS)
+        if self._child is not None and not self._life.done():
+            self._child.kill()
+        await asyncio.wait([self._life])
 
     def _send(self, frame: ToChild) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(frames.encode(frame))
+        if self._child is not None and not self._child.writer.is_closing():
+            self._child.writer.write(frames.encode(frame))
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+    def _end(self, request_id: RequestId, end: Finished | Embedded | None = None) -> None:
+        """Take a request off the list; whoever reads it, if anybody does, gets the end."""
+        if end is not None:
+            self._requests[request_id].take(end)
+        del self._requests[request_id]
+        if not self._requests:
+            self.idle_since = time.monotonic()
+            self._idle.set()
 
-    async def _listen(self) -> None:
-        """Take frames until the pipe ends, then say how the child ended and let go of it."""
-        garbage = ""
-        watching = asyncio.create_task(self._watch_progress())
+    # --- the life of the child -----------------------------------------------------------------
+
+    async def _live(self, load: Load) -> None:
+        """See the child from its start to its burial; then whoever waits learns how it ended."""
+        command = (*COMMAND, f"--engine={self._engine}")
         try:
-            while (body := await frames.read(self._reader)) is not None:
-                self._heard = time.monotonic()
-                self._take(frames.decode_from_child(body))
+            child = await ChildProcess.start(command, ENVIRONMENT | os.environ, self._log)
+        except (OSError, ValueError) as error:
+            self._end_everything(EngineDied(f"The engine cannot be started: {error}."))
+            return
+        self._child = child
+        self._look = autopsy.look(child.id)
+        self._log.write(f"{OURS} {self._engine} engine, process {child.id}: {load.path}")
+        watching = asyncio.create_task(self._watch(child))
+        garbage = ""
+        try:
+            if self.death is not None:
+                child.kill()
+            self._send(load)
+            await self._take_frames(child)
         except frames.FrameError as error:
-            garbage = f" It wrote {error}."
-            self._kill()
-        watching.cancel()
-        code = await self._process.wait()
-        if self.death is None:
-            self.death = self._describe_death(code, garbage)
-        self._end_everything(self.death)
-        self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
+            garbage = str(error)
+            child.kill()
+        finally:
+            watching.cancel()
+            code = await child.bury()
+            self._end_everything(autopsy.find(code, garbage, self._log.last, self._look))
+
+    async def _take_frames(self, child: ChildProcess) -> None:
+        """Take what comes until the pipe ends. Raises `FrameError` for what breaks the contract."""
+        while (body := await frames.read(child.reader)) is not None:
+            self._take(frames.decode_from_child(body))
 
     def _take(self, frame: FromChild) -> None:
         match frame:
             case Started() | Produced():
-                if queue := self._requests.get(frame.request_id):
-                    queue.put_nowait(frame)
+                if opened := self._requests.get(frame.request_id):
+                    opened.take(frame)
             case Finished() | Embedded():
-                if queue := self._requests.pop(frame.request_id, None):
-                    queue.put_nowait(frame)
+                if frame.request_id in self._requests:
+                    self._end(frame.request_id, frame)
             case Stats():
                 self.stats = frame
                 self._changed()
             case Loading():
                 self.load_fraction = frame.fraction
+            case Loaded() | LoadFailed() if self._loading.done():
+                raise frames.FrameError("a second word on its load")
             case Loaded():
+                self.loaded = frame
                 self._loading.set_result(frame)
             case LoadFailed():
                 self._loading.set_exception(error_of(frame.failure))
 
     def _end_everything(self, death: PotluckError) -> None:
-        if not self._closing:
+        """Tell whoever waits; a reason that was known before is better than what was found."""
+        if self.death is None:
             log.error("%s", death.message)
+            self.death = death
+        self._log.write(f"{OURS} {self.death.message}")
+        self._log.close()
         self.stats = Stats(0, 0, 0.0, self.stats.steps)
         if not self._loading.done():
-            self._loading.set_exception(death)
-        for request_id, queue in list(self._requests.items()):
-            queue.put_nowait(failed(request_id, death))
-        self._requests.clear()
+            self._loading.set_exception(self.death)
+        for request_id in list(self._requests):
+            self._end(request_id, failed(request_id, self.death))
         self._changed()
 
-    async def _watch_progress(self) -> None:
-        """Kill a child that has work and does not get on with it."""
-        while True:
-            await asyncio.sleep(STALL_SECONDS / 10)
-            silent_seconds = time.monotonic() - self._heard
-            if self._requests and silent_seconds > STALL_SECONDS:
-                self.death = Stalled(
-                    f"The engine made no progress for {silent_seconds:.0f} seconds and was "
-                    "stopped. Ask again; it starts afresh."
-                )
-                self._kill()
-                return
+    async def _watch(self, child: ChildProcess) -> None:
+        """Kill a child that has work and does not get on with it.
 
-    def _describe_death(self, code: int, garbage: str) -> EngineDied:
-        if code >= 0:
-            how = f"ended with exit code {code}"
-        else:
-            name = signal.Signals(-code).name
-            how = {
-                "SIGKILL": "was killed (SIGKILL), perhaps because memory ran out",
-                "SIGABRT": "aborted (SIGABRT)",
-                "SIGSEGV": "crashed (SIGSEGV)",
-            }.get(name, f"ended by {name}")
-        lines = [line for line in self.log_lines(20) if line.strip(" .")][-LOG_LINES_SHOWN:]
-        words = "" if code == -signal.SIGKILL else " | ".join(lines)[:400]
-        said = f" Its last words: {words}" if words else ""
-        return EngineDied(
-            f"The engine {how}.{garbage} Ask again; it starts afresh.{said}", exit_code=code
+        What counts is what it got done, whatever it says; and the looks at it, since a daemon that
+        was itself suspended must not blame the child.
+        """
+        look_seconds = STALL_SECONDS / 10
+        seen, stuck_seconds = -1.0, 0.0
+        while self.death is None:
+            await asyncio.sleep(look_seconds)
+            self._look = autopsy.look(child.id)
+            done = self.load_fraction if self.loaded is None else self.stats.steps
+            working = self.loaded is None or bool(self._requests)
+            stuck_seconds = stuck_seconds + look_seconds if working and done == seen else 0.0
+            seen = done
+            if stuck_seconds >= self._patience_seconds and self.death is None:
+                self.death = self._stalled(stuck_seconds)
+                log.error("%s", self.death.message)
+                child.kill()
+
+    @property
+    def _patience_seconds(self) -> float:
+        if self.loaded is not None:
+            return max(STALL_SECONDS, LONG_STEPS * self.loaded.longest_step_seconds)
+        return LOAD_STALL_SECONDS + LOAD_STALL_SECONDS_PER_GIB * self._size_bytes / 2**30
+
+    def _stalled(self, seconds: float) -> Stalled:
+        if self.loaded is not None:
+            return Stalled(
+                f"The engine made no progress for {seconds:.0f} seconds and was stopped. Ask "
+                "again; it starts afresh."
+            )
+        return Stalled(
+            f"The load of {self._size_bytes / 2**30:.1f} GiB stood at {self.load_fraction:.0%} for "
+            f"{seconds:.0f} seconds and was given up. Is the disk very slow, or memory short? Ask "
+            "again to try once more."
         )

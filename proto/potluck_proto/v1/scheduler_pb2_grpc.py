@@ -126,6 +126,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateResponse.FromString,
                 _registered_method=True)
+        self.ReadLogs = channel.unary_stream(
+                '/potluck.v1.SchedulerService/ReadLogs',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -265,6 +270,13 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLogs(self, request, context):
+        """The last lines of a log of the pool, then new ones where `follow` is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -370,6 +382,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateResponse.SerializeToString,
+            ),
+            'ReadLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLogs,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -870,6 +887,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/RenewCertificate',
             potluck_dot_v1_dot_scheduler__pb2.RenewCertificateRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.RenewCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ReadLogs',
+            potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

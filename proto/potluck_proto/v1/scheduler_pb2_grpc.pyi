@@ -72,6 +72,8 @@ class SchedulerServiceStub:
     """Makes a line by which one machine can join within a few minutes."""
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]
     """Brings a paired client the certificate that follows its own."""
+    ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
+    """The last lines of a log of the pool, then new ones where `follow` is set."""
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -118,6 +120,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Makes a line by which one machine can join within a few minutes."""
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]  # type: ignore[assignment]
     """Brings a paired client the certificate that follows its own."""
+    ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
+    """The last lines of a log of the pool, then new ones where `follow` is set."""
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -269,6 +273,14 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.RenewCertificateResponse, _abc.Awaitable[_scheduler_pb2.RenewCertificateResponse]]:
         """Brings a paired client the certificate that follows its own."""
+
+    @_abc_1.abstractmethod
+    def ReadLogs(
+        self,
+        request: _scheduler_pb2.ReadLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.ReadLogsResponse], _abc.AsyncIterator[_scheduler_pb2.ReadLogsResponse]]:
+        """The last lines of a log of the pool, then new ones where `follow` is set."""
 
     @_abc_1.abstractmethod
     def Explain(

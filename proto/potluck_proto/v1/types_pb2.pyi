@@ -143,6 +143,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_NODE_LOST: _ErrorCode.ValueType  # 41
     ERROR_CODE_SCHEDULER_RESTARTED: _ErrorCode.ValueType  # 42
     ERROR_CODE_STALLED: _ErrorCode.ValueType  # 43
+    ERROR_CODE_DISPLACED: _ErrorCode.ValueType  # 44
     ERROR_CODE_SETTINGS: _ErrorCode.ValueType  # 50
     """This machine's set-up."""
     ERROR_CODE_ADDRESS: _ErrorCode.ValueType  # 51
@@ -192,6 +193,7 @@ ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
 ERROR_CODE_SCHEDULER_RESTARTED: ErrorCode.ValueType  # 42
 ERROR_CODE_STALLED: ErrorCode.ValueType  # 43
+ERROR_CODE_DISPLACED: ErrorCode.ValueType  # 44
 ERROR_CODE_SETTINGS: ErrorCode.ValueType  # 50
 """This machine's set-up."""
 ERROR_CODE_ADDRESS: ErrorCode.ValueType  # 51

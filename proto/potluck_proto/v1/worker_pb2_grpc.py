@@ -123,7 +123,10 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Unload(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns when the memory is free. New answers are refused as DRAINING from
+        the start; those under way get the worker's `drain_seconds`, then end as
+        DISPLACED and can go on elsewhere.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -145,14 +148,16 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Logs(self, request, context):
-        """Last log lines of a model's engine, then new ones where `follow` is set.
+        """The last lines of a log, then new ones where `follow` is set. A model's log
+        is there also after it was unloaded or its engine died.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Takes no new work from now on, or takes it again.
+        """Takes no new work from now on and unloads all models, each as `Unload`
+        does, without waiting for them; or takes work again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,6 +46,10 @@ class WorkerServiceStub:
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
     """Loads a model, or waits for the load under way; reports as it goes."""
     Unload: _grpc.UnaryUnaryMultiCallable[_worker_pb2.UnloadRequest, _worker_pb2.UnloadResponse]
+    """Returns when the memory is free. New answers are refused as DRAINING from
+    the start; those under way get the worker's `drain_seconds`, then end as
+    DISPLACED and can go on elsewhere.
+    """
     Generate: _grpc.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]
     """Answers, from a loaded model. Closing the stream cancels: it is the
     scheduler that lets viewers come and go. The last response holds `end`.
@@ -55,9 +59,13 @@ class WorkerServiceStub:
     else.
     """
     Logs: _grpc.UnaryStreamMultiCallable[_worker_pb2.LogsRequest, _worker_pb2.LogsResponse]
-    """Last log lines of a model's engine, then new ones where `follow` is set."""
+    """The last lines of a log, then new ones where `follow` is set. A model's log
+    is there also after it was unloaded or its engine died.
+    """
     Drain: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]
-    """Takes no new work from now on, or takes it again."""
+    """Takes no new work from now on and unloads all models, each as `Unload`
+    does, without waiting for them; or takes work again.
+    """
     TakeCertificate: _grpc.UnaryUnaryMultiCallable[_worker_pb2.TakeCertificateRequest, _worker_pb2.TakeCertificateResponse]
     """Brings the certificate that the worker asked for in its `Watch` stream."""
 
@@ -79,6 +87,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
     """Loads a model, or waits for the load under way; reports as it goes."""
     Unload: _aio.UnaryUnaryMultiCallable[_worker_pb2.UnloadRequest, _worker_pb2.UnloadResponse]  # type: ignore[assignment]
+    """Returns when the memory is free. New answers are refused as DRAINING from
+    the start; those under way get the worker's `drain_seconds`, then end as
+    DISPLACED and can go on elsewhere.
+    """
     Generate: _aio.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]  # type: ignore[assignment]
     """Answers, from a loaded model. Closing the stream cancels: it is the
     scheduler that lets viewers come and go. The last response holds `end`.
@@ -88,9 +100,13 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     else.
     """
     Logs: _aio.UnaryStreamMultiCallable[_worker_pb2.LogsRequest, _worker_pb2.LogsResponse]  # type: ignore[assignment]
-    """Last log lines of a model's engine, then new ones where `follow` is set."""
+    """The last lines of a log, then new ones where `follow` is set. A model's log
+    is there also after it was unloaded or its engine died.
+    """
     Drain: _aio.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]  # type: ignore[assignment]
-    """Takes no new work from now on, or takes it again."""
+    """Takes no new work from now on and unloads all models, each as `Unload`
+    does, without waiting for them; or takes work again.
+    """
     TakeCertificate: _aio.UnaryUnaryMultiCallable[_worker_pb2.TakeCertificateRequest, _worker_pb2.TakeCertificateResponse]  # type: ignore[assignment]
     """Brings the certificate that the worker asked for in its `Watch` stream."""
 
@@ -138,7 +154,11 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _worker_pb2.UnloadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_worker_pb2.UnloadResponse, _abc.Awaitable[_worker_pb2.UnloadResponse]]: ...
+    ) -> _typing.Union[_worker_pb2.UnloadResponse, _abc.Awaitable[_worker_pb2.UnloadResponse]]:
+        """Returns when the memory is free. New answers are refused as DRAINING from
+        the start; those under way get the worker's `drain_seconds`, then end as
+        DISPLACED and can go on elsewhere.
+        """
 
     @_abc_1.abstractmethod
     def Generate(
@@ -166,7 +186,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.LogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.LogsResponse], _abc.AsyncIterator[_worker_pb2.LogsResponse]]:
-        """Last log lines of a model's engine, then new ones where `follow` is set."""
+        """The last lines of a log, then new ones where `follow` is set. A model's log
+        is there also after it was unloaded or its engine died.
+        """
 
     @_abc_1.abstractmethod
     def Drain(
@@ -174,7 +196,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.DrainResponse, _abc.Awaitable[_worker_pb2.DrainResponse]]:
-        """Takes no new work from now on, or takes it again."""
+        """Takes no new work from now on and unloads all models, each as `Unload`
+        does, without waiting for them; or takes work again.
+        """
 
     @_abc_1.abstractmethod
     def TakeCertificate(

@@ -47,6 +47,8 @@ class Loaded:
     slots_busy: int = 0
     queue_length: int = 0
     tokens_per_second: float = 0.0
+    draining: bool = False
+    """It is being unloaded and takes no new work."""
 
 
 @dataclass(frozen=True, slots=True)

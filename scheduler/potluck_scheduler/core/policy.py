@@ -130,6 +130,9 @@ def _able(
         elif node.draining:
             error = Draining(f"{node.name} is being drained and takes no new work.")
             rejected.append((_reject(node, "is being drained"), error))
+        elif (loaded := node.loaded_model(key)) is not None and loaded.draining:
+            error = Draining(f"{node.name} is unloading {key}; ask again in a moment.")
+            rejected.append((_reject(node, "is unloading it"), error))
         else:
             places.append(_look_at(node, model, pool))
     return places, rejected

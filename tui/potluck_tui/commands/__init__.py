@@ -46,7 +46,7 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, daemons, pairing, pool, service, setting_up
+    from potluck_tui.commands import ask, daemons, logs, pairing, pool, service, setting_up
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -62,6 +62,7 @@ def _command(name: str) -> Command:
         "install": setting_up.install,
         "models": pool.models,
         "status": daemons.status,
+        "logs": logs.logs,
         "up": daemons.up,
         "down": daemons.down,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -24,13 +25,15 @@ class NodesScreen(Screen[None]):
 
     Args:
         pool: What there is now; `show_pool` brings later ones.
+        show_log: Shows the log of a machine.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in NODES]
 
-    def __init__(self, pool: PoolView) -> None:
+    def __init__(self, pool: PoolView, show_log: Callable[[NodeView], None]) -> None:
         super().__init__()
         self._pool = pool
+        self._show_log = show_log
 
     def compose(self) -> ComposeResult:
         """Build the table."""
@@ -57,6 +60,11 @@ class NodesScreen(Screen[None]):
         """Show all about the machine under the cursor."""
         if node := self._chosen:
             self.app.push_screen(Details(node.name, node_details(node)))
+
+    def action_logs(self) -> None:
+        """Show the logs of the machine under the cursor."""
+        if node := self._chosen:
+            self._show_log(node)
 
     @on(DataTable.RowHighlighted)
     def show_problem(self) -> None:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
+
+from msgspec import Meta, Struct
 
 from potluck_proto.errors import PotluckError, from_proto
 from potluck_proto.v1 import types_pb2 as types
@@ -24,12 +26,20 @@ from potluck_proto.v1 import types_pb2 as types
 RequestId = str
 """The generation id that the daemon was given."""
 
+Count = Annotated[int, Meta(ge=0, lt=2**32)]
+"""A number of tokens, or a place among them; `frames.py` refuses others."""
+
+SizeBytes = Annotated[int, Meta(ge=0)]
+
+
+class Frame(Struct, frozen=True, tag=str.lower, tag_field="kind"):
+    """What crosses the pipe as one piece. Its kind on the wire is the name of its class."""
+
 
 # --- daemon to child ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Frame, frozen=True):
     """Load a model."""
 
     path: str
@@ -48,7 +58,6 @@ class Load:
     """`None` takes the physical cores, and fewer while other programs keep them busy."""
     lora_adapters: Sequence[str] = ()
     """Paths of adapters, each applied whole."""
-    kind: Literal["load"] = "load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +131,12 @@ class Sampling:
     """Alternatives to report at each position, beside the token that was drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Generate:
+class Generate(Frame, frozen=True):
     """Answer a conversation, or go on with an answer begun elsewhere."""
 
     request_id: RequestId
     messages: Sequence[ChatMessage]
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = Sampling()
     continue_token_ids: Sequence[int] = ()
     """The answer so far, for an answer that moved here; its indices go on from there."""
     continue_text: str = ""
@@ -137,31 +145,23 @@ class Generate:
     """Functions that the model may call: JSON, a list as the template takes it."""
     thinking: bool | None = None
     """Whether a model that can think first shall; `None` leaves it to the template."""
-    kind: Literal["generate"] = "generate"
 
 
-@dataclass(frozen=True, slots=True)
-class Embed:
+class Embed(Frame, frozen=True):
     """Embed texts."""
 
     request_id: RequestId
     inputs: Sequence[str]
-    kind: Literal["embed"] = "embed"
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Frame, frozen=True):
     """End a request within one step. Unknown ids are ignored: it may just have ended."""
 
     request_id: RequestId
-    kind: Literal["cancel"] = "cancel"
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Frame, frozen=True):
     """End the child."""
-
-    kind: Literal["close"] = "close"
 
 
 # --- child to daemon ---------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Close:
 class Failure:
     """An error of `potluck_proto.errors` as plain data."""
 
-    code: int
+    code: Annotated[int, Meta(ge=0, lt=2**31)]
     """A value of `potluck.v1.ErrorCode`."""
     message: str
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -188,42 +188,37 @@ def error_of(failure: Failure) -> PotluckError:
     return from_proto(types.Error(code=code, message=failure.message, fields=failure.fields))
 
 
-@dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(Frame, frozen=True):
     """How far the load is, 0 to 1."""
 
-    fraction: float
-    kind: Literal["loading"] = "loading"
+    fraction: Annotated[float, Meta(ge=0, le=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Frame, frozen=True):
     """The model is in memory and takes requests. Sizes as the engine reports them."""
 
-    weights_bytes: int
-    kv_cache_bytes: int
-    compute_bytes: int
-    context_length: int
-    slots: int
-    kind: Literal["loaded"] = "loaded"
+    weights_bytes: SizeBytes
+    kv_cache_bytes: SizeBytes
+    compute_bytes: SizeBytes
+    context_length: Count
+    slots: Count
+    longest_step_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """What a step may take on this machine, as the warm-up tells; 0 where that is no matter. An
+    engine is not taken for stalled before twice that."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
+class LoadFailed(Frame, frozen=True):
     """The model cannot be loaded; the child ends."""
 
     failure: Failure
-    kind: Literal["load_failed"] = "load_failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Frame, frozen=True):
     """The request left the engine's queue; its prefill begins."""
 
     request_id: RequestId
-    prompt_tokens: int
-    cached_prompt_tokens: int
-    kind: Literal["started"] = "started"
+    prompt_tokens: Count
+    cached_prompt_tokens: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,23 +229,21 @@ class TokenLogprobs:
     first, then the likeliest, the likeliest of them first.
     """
 
-    token_ids: Sequence[int]
+    token_ids: Sequence[Count]
     logprobs: Sequence[float]
 
 
-@dataclass(frozen=True, slots=True)
-class Produced:
+class Produced(Frame, frozen=True):
     """A piece of an answer."""
 
     request_id: RequestId
-    first_token_index: int
-    token_ids: Sequence[int]
-    text_offset: int
+    first_token_index: Count
+    token_ids: Sequence[Count]
+    text_offset: Count
     """Where `text` starts in the answer, in code points."""
     text: str
     logprobs: Sequence[TokenLogprobs] = ()
     """One for each of `token_ids` where they were asked for."""
-    kind: Literal["produced"] = "produced"
 
     def joined(self, following: Produced) -> Produced:
         """Return this piece and the one after it as one."""
@@ -272,8 +265,7 @@ def failed(request_id: RequestId, error: PotluckError) -> Finished:
 EndReason = Literal["end_of_turn", "stop_string", "max_tokens", "context_full", "stopped", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Frame, frozen=True):
     """The end of a request."""
 
     request_id: RequestId
@@ -281,37 +273,37 @@ class Finished:
     stop_string: str = ""
     failure: Failure | None = None
     """Set exactly for the reason `failed`."""
-    prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Count = 0
+    cached_prompt_tokens: Count = 0
+    completion_tokens: Count = 0
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
-    kind: Literal["finished"] = "finished"
+
+    def __post_init__(self) -> None:
+        """Hold that a failure says what failed, and nothing else does."""
+        if (self.reason == "failed") != (self.failure is not None):
+            raise ValueError(f"an end for the reason {self.reason} with failure {self.failure}")
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
+class Embedded(Frame, frozen=True):
     """The result of `Embed`."""
 
     request_id: RequestId
     embeddings: Sequence[bytes]
     """A vector of unit length for each input: numbers of 4 bytes, little-endian."""
-    prompt_tokens: int
-    kind: Literal["embedded"] = "embedded"
+    prompt_tokens: Count
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Frame, frozen=True):
     """The engine's load; sent at least twice a second while it works, and when it comes to rest."""
 
-    slots_busy: int
-    queue_length: int
+    slots_busy: Count
+    queue_length: Count
     tokens_per_second: float
     """Decoded over the last second, all sequences together."""
-    steps: int
+    steps: Count
     """Counts up with each step: an engine that works and does not step is stalled."""
-    kind: Literal["stats"] = "stats"
 
 
 ToChild = Load | Generate | Embed | Cancel | Close

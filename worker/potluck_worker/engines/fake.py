@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import struct
 import time
@@ -19,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError, PotluckError
+from potluck_worker.engines import faults
 from potluck_worker.engines.base import (
     Embed,
     Embedded,
@@ -36,6 +36,7 @@ from potluck_worker.engines.base import (
     Started,
     failed,
 )
+from potluck_worker.engines.faults import Crash, Stall
 from potluck_worker.engines.text import AnswerText
 
 STEP_SECONDS = 0.02
@@ -55,6 +56,8 @@ class FakeModel:
     """The answer; empty says back the last message."""
     tokens_per_second: float = 0.0
     """For each sequence; 0 is as fast as it goes."""
+    step_seconds: float = 0.0
+    """What a step takes, as on a slow machine."""
     load_seconds: float = 0.0
     memory_bytes: int = 2**20
     context_length: int = 4096
@@ -63,9 +66,14 @@ class FakeModel:
     """Answers at once, at most; 0 is as many as it is loaded with."""
     crash_on_load: bool = False
     crash_after_tokens: int = -1
-    """Abort the process after so many tokens of an answer; -1 never."""
+    """Crash in the step after so many tokens of an answer; -1 never."""
+    crash_with: Crash = "abort"
+    stall_on_load: bool = False
     stall_after_tokens: int = -1
-    """Hang in the step after so many tokens of an answer, deaf and silent; -1 never."""
+    """Hang in the step after so many tokens of an answer; -1 never."""
+    stall_with: Stall = "sleep"
+    litter: bool = False
+    """Start a process that would outlive the engine, and leave a temporary file, at each load."""
 
     @classmethod
     def read(cls, path: Path) -> FakeModel:
@@ -77,10 +85,9 @@ class FakeModel:
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
         try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            raise ModelFileError(f"{path.name}: {wrong['loc'][0]}: {wrong['msg']}.") from error
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ModelFileError(f"{path.name}: {error}.") from error
 
     def slots_of(self, asked: int) -> int:
         """Return the answers at once of a model that is loaded with `asked` slots."""
@@ -122,9 +129,20 @@ class FakeEngine:
         while (passed := time.monotonic() - started) < self._model.load_seconds:
             self._progress(passed / self._model.load_seconds)
             time.sleep(STEP_SECONDS)
+        if self._model.litter:
+            faults.litter()
+        if self._model.stall_on_load:
+            faults.stall(self._model.stall_with)
         if self._model.crash_on_load:
-            os.abort()
-        return Loaded(self._model.memory_bytes, 0, 0, load.context_length, self._slots)
+            faults.crash(self._model.crash_with, load.path)
+        return Loaded(
+            self._model.memory_bytes,
+            0,
+            0,
+            load.context_length,
+            self._slots,
+            longest_step_seconds=self._model.step_seconds,
+        )
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -175,6 +193,7 @@ class FakeEngine:
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""
+        time.sleep(self._model.step_seconds)
         events, self._ended = self._ended, []
         while self._waiting and len(self._running) < self._slots:
             self._begin(self._waiting.popleft(), events)
@@ -224,9 +243,9 @@ class FakeEngine:
         """Say one word if it is due, and end the answer after the last."""
         request, index = sequence.request, sequence.next_index
         if index == self._model.crash_after_tokens:
-            os.abort()
-        while index == self._model.stall_after_tokens:
-            time.sleep(STEP_SECONDS)
+            faults.crash(self._model.crash_with, request.messages[-1].content)
+        if index == self._model.stall_after_tokens:
+            faults.stall(self._model.stall_with)
         if reason := self._end_of(sequence):
             self._end(sequence, reason, events)
             return

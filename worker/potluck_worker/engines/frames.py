@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Annotated, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
-import msgpack
-from pydantic import Field, TypeAdapter, ValidationError
+import msgspec
 
 from potluck_worker.engines.base import FromChild, ToChild
 
 FRAME_LIMIT_BYTES = 64 * 2**20
 """More than any prompt that gRPC lets in; a longer length is garbage."""
 
-Frame = TypeVar("Frame")
+Decoded = TypeVar("Decoded")
 
 _HEADER = struct.Struct(">I")
-_TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="kind")])
-_FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="kind")])
+_ENCODER = msgspec.msgpack.Encoder()
+_TO_CHILD: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)
+_FROM_CHILD: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(FromChild)
 
 
 class FrameError(Exception):
@@ -31,8 +31,7 @@ class FrameError(Exception):
 
 def encode(frame: ToChild | FromChild) -> bytes:
     """Return a frame with its length in front."""
-    adapter = _TO_CHILD if isinstance(frame, ToChild) else _FROM_CHILD
-    body: bytes = msgpack.packb(adapter.dump_python(frame))  # type: ignore[arg-type]
+    body = _ENCODER.encode(frame)
     return _HEADER.pack(len(body)) + body
 
 
@@ -46,10 +45,10 @@ def decode_from_child(body: bytes) -> FromChild:
     return _decode(_FROM_CHILD, body)
 
 
-def _decode(adapter: TypeAdapter[Frame], body: bytes) -> Frame:
+def _decode(decoder: msgspec.msgpack.Decoder[Decoded], body: bytes) -> Decoded:
     try:
-        return adapter.validate_python(msgpack.unpackb(body, strict_map_key=False))
-    except (ValueError, ValidationError, msgpack.UnpackException) as error:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise FrameError(f"{len(body)} bytes that are no frame: {error}") from error
 
 

@@ -50,7 +50,7 @@ from potluck_worker.engines.llama.cache import KVCache
 from potluck_worker.engines.llama.candidates import logits_of
 from potluck_worker.engines.llama.embedding import Embedder
 from potluck_worker.engines.llama.grammar import Complete
-from potluck_worker.engines.llama.pace import Pace
+from potluck_worker.engines.llama.pace import SMALLEST_CHUNK_TOKENS, Pace
 from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.requests import RequestReader
 from potluck_worker.engines.llama.sampling import Samplers
@@ -142,7 +142,8 @@ class LlamaEngine:
         )
         cores = library.allowed_cores()
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
-        self._pace = Pace(self._warm_up())
+        token_seconds = self._warm_up()
+        self._pace = Pace(token_seconds)
         return Loaded(
             weights_bytes=log.weights_bytes,
             kv_cache_bytes=log.kv_cache_bytes,
@@ -150,7 +151,14 @@ class LlamaEngine:
             + self._model.late_bytes(load.context_length, load.slots),
             context_length=load.context_length,
             slots=load.slots,
+            longest_step_seconds=token_seconds * self._most_tokens(),
         )
+
+    def _most_tokens(self) -> int:
+        """Return the tokens that a step may have however slow the machine is."""
+        if self._embeds_only:
+            return self._batch.capacity  # a text that it embeds cannot be cut
+        return max(SMALLEST_CHUNK_TOKENS + self._slots, library.EMBEDDED_TOGETHER)
 
     def _warm_up(self) -> float:
         """Compute a token twice; return the seconds that it took.
