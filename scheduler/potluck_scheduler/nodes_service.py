@@ -157,4 +157,4 @@ def _member(member: Member) -> pb.Member:
 
 
 def _unknown(name: str) -> UnknownNode:
-    return UnknownNode(f"No machine is called {name!r}. `potluck nodes` lists them.")
+    return UnknownNode(f"No node is called {name!r}. `potluck nodes` lists them.")

@@ -192,7 +192,7 @@ async def test_a_client_cannot_decide_who_belongs_to_the_pool(house: House) -> N
 
 
 async def test_nobody_is_told_to_stop_by_a_name_that_is_not_there(house: House) -> None:
-    with pytest.raises(PotluckError, match="No machine is called"):
+    with pytest.raises(PotluckError, match="No node is called"):
         await house.remove("nobody")
 
 
