@@ -71,7 +71,9 @@ async def greet(address: str, identity: Identity) -> Peer:
     except OSError as error:
         raise Unreachable(f"{address} cannot be reached: {error.strerror or error}.") from error
     if said.startswith(FAREWELL):
-        words = said.removeprefix(FAREWELL).decode(errors="replace")
+        words = "".join(
+            filter(str.isprintable, said.removeprefix(FAREWELL).decode(errors="replace"))
+        )
         raise NotPaired(f"{address} turned this machine away: {words}. Pair again with an invite.")
     if not said:
         raise NotPaired(_turned_away(address, identity))

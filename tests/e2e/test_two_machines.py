@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,14 @@ class Paired:
 
 
 @pytest.fixture(scope="module")
-def paired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paired]:
-    folder = Path("/tmp") / f"pl-{os.getpid()}"
-    with hosts_on_a_bridge(3) as names, captured(outer_end(names[0])) as capture:
+def paired() -> Iterator[Paired]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pl-") as folder,
+        hosts_on_a_bridge(3) as names,
+        captured(outer_end(names[0])) as capture,
+    ):
         hall, attic, street = hosts = [
-            Host(name, Machine(Home(folder / str(number)))) for number, name in enumerate(names)
+            Host(name, Machine(Home(Path(folder) / str(n)))) for n, name in enumerate(names)
         ]
         for host in hosts:
             host.machine.home.prepare()

@@ -67,7 +67,7 @@ async def models(options: argparse.Namespace, home: Home) -> int:
     )
     for model in response.models:
         if not model.usable:
-            print(f"{model.description.name}: {clean(model.description.problem.message)}")
+            print(clean(f"{model.description.name}: {model.description.problem.message}"))
     print(f"\nPut GGUF files into {home.models} to add models.")
     return 0
 
@@ -90,10 +90,10 @@ def _node_row(node: pb.Node) -> list[str]:
 def _print_problems(node: pb.Node) -> None:
     """Say what a node lacks, with what to do about it."""
     if node.HasField("problem"):
-        print(f"{node.state.name or node.address}: {clean(node.problem.message)}")
+        print(clean(f"{node.state.name or node.address}: {node.problem.message}"))
     for engine in node.state.engines:
         if not engine.available and engine.advice:
-            print(f"{node.state.name}: no {engine.name}: {clean(engine.advice)}")
+            print(clean(f"{node.state.name}: no {engine.name}: {engine.advice}"))
 
 
 def _model_row(model: pb.ModelSummary) -> list[str]:
