@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin yes
 PermitUserEnvironment no
 Subsystem sftp internal-sftp
-SetEnv POTLUCK_HOME={home} PATH={path}
+SetEnv {environment}
 """
 
 SSH_CONFIG = """
@@ -56,12 +56,10 @@ class Sshd:
 
     Attributes:
         bin: A folder with an `ssh` that has this user's configuration.
-        home: The home of Potluck there.
     """
 
     folder: Path
-    home: Path
-    path: str
+    environment: Mapping[str, str]
     port: int
     process: subprocess.Popen[bytes] | None = field(default=None)
 
@@ -73,8 +71,9 @@ class Sshd:
     def start(self) -> None:
         """Listen."""
         config = self.folder / "sshd_config"
+        variables = " ".join(f"{name}={value}" for name, value in self.environment.items())
         config.write_text(
-            SSHD_CONFIG.format(folder=self.folder, port=self.port, home=self.home, path=self.path)
+            SSHD_CONFIG.format(folder=self.folder, port=self.port, environment=variables)
         )
         log = str(self.folder / "sshd.log")
         self.process = subprocess.Popen([SSHD, "-D", "-f", str(config), "-E", log])
@@ -117,20 +116,19 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def running_sshd(folder: Path, home: Path, path: str) -> Iterator[Sshd]:
+def running_sshd(folder: Path, environment: Mapping[str, str]) -> Iterator[Sshd]:
     """Run an sshd.
 
     Args:
         folder: For keys and configuration.
-        home: The home of Potluck there.
-        path: Where programs are found there.
+        environment: What a session there has beside the usual.
     """
     assert Path(SSHD).exists(), "these tests need openssh-server"
     Path("/run/sshd").mkdir(exist_ok=True)
     folder.mkdir(mode=0o700)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    sshd = Sshd(folder, home, path, port)
+    sshd = Sshd(folder, environment, port)
     sshd.new_host_key()
     sshd.trust_host_key()
     _make_key(folder / "user_key")

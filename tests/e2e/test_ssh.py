@@ -44,8 +44,8 @@ class Near(Machine):
 def far(short_tmp: Path) -> Iterator[Far]:
     """Yield a machine with a model that this one lacks, behind an sshd and a jump host."""
     home = Home(short_tmp / "far")
-    path = f"{POTLUCK.parent}:/usr/bin:/bin"
-    with running_sshd(short_tmp / "sshd", home.root, path) as sshd:
+    environment = {"POTLUCK_HOME": str(home.root), "PATH": f"{POTLUCK.parent}:/usr/bin:/bin"}
+    with running_sshd(short_tmp / "sshd", environment) as sshd:
         far = Far(home, sshd)
         far.add_fake_model("far-away", text=WORDS, tokens_per_second=30)
         yield far
@@ -163,7 +163,7 @@ def test_a_changed_host_key_refuses_with_the_words_of_ssh(near: Near, far: Far) 
 def test_a_machine_without_potluck_is_told_with_how_to_install_it(
     near: Near, short_tmp: Path
 ) -> None:
-    with running_sshd(short_tmp / "bare", short_tmp / "x", "/usr/bin:/bin") as bare:
+    with running_sshd(short_tmp / "bare", {"PATH": "/usr/bin:/bin"}) as bare:
         refused = subprocess.run(
             [POTLUCK, "--ssh", "attic", "nodes"],
             capture_output=True,

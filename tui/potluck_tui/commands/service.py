@@ -17,7 +17,9 @@ async def install(options: argparse.Namespace, home: Home) -> int:
     ours = services(home)
     for name in _chosen(options):
         await launch.stop(home, name)
-        print(f"{name}: installed as {ours.install(name)}, and started")
+        path = ours.install(name)
+        await launch.until_running(home, name)
+        print(f"{name}: installed as {path}, and started")
     if advice := ours.advice():
         print(advice)
     return 0
