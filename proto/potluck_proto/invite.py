@@ -20,6 +20,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets
 import struct
 from collections.abc import Mapping
@@ -39,6 +40,9 @@ ADDRESSES_LIMIT = 4
 LINE_LIMIT = 512
 MESSAGE_LIMIT_BYTES = 16 * 2**10
 SECRET_BYTES = 16
+
+_NOT_OF_A_LINE = re.compile(r"[^a-zA-Z0-9_/.,:\[\]-]")
+"""Line ends, quotes, the border of a dialog: what copying brings along."""
 
 _Value = TypeVar("_Value")
 _LENGTH = struct.Struct(">I")
@@ -74,7 +78,7 @@ class Invite:
 
         Raises `InviteError`, which never repeats what was read.
         """
-        words = "".join(line.split()).strip("`'\"")
+        words = _NOT_OF_A_LINE.sub("", line)
         if len(words) > LINE_LIMIT or not words.startswith(PREFIX + "/"):
             raise InviteError(
                 "This is no line of `potluck invite`: such a line begins with "

@@ -72,7 +72,10 @@ def test_a_machine_is_set_up_from_afar_and_its_worker_used(short_tmp: Path) -> N
 
 @pytest.mark.parametrize(
     ("there", "words"),
-    [(("cat", "sh", "mkdir"), "no Python 3.11"), (("cat", "sh", "mkdir", "python3"), "C++ compiler")],
+    [
+        (("cat", "sh", "mkdir"), "no Python 3.11"),
+        (("cat", "sh", "mkdir", "python3"), "C++ compiler"),
+    ],
 )
 def test_what_is_missing_there_is_said_before_anything_is_done(
     short_tmp: Path, there: tuple[str, ...], words: str

@@ -116,7 +116,7 @@ async def test_clocks_that_differ_are_said_and_do_no_harm(
     with monkeypatch.context() as patched:
         patched.setattr("potluck_tui.joining.time", SimpleNamespace(time=lambda: behind))
         joined = await house.join(home, Role.CLIENT)
-    assert "30 minutes behind" in joined.clock_warning
+    assert "30 minutes behind" in joined.words
     async with connected(home) as client:
         await client.check_version()
 

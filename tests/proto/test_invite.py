@@ -32,6 +32,11 @@ def test_a_line_that_a_terminal_broke_in_two_is_read() -> None:
     assert Invite.read(f"{line[:40]}\n  {line[40:]}") == INVITE
 
 
+def test_a_line_that_was_copied_out_of_a_dialog_is_read() -> None:
+    line = INVITE.line()
+    assert Invite.read(f"│ {line[:40]} │\n│ {line[40:]}      │") == INVITE
+
+
 def test_two_invitations_have_different_secrets() -> None:
     other = Invite.new(Role.WORKER, INVITE.pool, ["192.168.1.7"], 7422)
     assert other.secret != INVITE.secret

@@ -350,7 +350,8 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def CreateInvite(
         self, request: pb.CreateInviteRequest, context: Context
     ) -> pb.CreateInviteResponse:
-        return await not_played(context)
+        line = f"potluck1/{request.role}/192.168.1.20:7422/{'pool' * 6}pl/{'secret' * 4}se"
+        return pb.CreateInviteResponse(line=line, valid_seconds=600)
 
     async def RenewCertificate(
         self, request: pb.RenewCertificateRequest, context: Context

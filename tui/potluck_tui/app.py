@@ -39,6 +39,7 @@ from potluck_tui.screens.dialogs import Details, help_screen
 from potluck_tui.screens.logs import LogsScreen
 from potluck_tui.screens.models import ModelPicker
 from potluck_tui.screens.nodes import NodesScreen
+from potluck_tui.screens.pairing import InviteScreen, JoinScreen
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import TerminalProfile
 from potluck_tui.themes import POTLUCK_DARK
@@ -83,6 +84,7 @@ class PotluckApp(App[None]):
     ) -> None:
         super().__init__()
         self._home = home
+        self._client = client
         self.session = Session()
         self._link = PoolLink(client, self._post, now_unix_seconds)
         self._copying: asyncio.Task[None] | None = None
@@ -152,6 +154,14 @@ class PotluckApp(App[None]):
         """Show the logs of a machine."""
         self.do(self.session.show_log(LogKey(node.address), node.name))
         self.push_screen(LogsScreen(self.session, self.do))
+
+    def action_invite(self) -> None:
+        """Invite a machine into this pool."""
+        self.push_screen(InviteScreen(self._client))
+
+    def action_join(self) -> None:
+        """Have this machine join a pool."""
+        self.push_screen(JoinScreen(self._home))
 
     def action_help(self) -> None:
         """Show the keys of this place."""

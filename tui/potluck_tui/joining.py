@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potluck_proto import invite as wire
+from potluck_proto.daemon import running_instance
 from potluck_proto.errors import IdentityError, InviteError, NotPaired, Unreachable
 from potluck_proto.home import Home, write_private
 from potluck_proto.identity import (
@@ -22,7 +23,9 @@ from potluck_proto.identity import (
     peer_named,
 )
 from potluck_proto.invite import Invite
-from potluck_proto.network import join_host_port, split_host_port
+from potluck_proto.network import WORKER_PORT, join_host_port, split_host_port
+from potluck_proto.settings import host_name
+from potluck_tui import launch
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
@@ -39,8 +42,20 @@ class Joined:
     """How far this machine's clock is ahead of the scheduler's."""
 
     @property
-    def clock_warning(self) -> str:
-        """What to say of the clocks; empty where they agree."""
+    def words(self) -> str:
+        """What to say to who joined."""
+        peer, pool = self.identity.peer, self.identity.pool
+        goes_on = (
+            "The worker here serves it now. `potluck service install --only worker` keeps it after "
+            "the next start of this machine."
+            if peer.role is Role.WORKER
+            else "`potluck` opens that pool from now on; `potluck leave` returns to your own."
+        )
+        lines = [f"Joined the pool {pool} as {peer.role} {peer.name}.", goes_on]
+        return "\n".join(filter(None, [*lines, self._clock_warning]))
+
+    @property
+    def _clock_warning(self) -> str:
         if abs(self.skew_seconds) < SKEW_SAID_SECONDS:
             return ""
         way = "ahead of" if self.skew_seconds > 0 else "behind"
@@ -48,6 +63,20 @@ class Joined:
             f"This machine's clock is {abs(self.skew_seconds) / 60:.0f} minutes {way} the "
             "scheduler's. Up to a day does no harm; more, and certificates do not count."
         )
+
+
+async def follow(line: str, home: Home) -> Joined:
+    """Join with a line, and have the worker here run where it joined as one.
+
+    Raises `PotluckError`; no message repeats the line.
+    """
+    invite = Invite.read(line)
+    home.prepare()
+    port = WORKER_PORT if invite.role is Role.WORKER else 0
+    joined = await join(invite, home, host_name(), port)
+    if invite.role is Role.WORKER and running_instance(home, "worker") is None:
+        await launch.start(launch.Daemon("worker", ("--idle-exit", "0")), home)
+    return joined
 
 
 async def join(invite: Invite, home: Home, name: str, port: int) -> Joined:

@@ -7,15 +7,11 @@ import getpass
 import json
 import sys
 
-from potluck_proto.daemon import running_instance
 from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
-from potluck_proto.identity import Role
-from potluck_proto.invite import LINE_LIMIT, Invite
-from potluck_proto.network import WORKER_PORT
-from potluck_proto.settings import host_name
+from potluck_proto.invite import LINE_LIMIT
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_tui import joining, launch
+from potluck_tui import joining
 from potluck_tui.clean import clean
 from potluck_tui.connect import connected
 
@@ -42,25 +38,12 @@ async def invite(options: argparse.Namespace, home: Home) -> int:
 
 async def join(options: argparse.Namespace, home: Home) -> int:
     """Join a pool, and have the worker here work for it, or the terminal here show it."""
-    home.prepare()
-    invite = Invite.read(_read_line())
-    port = WORKER_PORT if invite.role is Role.WORKER else 0
-    joined = await joining.join(invite, home, host_name(), port)
-    if invite.role is Role.WORKER and running_instance(home, "worker") is None:
-        await launch.start(launch.Daemon("worker", ("--idle-exit", "0")), home)
+    joined = await joining.follow(_read_line(), home)
     if options.json:
-        print(json.dumps({"role": invite.role, "pool": joined.identity.pool}))
-        return 0
-    print(f"Joined the pool {joined.identity.pool} as {invite.role} {joined.identity.peer.name}.")
-    if invite.role is Role.WORKER:
-        print(
-            "The worker here serves it now. `potluck service install --only worker` keeps it after "
-            "the next start of this machine."
-        )
+        peer = joined.identity.peer
+        print(json.dumps({"role": peer.role, "pool": joined.identity.pool}))
     else:
-        print("`potluck` opens that pool from now on; `potluck leave` returns to your own.")
-    if joined.clock_warning:
-        print(joined.clock_warning)
+        print(clean(joined.words))
     return 0
 
 

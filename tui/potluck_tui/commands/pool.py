@@ -12,6 +12,7 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.connect import running_pool
+from potluck_tui.pool import refusal_words, stranger_words
 
 GIB = 2**30
 
@@ -43,15 +44,13 @@ def _print_others(response: pb.ListNodesResponse) -> None:
             "`potluck join` there:"
         )
     for stranger in response.strangers:
-        belongs = "of another pool" if stranger.paired else "on its own"
-        print(clean(f"  {stranger.name or '?'} at {stranger.address}, {belongs}"))
+        print(f"  {stranger_words(stranger)}")
     for who, refusals in (
         ("The scheduler", response.refusals),
         *((node.state.name, node.state.refusals) for node in response.nodes),
     ):
         for refusal in refusals:
-            times = "" if refusal.count == 1 else f", {refusal.count} times"
-            print(clean(f"{who} turned away {refusal.address}: {refusal.reason}{times}"))
+            print(f"{clean(who)} turned away {refusal_words(refusal)}")
 
 
 async def models(options: argparse.Namespace, home: Home) -> int:
