@@ -2,6 +2,7 @@
 #   make run     chat (without a terminal: one question, answered to stdout)
 #   make test    all tests          make check   format, lint, types, contracts
 #   make bench   measurements       make proto   generated code, from proto/potluck/v1
+#   make fuzz    a million inputs that strangers could send
 #   make clean   everything that was made here
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
-.PHONY: run test check bench proto clean
+.PHONY: run test check bench fuzz proto clean
 
 run: $(RUN_READY)
 	@$(BIN)/potluck
@@ -27,6 +28,9 @@ check: $(DEV_READY)
 
 bench: $(DEV_READY)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+
+fuzz: $(DEV_READY)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run
 
 proto: $(DEV_READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python proto/generate.py

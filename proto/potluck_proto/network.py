@@ -80,10 +80,11 @@ def split_host_port(address: str, default_port: int = 0) -> tuple[str, int]:
     host, separator, port = address.rpartition(":")
     if not separator or host.endswith(":") or (":" in host and not host.startswith("[")):
         host, port = address, str(default_port)
-    number = int(port) if port.isascii() and port.isdigit() else -1
-    if not host or not 0 <= number <= 65535:
+    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not name or "[" in name or "]" in name or not 0 <= number <= 65535:
         raise AddressError(f"{address!r} is not an address; write HOST:PORT, with a port to 65535.")
-    return host.strip("[]"), number
+    return name, number
 
 
 def is_loopback(host: str) -> bool:

@@ -14,8 +14,9 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from potluck_proto.errors import LimitReached, NotAllowed, PotluckError, abort
+from potluck_proto.errors import BadRequest, LimitReached, NotAllowed, PotluckError, abort
 from potluck_proto.identity import OWNER, Peer, Role
 from potluck_proto.limits import Limits
 
@@ -130,10 +131,12 @@ class Gate(grpc.aio.ServerInterceptor):
 
         async def once(request: object, context: Context) -> object:
             with self._call():
+                await _check_readable(request, context)
                 return await inner(request, context)
 
         async def stream(request: object, context: Context) -> AsyncIterator[object]:
             with self._call():
+                await _check_readable(request, context)
                 async with aclosing(inner(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -146,7 +149,7 @@ class Gate(grpc.aio.ServerInterceptor):
         }[kind]
         made = make(
             stream if handler.response_streaming else once,
-            handler.request_deserializer,
+            _or_none(handler.request_deserializer),
             handler.response_serializer,
         )
         return cast(Handler, made)
@@ -178,6 +181,27 @@ class _Counts:
             )
         self._allowance -= 1
         return None
+
+
+def _or_none(read: Callable[[bytes], object] | None) -> Callable[[bytes], object]:
+    """Return what reads a message, with `None` for bytes that are none.
+
+    gRPC would log where it failed, each time, and answer the caller that the server is broken.
+    """
+
+    def read_or_none(message: bytes) -> object:
+        try:
+            return message if read is None else read(message)
+        except DecodeError:
+            return None
+
+    return read_or_none
+
+
+async def _check_readable(request: object, context: Context) -> None:
+    """Fail a call whose message could not be read."""
+    if request is None:
+        await abort(context, BadRequest("The call's message is malformed. Compare the versions."))
 
 
 def _refusing(error: PotluckError, after_seconds: float) -> Handler:

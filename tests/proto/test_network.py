@@ -24,7 +24,9 @@ def test_addresses_are_read(address: str, expected: tuple[str, int]) -> None:
     assert network.split_host_port(address, default_port=7) == expected
 
 
-@pytest.mark.parametrize("address", ["", ":80", "host:port", "host:70000", "host:-1"])
+@pytest.mark.parametrize(
+    "address", ["", ":80", "host:port", "host:70000", "host:-1", "[:80", "[a", "h[]:80"]
+)
 def test_what_is_no_address_is_said(address: str) -> None:
     with pytest.raises(AddressError, match="HOST:PORT"):
         network.split_host_port(address)
