@@ -63,6 +63,16 @@ class Home:
         return self.root / "drafts.json"
 
     @property
+    def pasted(self) -> Path:
+        """Long texts that were pasted into a prompt."""
+        return self.root / "pasted"
+
+    @property
+    def exports(self) -> Path:
+        """Chats that were written to files."""
+        return self.root / "exports"
+
+    @property
     def scheduler_socket(self) -> Path:
         """Where the local scheduler listens."""
         return self.root / "run" / "scheduler.sock"

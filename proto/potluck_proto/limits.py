@@ -21,10 +21,16 @@ class Limits(BaseSettings):
     """The largest message that is taken."""
 
     prompt_bytes: int = Field(2**20, ge=1)
-    """The longest prompt: a long book, and more than any context of today."""
+    """The longest prompt with its files: a long book, and more than any context of today."""
 
     chat_bytes: int = Field(8 * 2**20, ge=1)
-    """The longest chat, all its messages together; it is shown in one message."""
+    """The longest chat, all its branches and files together; it is sent in one message."""
+
+    chat_settings_bytes: int = Field(16 * 2**10, ge=1)
+    """The longest title, system prompt and options of a chat; lists of chats hold them."""
+
+    answers: int = Field(1_000, ge=1)
+    """Answers in the pool that are under way or wait."""
 
     handshakes: int = Field(512, ge=1)
     """Connections to a port that have not shown a certificate yet; beyond it, the oldest goes."""

@@ -8,7 +8,7 @@ import time
 
 from potluck_proto import daemon, network
 from potluck_proto.doors import Doors
-from potluck_proto.errors import SchedulerRestarted
+from potluck_proto.errors import SchedulerRestarted, StoreError
 from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
 from potluck_proto.limits import Limits
@@ -20,6 +20,7 @@ from potluck_scheduler.added import AddedWorkers
 from potluck_scheduler.convert import node_from_proto
 from potluck_scheduler.core.events import NodeLost, NodeUpdated
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.database import Database
 from potluck_scheduler.discovery import Discovery
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.members import Member
@@ -29,10 +30,12 @@ from potluck_scheduler.pairing import Pairing
 from potluck_scheduler.reach import Reach
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
+from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore
 
 log = logging.getLogger(__name__)
 
+PURGE_SECONDS = 3600.0
 STOP_SECONDS = 0.5
 """What open calls get to end when the daemon stops."""
 
@@ -60,7 +63,9 @@ class SchedulerDaemon:
         self._settings = settings
         self._pulse = Pulse()
         self._core = Scheduler(settings.default_model, validate=validate)
-        self.store = ChatStore(home.chat_store)
+        self._database = Database(home.chat_store)
+        self.store = ChatStore(self._database)
+        self._shelf = ChatShelf(self._database)
         refusals = Refusals(self._pulse.beat)
         self._doors = Doors(
             lambda server: pb_grpc.add_SchedulerServiceServicer_to_server(self._service, server),
@@ -93,11 +98,11 @@ class SchedulerDaemon:
         self._service = SchedulerService(
             home,
             self._core,
-            self.nodes,
             self.store,
+            self._shelf,
             self.generations,
             self._pulse,
-            Gatehouse(self.pairing, self._discovery, self._added, refusals, limits),
+            Gatehouse(self.nodes, self.pairing, self._discovery, self._added, refusals, limits),
             settings.default_model,
         )
 
@@ -115,8 +120,9 @@ class SchedulerDaemon:
 
     async def start(self) -> None:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
-        await self.store.open()
+        await self._database.open()
         await self._end_interrupted()
+        self._purging = asyncio.create_task(self._purge_often(), name="purge")
         await self.pairing.start()
         await self._doors.open_local(self._home.scheduler_socket)
         self._renewing = asyncio.create_task(self.pairing.keep_renewed())
@@ -136,7 +142,8 @@ class SchedulerDaemon:
         await self._discovery.stop()
         await self.generations.close()
         await self.nodes.close()
-        await self.store.close()
+        self._purging.cancel()
+        await self._database.close()
 
     async def _end_interrupted(self) -> None:
         """End the answers that an earlier scheduler left under way, and keep what they had."""
@@ -146,6 +153,16 @@ class SchedulerDaemon:
         end = types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
         if count := await self.store.end_interrupted(end):
             log.warning("%d answers were cut off by a restart", count)
+
+    async def _purge_often(self) -> None:
+        """Delete for good, now and then, what can no longer be restored."""
+        while True:
+            try:
+                if count := await self._shelf.purge():
+                    log.info("%d deleted chats are gone for good", count)
+            except StoreError as error:
+                log.warning("deleted chats are not purged: %s", error.message)
+            await asyncio.sleep(PURGE_SECONDS)
 
     def _on_joined(self, member: Member) -> None:
         """Look for a worker where it was when it joined; zeroconf may know better."""

@@ -13,6 +13,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
 
 import grpc
 
@@ -29,6 +30,7 @@ from potluck_proto.errors import (
 )
 from potluck_proto.ids import ChatId, GenerationId
 from potluck_proto.pulse import Pulse
+from potluck_proto.reasoning import may_end_thought, split_thought
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
@@ -45,6 +47,7 @@ FLUSH_SECONDS = 0.5
 MEETING_SECONDS = 3.0
 """Zeroconf needs about two to find what is there."""
 
+MAX_TOKENS_LIMIT = 2**32 - 1
 ENDED_KEPT = 64
 """Ended answers that stay in memory, for viewers that are just reading them."""
 
@@ -53,15 +56,15 @@ class Generation:
     """One answer.
 
     Args:
-        submission: What was stored.
-        request: What was asked for.
+        submission: What was stored; a cut answer that goes on has its text and tokens already.
     """
 
-    def __init__(self, submission: Submission, request: pb.SubmitRequest) -> None:
+    def __init__(self, submission: Submission) -> None:
         self.submission = submission
-        self.request = request
-        self.text = ""
-        self.token_ids: list[int] = []
+        self.text = submission.text
+        self.token_ids = list(submission.token_ids)
+        self.seams = list(submission.seams)
+        self.thought_seconds = submission.thought_seconds
         self.progress: types.Progress | None = types.Progress(phase=types.PHASE_QUEUED)
         self.explanation: types.Explanation | None = None
         self.end: types.End | None = None
@@ -90,10 +93,15 @@ class Generation:
                 f"The worker skipped {max(token_gap, 0)} tokens and {max(text_gap, 0)} characters."
             )
         self.token_ids.extend(delta.token_ids[-token_gap:])
+        length = len(self.text)
         self.text += delta.text[-text_gap:]
         if self.first_text is None:
             self.first_text = time.monotonic()
             self.progress = None
+        if may_end_thought(self.text, length) and not self.thought_seconds:
+            spoken = split_thought(self.text)
+            if spoken.thought and not spoken.thinking:
+                self.thought_seconds = time.monotonic() - self.first_text
 
 
 class Generations:
@@ -128,14 +136,19 @@ class Generations:
         """Return the answers under way."""
         return list(self._active.values())
 
-    def in_chat(self, chat_id: ChatId) -> Generation | None:
-        """Return the answer under way in a chat."""
-        return next((g for g in self._active.values() if g.submission.chat_id == chat_id), None)
+    def ids(self) -> AbstractSet[GenerationId]:
+        """Return the ids of the answers under way."""
+        return self._active.keys()
 
-    def start(self, submission: Submission, request: pb.SubmitRequest) -> Generation:
-        """Begin an answer that is stored."""
-        generation = Generation(submission, request)
+    def in_chat(self, chat_id: ChatId) -> list[Generation]:
+        """Return the answers under way in a chat."""
+        return [g for g in self._active.values() if g.submission.chat_id == chat_id]
+
+    def start(self, submission: Submission) -> Generation:
+        """Begin an answer that is stored, or go on with one."""
+        generation = Generation(submission)
         self._active[submission.generation_id] = generation
+        self._ended.pop(submission.generation_id, None)
         generation.task = asyncio.create_task(
             self._run(generation), name=f"answer {submission.generation_id}"
         )
@@ -179,11 +192,15 @@ class Generations:
         _check_offset(from_offset, len(generation.text))
         yield pb.AttachResponse(head=_head(generation))
         offset, explanation, progress = from_offset, generation.explanation, None
+        seams = len(generation.seams)
         while True:
             beat = generation.pulse.next_beat()
             if generation.explanation is not explanation:
                 explanation = generation.explanation
                 yield pb.AttachResponse(placed=explanation)
+            for seam in generation.seams[seams:]:
+                seams += 1
+                yield pb.AttachResponse(seam=seam)
             if generation.progress is not None and generation.progress != progress:
                 progress = generation.progress
                 yield pb.AttachResponse(progress=progress)
@@ -212,6 +229,7 @@ class Generations:
             model=message.model,
             text_length=len(message.content),
             explanation=message.explanation if message.HasField("explanation") else None,
+            seams=message.seams,
         )
         yield pb.AttachResponse(head=head)
         if text := message.content[from_offset:]:
@@ -245,15 +263,20 @@ class Generations:
 
     async def _answer(self, generation: Generation) -> types.End:
         """Find a place, and take in what the worker says until its end."""
-        asked = generation.request
+        submission, asked = generation.submission, generation.submission.asked
         instruction = await self._place(
-            Request(generation.generation_id, generation.submission.model, tuple(asked.nodes))
+            Request(generation.generation_id, submission.model, tuple(asked.nodes))
         )
         decision = instruction.decision
         generation.explanation = explanation_to_proto(decision.explanation)
+        if submission.text and isinstance(instruction, Dispatch):
+            generation.seams.append(_seam(submission, decision.explanation))
         generation.pulse.beat()
         await self._store.save_place(
-            generation.generation_id, decision.explanation.node_name, generation.explanation
+            generation.generation_id,
+            decision.explanation.node_name,
+            generation.explanation,
+            generation.seams,
         )
         if not isinstance(instruction, Dispatch):
             assert decision.error is not None
@@ -268,8 +291,10 @@ class Generations:
                 generation_id=generation.generation_id,
                 model=explanation.model.name,
                 quantization=explanation.model.quantization,
-                messages=generation.submission.conversation,
-                sampling=asked.sampling,
+                messages=submission.conversation,
+                sampling=_sampling(submission),
+                thinking=asked.thinking if asked.HasField("thinking") else None,
+                continuation=_continuation(submission),
             )
         )
         try:
@@ -321,7 +346,12 @@ class Generations:
         if generation.first_text is not None:
             waited_seconds = generation.first_text - generation.submitted
             end.usage.time_to_first_token_seconds = waited_seconds
-        end.usage.completion_tokens = max(end.usage.completion_tokens, len(generation.token_ids))
+        usage = end.usage
+        usage.completion_tokens = max(usage.completion_tokens, len(generation.token_ids))
+        if usage.decode_seconds and generation.submission.token_ids:
+            new_tokens = usage.completion_tokens - len(generation.submission.token_ids)
+            usage.tokens_per_second = new_tokens / usage.decode_seconds
+        usage.thought_seconds = generation.thought_seconds
 
     def _retire(self, generation: Generation) -> None:
         generation_id = generation.generation_id
@@ -365,7 +395,35 @@ def _head(generation: Generation) -> pb.AnswerHead:
         model=generation.submission.model,
         text_length=len(generation.text),
         explanation=generation.explanation,
+        seams=generation.seams,
     )
+
+
+def _seam(submission: Submission, explanation: Explanation) -> pb.Seam:
+    """Return the mark where an answer that was cut goes on."""
+    return pb.Seam(
+        text_offset=len(submission.text),
+        from_node=submission.node_name,
+        to_node=explanation.node_name,
+        reason="continued",
+    )
+
+
+def _continuation(submission: Submission) -> worker.Continuation | None:
+    """Return what an answer that goes on has already."""
+    if not submission.text:
+        return None
+    return worker.Continuation(token_ids=submission.token_ids, text=submission.text)
+
+
+def _sampling(submission: Submission) -> types.Sampling:
+    """Return how tokens are drawn; a limit counts the new tokens of an answer that goes on."""
+    sampling = types.Sampling()
+    sampling.CopyFrom(submission.asked.sampling)
+    if sampling.HasField("max_tokens"):
+        limit = sampling.max_tokens + len(submission.token_ids)
+        sampling.max_tokens = min(limit, MAX_TOKENS_LIMIT)
+    return sampling
 
 
 def _check_offset(offset: int, length: int) -> None:

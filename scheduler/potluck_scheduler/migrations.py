@@ -80,9 +80,89 @@ def m002_full_text_search(database: sqlite3.Connection) -> None:
     )
 
 
+def m010_branches(database: sqlite3.Connection) -> None:
+    """Which branch of a chat is shown, what was asked for with each message, where answers moved.
+
+    `asked` is a `SubmitRequest`: of a question its attachments, of an answer how it is to be made.
+    `seams` is an `AnswerHead` that has nothing else.
+    """
+    database.execute("ALTER TABLE chats ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
+    database.execute(
+        "UPDATE chats SET revision = coalesce("
+        "(SELECT max(number) FROM messages m WHERE m.chat_id = chats.chat_id), 0)"
+    )
+    database.execute("ALTER TABLE messages ADD COLUMN chosen INTEGER NOT NULL DEFAULT 0")
+    database.execute("UPDATE messages SET chosen = number")
+    database.execute("ALTER TABLE messages ADD COLUMN beside TEXT NOT NULL DEFAULT ''")
+    database.execute("ALTER TABLE messages ADD COLUMN asked BLOB NOT NULL DEFAULT x''")
+    database.execute("ALTER TABLE messages ADD COLUMN seams BLOB NOT NULL DEFAULT x''")
+    database.execute("DROP INDEX messages_by_chat")
+    # Holds all that a tree is made of, so that long messages need not be read for it.
+    database.execute(
+        "CREATE INDEX messages_of_chat ON messages"
+        " (chat_id, number, message_id, parent_message_id, chosen, beside)"
+    )
+
+
+def m011_shelves_and_presets(database: sqlite3.Connection) -> None:
+    """Chats that are put away, and how their answers are made."""
+    database.execute("ALTER TABLE chats ADD COLUMN deleted REAL")
+    database.execute("ALTER TABLE chats ADD COLUMN preset BLOB NOT NULL DEFAULT x''")
+    database.execute("ALTER TABLE chats ADD COLUMN beside_model TEXT NOT NULL DEFAULT ''")
+    database.execute("DROP INDEX chats_by_update")
+    database.execute("CREATE INDEX chats_in_order ON chats (archived, pinned, updated, chat_id)")
+    database.execute("CREATE TABLE presets (name TEXT PRIMARY KEY, preset BLOB NOT NULL)")
+
+
+def m012_text_indexed_once(database: sqlite3.Connection) -> None:
+    """A search index that does not keep a second copy of each message.
+
+    It is told what to forget by the very text that it learned: an answer is learned when it ends,
+    forgotten when it goes on. Two letters are enough to search by the beginning of a word.
+    """
+    for trigger in ("messages_added", "messages_ended", "messages_deleted"):
+        database.execute(f"DROP TRIGGER {trigger}")
+    database.execute("DROP TABLE messages_text")
+    database.execute(
+        "CREATE VIRTUAL TABLE messages_text USING fts5(content, content='messages',"
+        " content_rowid='number', tokenize='unicode61 remove_diacritics 2', prefix='2 3')"
+    )
+    database.execute(
+        "INSERT INTO messages_text (rowid, content) SELECT number, content FROM messages"
+        ' WHERE generation_id IS NULL OR "end" IS NOT NULL'
+    )
+    learn = "INSERT INTO messages_text (rowid, content) VALUES (new.number, new.content)"
+    forget = (
+        "INSERT INTO messages_text (messages_text, rowid, content)"
+        " VALUES ('delete', old.number, old.content)"
+    )
+    for name, when, do in (
+        ("learn_question", "INSERT ON messages WHEN new.generation_id IS NULL", learn),
+        (
+            "learn_answer",
+            'UPDATE OF "end" ON messages WHEN new."end" IS NOT NULL AND old."end" IS NULL',
+            learn,
+        ),
+        (
+            "forget_answer_that_goes_on",
+            'UPDATE OF "end" ON messages WHEN new."end" IS NULL AND old."end" IS NOT NULL',
+            forget,
+        ),
+        (
+            "forget_message",
+            'DELETE ON messages WHEN old.generation_id IS NULL OR old."end" IS NOT NULL',
+            forget,
+        ),
+    ):
+        database.execute(f"CREATE TRIGGER {name} AFTER {when} BEGIN {do}; END")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_chats_and_messages,
     m002_full_text_search,
+    m010_branches,
+    m011_shelves_and_presets,
+    m012_text_indexed_once,
 )
 
 

@@ -30,8 +30,9 @@ SSH_FOUND_SECONDS = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Gatehouse:
-    """All that decides which machines belong to the pool."""
+    """The workers, and all that decides which machines belong to the pool."""
 
+    nodes: NodeRegistry
     pairing: Pairing
     discovery: Discovery
     added: AddedWorkers
@@ -43,13 +44,12 @@ class NodeCalls(pb_grpc.SchedulerServiceServicer):
     """Lists machines, and lets them in and out.
 
     Args:
-        nodes: The workers.
         gatehouse: Who belongs to the pool, and who does not.
         pulse: Beats when the pool changed.
     """
 
-    def __init__(self, nodes: NodeRegistry, gatehouse: Gatehouse, pulse: Pulse) -> None:
-        self._nodes = nodes
+    def __init__(self, gatehouse: Gatehouse, pulse: Pulse) -> None:
+        self._nodes = gatehouse.nodes
         self._gatehouse = gatehouse
         self._pairing = gatehouse.pairing
         self._pulse = pulse

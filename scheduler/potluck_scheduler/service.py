@@ -1,33 +1,33 @@
-"""The scheduler's gRPC service: a thin edge over the answers, the store, the nodes and the core."""
+"""The scheduler's gRPC service: a thin edge over the nodes and the core (and `chat_service`)."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, __version__, errors
-from potluck_proto.errors import BadRequest, LimitReached, PotluckError, UnknownNode
+from potluck_proto.errors import PotluckError, UnknownNode
 from potluck_proto.home import Home
-from potluck_proto.ids import ChatId, GenerationId
+from potluck_proto.ids import GenerationId
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.chat_service import ChatService
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.generations import Generation, Generations
 from potluck_scheduler.logs import node_of_log, relay
-from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
+from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ WATCH_HEARTBEAT_SECONDS = 2.0
 LOAD_SECONDS = 3600.0
 
 
-class SchedulerService(NodeCalls):
+class SchedulerService(ChatService, NodeCalls):
     """Serves the viewers of one pool.
 
     Args:
         home: For the status.
         core: Decides.
-        nodes: The workers.
-        store: The chats.
+        store: Where questions and answers are kept.
+        shelf: Where chats are found.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
         gatehouse: Who belongs to the pool, and what a caller may ask for.
@@ -55,90 +55,32 @@ class SchedulerService(NodeCalls):
 
     Attributes:
         chats_revision: Counts changes of chats.
-        viewers: Open streams of viewers.
     """
 
     def __init__(
         self,
         home: Home,
         core: Scheduler,
-        nodes: NodeRegistry,
         store: ChatStore,
+        shelf: ChatShelf,
         generations: Generations,
         pulse: Pulse,
         gatehouse: Gatehouse,
         default_model: str,
     ) -> None:
-        super().__init__(nodes, gatehouse, pulse)
-        self._limits = gatehouse.limits
+        ChatService.__init__(self, store, shelf, generations, gatehouse.limits, self.chats_changed)
+        NodeCalls.__init__(self, gatehouse, pulse)
         self._home = home
         self._core = core
-        self._store = store
-        self._generations = generations
+        self._nodes = gatehouse.nodes
         self._default_model = default_model
         self._started = time.monotonic()
         self.chats_revision = 0
-        self.viewers = 0
 
     def chats_changed(self) -> None:
         """Note that a viewer should list the chats again."""
         self.chats_revision += 1
         self._pulse.beat()
-
-    # --- answers -------------------------------------------------------------------------------
-
-    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
-        """Store a prompt, then begin its answer."""
-        return await or_abort(self._submit(request), context)
-
-    async def _submit(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
-        if not request.content.strip():
-            raise BadRequest("The prompt is empty.")
-        await self._check_size(request)
-        if request.chat_id and self._generations.in_chat(ChatId(request.chat_id)):
-            raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
-        submission = await self._store.submit(request)
-        if not submission.repeated:
-            self._generations.start(submission, request)
-        return pb.SubmitResponse(
-            chat_id=submission.chat_id,
-            user_message_id=submission.user_message_id,
-            answer_message_id=submission.answer_message_id,
-            generation_id=submission.generation_id,
-        )
-
-    async def _check_size(self, request: pb.SubmitRequest) -> None:
-        """Raise `LimitReached` for a prompt that is too long, alone or with its chat."""
-        limits, size_bytes = self._limits, len(request.content.encode())
-        if size_bytes > limits.prompt_bytes:
-            raise LimitReached(
-                f"The prompt has {size_bytes:,} bytes; the limit is {limits.prompt_bytes:,} "
-                "(limits.prompt_bytes)."
-            )
-        if request.chat_id:
-            size_bytes += await self._store.chat_bytes(ChatId(request.chat_id))
-            if size_bytes > limits.chat_bytes:
-                raise LimitReached(
-                    f"The chat would have {size_bytes:,} bytes; the limit is {limits.chat_bytes:,} "
-                    "(limits.chat_bytes). Start a new one."
-                )
-
-    async def Attach(
-        self, request: pb.AttachRequest, context: Context
-    ) -> AsyncIterator[pb.AttachResponse]:
-        """Show an answer from an offset on."""
-        with self._viewer():
-            try:
-                generation_id = GenerationId(request.generation_id)
-                async for response in self._generations.attach(generation_id, request.from_offset):
-                    yield response
-            except PotluckError as error:
-                await errors.abort(context, error)
-
-    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
-        """End an answer."""
-        await or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
-        return pb.StopResponse()
 
     # --- the pool ------------------------------------------------------------------------------
 
@@ -237,58 +179,6 @@ class SchedulerService(NodeCalls):
         explanation = self._decide(request.model).explanation
         return pb.ExplainResponse(explanation=explanation_to_proto(explanation))
 
-    # --- chats ---------------------------------------------------------------------------------
-
-    async def ListChats(
-        self, request: pb.ListChatsRequest, context: Context
-    ) -> pb.ListChatsResponse:
-        """List chats, a page at a time."""
-        if request.page_token and not request.page_token.isdecimal():
-            await errors.abort(context, BadRequest("The page token is not one of ours."))
-        chats, token = await or_abort(
-            self._store.list_chats(request.limit, request.page_token, request.include_archived),
-            context,
-        )
-        for chat in chats:
-            chat.active = self._generations.in_chat(ChatId(chat.chat_id)) is not None
-        return pb.ListChatsResponse(chats=chats, next_page_token=token)
-
-    async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
-        """Return a chat; an answer under way with all that it has."""
-        chat, messages = await or_abort(self._store.get_chat(ChatId(request.chat_id)), context)
-        if generation := self._generations.in_chat(ChatId(request.chat_id)):
-            chat.active = True
-            for message in messages:
-                if message.generation_id == generation.generation_id:
-                    message.content = generation.text
-        return pb.GetChatResponse(chat=chat, messages=messages)
-
-    async def UpdateChat(
-        self, request: pb.UpdateChatRequest, context: Context
-    ) -> pb.UpdateChatResponse:
-        """Change a chat."""
-        chat = await or_abort(self._store.update_chat(request), context)
-        self.chats_changed()
-        return pb.UpdateChatResponse(chat=chat)
-
-    async def DeleteChat(
-        self, request: pb.DeleteChatRequest, context: Context
-    ) -> pb.DeleteChatResponse:
-        """Delete a chat; an answer under way in it ends."""
-        chat_id = ChatId(request.chat_id)
-        if generation := self._generations.in_chat(chat_id):
-            await self._generations.stop(generation.generation_id)
-        await or_abort(self._store.delete_chat(chat_id), context)
-        self.chats_changed()
-        return pb.DeleteChatResponse()
-
-    async def SearchChats(
-        self, request: pb.SearchChatsRequest, context: Context
-    ) -> pb.SearchChatsResponse:
-        """Search all messages."""
-        hits = await or_abort(self._store.search(request.query, request.limit), context)
-        return pb.SearchChatsResponse(hits=hits)
-
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
@@ -300,20 +190,12 @@ class SchedulerService(NodeCalls):
             uptime_seconds=time.monotonic() - self._started,
             home=str(self._home.root),
             nodes_ready=len(self._nodes.living_states()),
-            chats=await or_abort(self._store.count_chats(), context),
+            chats=await or_abort(self._shelf.count(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
         )
 
     # --- parts ---------------------------------------------------------------------------------
-
-    @contextmanager
-    def _viewer(self) -> Iterator[None]:
-        self.viewers += 1
-        try:
-            yield
-        finally:
-            self.viewers -= 1
 
     def _models(self) -> list[pb.ModelSummary]:
         return model_summaries(self._nodes.living_states(), self._default_model)

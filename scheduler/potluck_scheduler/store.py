@@ -1,41 +1,41 @@
-"""The chat store: SQLite, in one file, for chats and answers.
+"""The chat store, as far as answers grow in it: questions, answers, and the branches they make.
 
-Consistency: a call that returned is on disk as far as the operating system is told (WAL,
-synchronous=NORMAL: a killed process loses nothing, a power cut at most the last moments, and never
-damages the file). Calls take effect in the order in which they were made, one at a time, on a
-thread of their own, so the event loop never waits for the disk. A reader sees every earlier write.
+A question is a message; an answer is a message with a generation. What is read of whole chats is in
+`shelf`; how the disk is used, and what can be relied on, in `database`.
 """
 
 from __future__ import annotations
 
 import array
-import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
-from potluck_proto.errors import BadRequest, StoreError, UnknownChat
+from potluck_proto.errors import BadRequest, UnknownChat
 from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
-from potluck_scheduler.migrations import migrate
-
-Result = TypeVar("Result")
-
-BUSY_SECONDS = 10.0
-"""How long to wait for another process that holds the file."""
+from potluck_scheduler import rows
+from potluck_scheduler.branches import START, Branches, Node
+from potluck_scheduler.database import Database
 
 TITLE_CHARACTERS = 60
-PAGE_CHATS = 100
+
+CUT = {
+    types.END_REASON_STOPPED: "",
+    types.END_REASON_MAX_TOKENS: "",
+    types.END_REASON_FAILED: "",
+    types.END_REASON_CONTEXT_FULL: "the model's context is full. Start a new chat, or load the "
+    "model with a larger context_length",
+}
+"""The ends of answers that are not complete, and why one cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A prompt as it was stored."""
+    """An answer that is to be made, as it was stored."""
 
     chat_id: ChatId
     user_message_id: MessageId
@@ -43,9 +43,22 @@ class Submission:
     generation_id: GenerationId
     model: str
     conversation: tuple[types.Message, ...]
-    """All that the model is to see, the new prompt last."""
+    """All that the model is to see, the question last."""
+    asked: pb.SubmitRequest
+    """How it is to be made: sampling, thinking, nodes."""
+    revision: int = 0
+    """The chat's, after this change."""
     repeated: bool = False
     """The same request was stored before; nothing new was."""
+    beside: Submission | None = None
+    """The answer of the chat's other model, where it has one."""
+    text: str = ""
+    """What a cut answer has already, when it goes on."""
+    token_ids: tuple[int, ...] = ()
+    node_name: str = ""
+    """Where that came from."""
+    seams: tuple[pb.Seam, ...] = ()
+    thought_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,190 +70,291 @@ class StoredAnswer:
 
 
 class ChatStore:
-    """Chats on disk. Every method raises `StoreError` where the disk fails.
+    """Questions and answers on disk. Every method raises `StoreError` where the disk fails."""
 
-    Args:
-        path: The database file; made where it is missing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chat-store")
-
-    async def open(self) -> None:
-        """Open the database and bring it up to date."""
-        await self._run(self._open)
-
-    async def close(self) -> None:
-        """Close the database after all calls under way."""
-        await self._run(lambda: self._database.close())
-        self._thread.shutdown()
-
-    def _open(self) -> None:
-        self._path.touch(mode=0o600)
-        database = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        database.row_factory = sqlite3.Row
+    def __init__(self, database: Database) -> None:
         self._database = database
-        try:
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-                database.execute(f"PRAGMA {pragma}")
-            migrate(database)
-        except BaseException:
-            database.close()
-            raise
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
-        """Do work on the store's thread, and say in words how the disk failed."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"The chat store {self._path} cannot be used ({error}). Check the disk's space and "
-                "the file's owner; if the file is damaged, move it away and a new one is made."
-            ) from error
-
-    async def _transaction(self, work: Callable[[], Result]) -> Result:
-        """Do all of the work or nothing."""
-
-        def run() -> Result:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                result = work()
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-            return result
-
-        return await self._run(run)
-
-    # --- answers -------------------------------------------------------------------------------
+    # --- Asking ----------------------------------------------------------------------------------
 
     async def chat_bytes(self, chat_id: ChatId) -> int:
-        """Return how long a chat is, all its messages together; 0 for one that is not there."""
+        """Return how long a chat is, all branches and files together; 0 for an unknown one."""
+        query = (
+            "SELECT coalesce(sum(length(CAST(content AS BLOB)) + coalesce(length(asked), 0)), 0)"
+            " FROM messages WHERE chat_id = ?"
+        )
+        return int(await self._database.run(lambda: self._database.value(query, (chat_id,))))
 
-        def count() -> int:
-            row = self._database.execute(
-                "SELECT coalesce(sum(length(CAST(content AS BLOB))), 0) FROM messages"
-                " WHERE chat_id = ?",
-                (chat_id,),
-            ).fetchone()
-            return int(row[0])
-
-        return await self._run(count)
-
-    async def submit(self, request: pb.SubmitRequest) -> Submission:
-        """Store a prompt and an empty answer, in a new chat where none is named.
+    async def submit(
+        self, request: pb.SubmitRequest, under_way: AbstractSet[GenerationId] = frozenset()
+    ) -> Submission:
+        """Store a question and an empty answer, in a new chat where none is named.
 
         A request id that was seen before stores nothing and returns what it stored then.
 
+        Args:
+            request: What is asked.
+            under_way: Answers that a question cannot follow yet.
+
         Raises:
             UnknownChat: There is no chat of that id.
-            BadRequest: The parent message is in another chat.
+            BadRequest: The parent message is in another chat, a question, or under way.
         """
-        return await self._transaction(lambda: self._submit(request))
+        return await self._database.transaction(lambda: self._submit(request, under_way))
 
-    def _submit(self, request: pb.SubmitRequest) -> Submission:
+    def _submit(
+        self, request: pb.SubmitRequest, under_way: AbstractSet[GenerationId]
+    ) -> Submission:
         if request.request_id and (known := self._repeated(request.request_id)):
             return known
-        now = time.time()
-        chat_id = ChatId(request.chat_id) or self._create_chat(request, now)
-        chat = self._chat_row(chat_id)
-        parent = request.parent_message_id or self._last_message_id(chat_id)
+        chat_id = ChatId(request.chat_id) or self._create_chat(request)
+        chat = self._chat(chat_id)
+        branches = self._branches(chat_id)
+        parent = branches.last_shown()
+        if request.HasField("parent_message_id"):
+            parent = MessageId(request.parent_message_id)
+        way = self._way(branches, parent)
+        if way and len(way) % 2:
+            raise BadRequest(f"The message {parent} is a question; a new one follows an answer.")
+        if way and self._message(parent)["generation_id"] in under_way:
+            raise BadRequest("An answer is under way in this chat; wait for it or stop it first.")
         model = request.model or chat["model"]
-        user_id, answer_id = MessageId(new_id()), MessageId(new_id())
-        generation_id = GenerationId(new_id())
-        conversation = self._conversation(chat_id, chat["system_prompt"], parent)
-        conversation.append(types.Message(role=types.ROLE_USER, content=request.content))
-        self._database.execute(
-            "INSERT INTO messages (message_id, chat_id, parent_message_id, role, content, created,"
-            " request_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (user_id, chat_id, parent, types.ROLE_USER, request.content, now,
-             request.request_id or None),
+        revision = self._revise(chat_id, model=model, updated=time.time())
+        question = Node(MessageId(new_id()), parent, revision)
+        self._add(
+            chat_id, question, types.ROLE_USER, request.content,
+            asked=pb.SubmitRequest(attachments=request.attachments), request_id=request.request_id,
         )  # fmt: skip
-        self._database.execute(
-            "INSERT INTO messages (message_id, chat_id, parent_message_id, role, content, created,"
-            " generation_id, model) VALUES (?, ?, ?, ?, '', ?, ?, ?)",
-            (answer_id, chat_id, user_id, types.ROLE_ASSISTANT, now, generation_id, model),
-        )
-        self._database.execute(
-            "UPDATE chats SET updated = ?, model = ? WHERE chat_id = ?", (now, model, chat_id)
-        )
-        return Submission(chat_id, user_id, answer_id, generation_id, model, tuple(conversation))
+        way = [*way, question]
+        asked = _how(chat, request)
+        first = self._add_answer(chat, way, model, asked, revision)
+        beside = None
+        if other := chat["beside_model"]:
+            beside = self._add_answer(chat, way, other, asked, 0, first.answer_message_id)
+        return replace(first, revision=revision, beside=beside)
 
     def _repeated(self, request_id: str) -> Submission | None:
-        row = self._database.execute(
+        row = self._database.row(
             "SELECT u.chat_id, u.message_id AS user_id, a.message_id AS answer_id, a.generation_id,"
-            " a.model FROM messages u JOIN messages a ON a.parent_message_id = u.message_id"
-            " WHERE u.request_id = ?",
+            " a.model, c.revision FROM messages u"
+            " JOIN messages a ON a.parent_message_id = u.message_id AND a.chat_id = u.chat_id"
+            " JOIN chats c ON c.chat_id = u.chat_id WHERE u.request_id = ? ORDER BY a.number",
             (request_id,),
-        ).fetchone()
+        )
         if row is None:
             return None
         return Submission(
             row["chat_id"], row["user_id"], row["answer_id"], row["generation_id"], row["model"],
-            (), repeated=True,
+            (), pb.SubmitRequest(), row["revision"], repeated=True,
         )  # fmt: skip
 
-    def _create_chat(self, request: pb.SubmitRequest, now: float) -> ChatId:
+    async def regenerate(self, request: pb.RegenerateRequest) -> Submission:
+        """Store another empty answer to a question. Raises `UnknownChat` or `BadRequest`."""
+
+        def work() -> Submission:
+            chat_id = ChatId(request.chat_id)
+            chat = self._chat(chat_id)
+            branches = self._branches(chat_id)
+            way = self._way(branches, MessageId(request.message_id))
+            if not way:
+                raise BadRequest("The request names no message.")
+            answer = way.pop() if len(way) % 2 == 0 else None
+            if request.beside and answer is None:
+                raise BadRequest("An answer stands beside another answer, and this is a question.")
+            revision = self._revise(chat_id, updated=time.time())
+            model = request.model or chat["model"]
+            asked = _how(chat, pb.SubmitRequest(nodes=request.nodes))
+            if request.beside and answer is not None:
+                first = answer.beside_id or answer.message_id
+                return self._add_answer(chat, way, model, asked, 0, first)
+            self._choose(way, revision)
+            return self._add_answer(chat, way, model, asked, revision)
+
+        return await self._database.transaction(work)
+
+    async def reopen(self, chat_id: ChatId, answer_id: MessageId) -> Submission:
+        """Take the end from a cut answer, so that it can go on.
+
+        Raises:
+            UnknownChat: There is no chat of that id.
+            BadRequest: The answer is complete, under way, or followed by other messages.
+        """
+
+        def work() -> Submission:
+            chat = self._chat(chat_id)
+            branches = self._branches(chat_id)
+            way = self._way(branches, answer_id)
+            if not way:
+                raise BadRequest("The request names no message.")
+            row = self._message(answer_id)
+            stored = rows.message(row)
+            _check_cut(stored, followed=branches.is_followed(answer_id))
+            self._revise(chat_id, updated=time.time())
+            token_ids = array.array("I", row["token_ids"])
+            text = stored.content
+            if token_ids:
+                # The mark of a character that was cut in two: its second half is yet to come.
+                text = text.rstrip("\ufffd")
+            self._database.execute(
+                'UPDATE messages SET "end" = NULL, content = ? WHERE message_id = ?',
+                (text, answer_id),
+            )
+            return Submission(
+                chat_id=chat_id,
+                user_message_id=MessageId(stored.parent_message_id),
+                answer_message_id=answer_id,
+                generation_id=GenerationId(stored.generation_id),
+                model=stored.model,
+                conversation=self._conversation(chat, way[:-1]),
+                asked=rows.asked(row),
+                text=text,
+                token_ids=tuple(token_ids),
+                node_name=stored.node_name,
+                seams=tuple(stored.seams),
+                thought_seconds=stored.end.usage.thought_seconds,
+            )
+
+        return await self._database.transaction(work)
+
+    async def select(self, chat_id: ChatId, message_id: MessageId) -> None:
+        """Show the branch through a message. Raises `UnknownChat` or `BadRequest`."""
+
+        def work() -> None:
+            self._chat(chat_id)
+            way = self._way(self._branches(chat_id), message_id)
+            self._choose(way, self._revise(chat_id))
+
+        await self._database.transaction(work)
+
+    def _create_chat(self, request: pb.SubmitRequest) -> ChatId:
         chat_id = ChatId(new_id())
-        first_line = request.content.strip().splitlines()[0]
-        title = first_line[:TITLE_CHARACTERS]
+        first_line = (request.content.strip() or request.attachments[0].name).splitlines()[0]
+        now = time.time()
         self._database.execute(
-            "INSERT INTO chats (chat_id, title, model, system_prompt, created, updated)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (chat_id, title, request.model, request.system_prompt, now, now),
-        )
+            "INSERT INTO chats (chat_id, title, model, system_prompt, created, updated, preset,"
+            " beside_model) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (chat_id, first_line[:TITLE_CHARACTERS], request.model, request.system_prompt, now, now,
+             request.preset.SerializeToString(), request.beside_model),
+        )  # fmt: skip
         return chat_id
 
-    def _last_message_id(self, chat_id: ChatId) -> str:
-        row = self._database.execute(
-            "SELECT message_id FROM messages WHERE chat_id = ? ORDER BY number DESC LIMIT 1",
-            (chat_id,),
-        ).fetchone()
-        return row["message_id"] if row else ""
+    def _add_answer(
+        self,
+        chat: sqlite3.Row,
+        way: Sequence[Node],
+        model: str,
+        asked: pb.SubmitRequest,
+        chosen: int,
+        beside_id: MessageId = START,
+    ) -> Submission:
+        """Store an empty answer at the end of a way, which is a question."""
+        chat_id, question_id = ChatId(chat["chat_id"]), way[-1].message_id
+        answer = Node(MessageId(new_id()), question_id, chosen, beside_id)
+        generation_id = GenerationId(new_id())
+        self._add(
+            chat_id, answer, types.ROLE_ASSISTANT, "",
+            asked=asked, generation_id=generation_id, model=model,
+        )  # fmt: skip
+        return Submission(
+            chat_id, question_id, answer.message_id, generation_id, model,
+            self._conversation(chat, way), asked,
+        )  # fmt: skip
 
-    def _conversation(self, chat_id: ChatId, system: str, parent: str) -> list[types.Message]:
-        """Return what the model is to see before a new prompt that follows `parent`.
+    def _add(
+        self,
+        chat_id: ChatId,
+        node: Node,
+        role: types.Role.ValueType,
+        content: str,
+        *,
+        asked: pb.SubmitRequest,
+        request_id: str = "",
+        generation_id: str = "",
+        model: str = "",
+    ) -> None:
+        self._database.execute(
+            "INSERT INTO messages (message_id, chat_id, parent_message_id, chosen, beside, role,"
+            " content, created, request_id, generation_id, model, asked)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (node.message_id, chat_id, node.parent_id, node.chosen, node.beside_id, role, content,
+             time.time(), request_id or None, generation_id or None, model,
+             asked.SerializeToString()),
+        )  # fmt: skip
+
+    # --- The tree --------------------------------------------------------------------------------
+
+    def _branches(self, chat_id: ChatId) -> Branches:
+        return read_branches(self._database, chat_id)
+
+    def _way(self, branches: Branches, message_id: MessageId) -> list[Node]:
+        """Return the way to a message that somebody named. Raises `BadRequest`."""
+        if message_id != START and message_id not in branches:
+            raise BadRequest(f"There is no message {message_id!r} in this chat.")
+        return branches.way_to(message_id)
+
+    def _choose(self, way: Sequence[Node], revision: int) -> None:
+        for node in way:
+            self._database.execute(
+                "UPDATE messages SET chosen = ? WHERE message_id = ?", (revision, node.message_id)
+            )
+
+    def _revise(self, chat_id: ChatId, **columns: object) -> int:
+        """Count a change of a chat; return its revision now."""
+        changes = "".join(f", {name} = ?" for name in columns)
+        self._database.execute(
+            f"UPDATE chats SET revision = revision + 1{changes} WHERE chat_id = ?",
+            (*columns.values(), chat_id),
+        )
+        revision: int = self._database.value(
+            "SELECT revision FROM chats WHERE chat_id = ?", (chat_id,)
+        )
+        return revision
+
+    def _conversation(self, chat: sqlite3.Row, way: Sequence[Node]) -> tuple[types.Message, ...]:
+        """Return what the model is to see at the end of a way, which is a question.
 
         An answer without a word, such as one that failed at once, is left out together with its
         question: most templates want question and answer in turn.
         """
-        rows = self._database.execute(
-            "WITH RECURSIVE path (message_id, parent_message_id, role, content, number) AS ("
-            " SELECT message_id, parent_message_id, role, content, number FROM messages"
-            " WHERE message_id = ? AND chat_id = ?"
-            " UNION ALL SELECT m.message_id, m.parent_message_id, m.role, m.content, m.number"
-            " FROM messages m JOIN path ON m.message_id = path.parent_message_id)"
-            " SELECT role, content FROM path ORDER BY number",
-            (parent, chat_id),
-        ).fetchall()
-        if parent and not rows:
-            raise BadRequest(f"The message {parent} that this one follows is not in this chat.")
-        if len(rows) % 2:
-            raise BadRequest(f"The message {parent} is a question; a new one follows an answer.")
+        system = chat["system_prompt"]
         messages = [types.Message(role=types.ROLE_SYSTEM, content=system)] if system else []
-        for question, answer in zip(rows[::2], rows[1::2], strict=True):
+        *before, last = [self._message(node.message_id) for node in way]
+        for question, answer in zip(before[::2], before[1::2], strict=True):
             if answer["content"]:
-                messages += [
-                    types.Message(role=row["role"], content=row["content"])
-                    for row in (question, answer)
-                ]
-        return messages
+                messages += map(rows.model_message, (question, answer))
+        return (*messages, rows.model_message(last))
+
+    def _chat(self, chat_id: ChatId) -> sqlite3.Row:
+        return chat_row(self._database, chat_id)
+
+    def _message(self, message_id: MessageId) -> sqlite3.Row:
+        row = self._database.row("SELECT * FROM messages WHERE message_id = ?", (message_id,))
+        assert row is not None
+        return row
+
+    # --- Answers under way -----------------------------------------------------------------------
 
     async def save_place(
-        self, generation_id: GenerationId, node_name: str, explanation: types.Explanation
+        self,
+        generation_id: GenerationId,
+        node_name: str,
+        explanation: types.Explanation,
+        seams: Sequence[pb.Seam] = (),
     ) -> None:
-        """Store where an answer was placed, and why."""
+        """Store where an answer was placed and why, and where it went on."""
         model = explanation.model
         if explanation.quantization:
             model += f":{explanation.quantization}"
-        values = (node_name, explanation.SerializeToString(), model, generation_id)
         await self._execute(
-            "UPDATE messages SET node_name = ?, explanation = ?, model = ? WHERE generation_id = ?",
-            values,
+            "UPDATE messages SET node_name = ?, explanation = ?, model = ?, seams = ?"
+            " WHERE generation_id = ?",
+            (
+                node_name,
+                explanation.SerializeToString(),
+                model,
+                pb.AnswerHead(seams=seams).SerializeToString(),
+                generation_id,
+            ),
         )
 
     async def save_text(
@@ -272,150 +386,63 @@ class ChatStore:
                 (end.SerializeToString(),),
             ).rowcount
 
-        return await self._transaction(work)
+        return await self._database.transaction(work)
 
     async def answer(self, generation_id: GenerationId) -> StoredAnswer | None:
         """Return an answer."""
 
         def work() -> StoredAnswer | None:
-            row = self._database.execute(
+            row = self._database.row(
                 "SELECT * FROM messages WHERE generation_id = ?", (generation_id,)
-            ).fetchone()
-            return None if row is None else StoredAnswer(row["chat_id"], _message(row))
+            )
+            return None if row is None else StoredAnswer(row["chat_id"], rows.message(row))
 
-        return await self._run(work)
-
-    # --- chats ---------------------------------------------------------------------------------
-
-    async def list_chats(
-        self, limit: int, page_token: str, include_archived: bool
-    ) -> tuple[list[pb.Chat], str]:
-        """Return chats, pinned ones first, then the newest; and the token of the next page."""
-
-        def work() -> tuple[list[pb.Chat], str]:
-            offset = int(page_token or 0)
-            count = min(limit or PAGE_CHATS, PAGE_CHATS)
-            rows = self._database.execute(
-                "SELECT *, (SELECT count(*) FROM messages m WHERE m.chat_id = chats.chat_id)"
-                " AS message_count FROM chats WHERE archived <= ?"
-                " ORDER BY pinned DESC, updated DESC LIMIT ? OFFSET ?",
-                (include_archived, count + 1, offset),
-            ).fetchall()
-            token = str(offset + count) if len(rows) > count else ""
-            return [_chat(row) for row in rows[:count]], token
-
-        return await self._run(work)
-
-    async def get_chat(self, chat_id: ChatId) -> tuple[pb.Chat, list[pb.StoredMessage]]:
-        """Return a chat with its messages, oldest first. Raises `UnknownChat`."""
-
-        def work() -> tuple[pb.Chat, list[pb.StoredMessage]]:
-            chat = self._chat_row(chat_id)
-            rows = self._database.execute(
-                "SELECT * FROM messages WHERE chat_id = ? ORDER BY number", (chat_id,)
-            ).fetchall()
-            return _chat(chat), [_message(row) for row in rows]
-
-        return await self._run(work)
-
-    async def update_chat(self, request: pb.UpdateChatRequest) -> pb.Chat:
-        """Change the fields that are set. Raises `UnknownChat`."""
-        fields = {d.name: value for d, value in request.ListFields() if d.name != "chat_id"}
-
-        def work() -> pb.Chat:
-            self._chat_row(ChatId(request.chat_id))
-            for name, value in fields.items():
-                self._database.execute(
-                    f"UPDATE chats SET {name} = ? WHERE chat_id = ?", (value, request.chat_id)
-                )
-            return _chat(self._chat_row(ChatId(request.chat_id)))
-
-        return await self._transaction(work)
-
-    async def delete_chat(self, chat_id: ChatId) -> None:
-        """Delete a chat with its messages. Raises `UnknownChat`."""
-
-        def work() -> None:
-            self._chat_row(chat_id)
-            self._database.execute("DELETE FROM chats WHERE chat_id = ?", (chat_id,))
-
-        await self._transaction(work)
-
-    async def search(self, query: str, limit: int) -> list[pb.SearchHit]:
-        """Return messages that hold all words of a query, the best first."""
-        words = " ".join('"' + word.replace('"', '""') + '"' for word in query.split())
-
-        def work() -> list[pb.SearchHit]:
-            rows = self._database.execute(
-                "SELECT m.chat_id, c.title, m.message_id,"
-                " snippet(messages_text, 0, '', '', '…', 16) AS snippet"
-                " FROM messages_text JOIN messages m ON m.number = messages_text.rowid"
-                " JOIN chats c ON c.chat_id = m.chat_id"
-                " WHERE messages_text MATCH ? ORDER BY rank LIMIT ?",
-                (words, min(limit or PAGE_CHATS, PAGE_CHATS)),
-            ).fetchall()
-            return [
-                pb.SearchHit(
-                    chat_id=row["chat_id"],
-                    chat_title=row["title"],
-                    message_id=row["message_id"],
-                    snippet=row["snippet"],
-                )
-                for row in rows
-            ]
-
-        return await self._run(work) if words else []
-
-    async def count_chats(self) -> int:
-        """Return how many chats there are."""
-
-        def work() -> int:
-            count: int = self._database.execute("SELECT count(*) FROM chats").fetchone()[0]
-            return count
-
-        return await self._run(work)
+        return await self._database.run(work)
 
     async def _execute(self, statement: str, values: Sequence[object]) -> None:
-        await self._run(lambda: self._database.execute(statement, values))
+        await self._database.run(lambda: self._database.execute(statement, values))
 
-    def _chat_row(self, chat_id: ChatId) -> sqlite3.Row:
-        row: sqlite3.Row | None = self._database.execute(
-            "SELECT *, (SELECT count(*) FROM messages m WHERE m.chat_id = chats.chat_id)"
-            " AS message_count FROM chats WHERE chat_id = ?",
+
+def read_branches(database: Database, chat_id: ChatId) -> Branches:
+    """Return the tree of a chat; for work on the database's thread."""
+    return Branches(
+        Node(row["message_id"], row["parent_message_id"], row["chosen"], row["beside"])
+        for row in database.rows(
+            "SELECT message_id, parent_message_id, chosen, beside FROM messages"
+            " WHERE chat_id = ? ORDER BY number",
             (chat_id,),
-        ).fetchone()
-        if row is None:
-            raise UnknownChat(f"There is no chat {chat_id!r}; it may have been deleted.")
-        return row
-
-
-def _chat(row: sqlite3.Row) -> pb.Chat:
-    return pb.Chat(
-        chat_id=row["chat_id"],
-        title=row["title"],
-        model=row["model"],
-        system_prompt=row["system_prompt"],
-        created_unix_seconds=row["created"],
-        updated_unix_seconds=row["updated"],
-        pinned=bool(row["pinned"]),
-        archived=bool(row["archived"]),
-        message_count=row["message_count"],
+        )
     )
 
 
-def _message(row: sqlite3.Row) -> pb.StoredMessage:
-    message = pb.StoredMessage(
-        message_id=row["message_id"],
-        parent_message_id=row["parent_message_id"],
-        role=row["role"],
-        content=row["content"],
-        created_unix_seconds=row["created"],
-        generation_id=row["generation_id"] or "",
-        model=row["model"],
-        node_name=row["node_name"],
-    )
-    if row["explanation"] is not None:
-        message.explanation.ParseFromString(row["explanation"])
-    if row["end"] is not None:
-        message.end.ParseFromString(row["end"])
-    return message
+def chat_row(database: Database, chat_id: ChatId, *, also_deleted: bool = False) -> sqlite3.Row:
+    """Return a chat's row, for work on the database's thread. Raises `UnknownChat`."""
+    row = database.row(f"SELECT {rows.CHAT} FROM chats WHERE chat_id = ?", (chat_id,))
+    if row is None or (row["deleted"] is not None and not also_deleted):
+        raise UnknownChat(f"There is no chat {chat_id!r}; it may have been deleted.")
+    return row
+
+
+def _how(chat: sqlite3.Row, request: pb.SubmitRequest) -> pb.SubmitRequest:
+    """Return how an answer is to be made: as asked, else as the chat's preset says."""
+    preset = pb.Preset.FromString(chat["preset"])
+    sampling = request.sampling if request.HasField("sampling") else preset.sampling
+    how = pb.SubmitRequest(sampling=sampling, nodes=request.nodes)
+    if preset.HasField("thinking"):
+        how.thinking = preset.thinking
+    if request.HasField("thinking"):
+        how.thinking = request.thinking
+    return how
+
+
+def _check_cut(answer: pb.StoredMessage, *, followed: bool) -> None:
+    """Raise `BadRequest` where an answer cannot go on."""
+    if answer.role != types.ROLE_ASSISTANT:
+        raise BadRequest("Only an answer can go on, and this is a question.")
+    if not answer.HasField("end"):
+        raise BadRequest("This answer is under way.")
+    why_not = CUT.get(answer.end.reason, "it is complete")
+    if followed:
+        why_not = "other messages follow it; ask again instead, which makes another branch"
+    if why_not:
+        raise BadRequest(f"This answer cannot go on: {why_not}.")

@@ -65,7 +65,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     free_bytes: int = 8 * GIB
     protocol_version: int = PROTOCOL_VERSION
     script: list[types.Delta] = field(default_factory=lambda: deltas(["one ", "two ", "three"]))
-    gate: Callable[[int], Awaitable[None] | None] = lambda _: None
+    gate: Callable[[int], Awaitable[object] | None] = lambda _: None
     end: types.End = field(default_factory=lambda: types.End(reason=types.END_REASON_END_OF_TURN))
     asked: list[pb.GenerateRequest] = field(default_factory=list)
     loaded: list[types.LoadedModel] = field(default_factory=list)

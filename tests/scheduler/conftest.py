@@ -17,6 +17,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.daemon import SchedulerDaemon
 from potluck_scheduler.settings import SchedulerSettings
 from potluck_tui.client import PoolClient
+from scheduler.chats import Chats, opened
 
 
 @dataclass
@@ -93,3 +94,9 @@ async def pool(short_tmp: Path) -> AsyncIterator[Pool]:
     await pool.client.close()
     await pool.daemon.stop()
     await asyncio.gather(*(worker.die() for worker in pool.workers))
+
+
+@pytest.fixture
+async def chats(tmp_path: Path) -> AsyncIterator[Chats]:
+    async with opened(tmp_path / "chats.sqlite3") as chats:
+        yield chats

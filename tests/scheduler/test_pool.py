@@ -24,7 +24,7 @@ WORDS = [f"wörd{number} " for number in range(40)]
 ANSWER = "".join(WORDS)
 
 
-Gate = Callable[[int], Awaitable[None] | None]
+Gate = Callable[[int], Awaitable[object] | None]
 
 
 def stop_at(number: int) -> tuple[asyncio.Future[None], Gate]:

@@ -133,6 +133,10 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.now = now_unix_seconds
         self.pool = pb.WatchPoolResponse()
         self.chats: dict[str, pb.GetChatResponse] = {}
+        self.deleted: dict[str, pb.GetChatResponse] = {}
+        self.hits: list[pb.SearchHit] = []
+        """What every search finds."""
+        self.presets: list[pb.Preset] = []
         self.answers: dict[str, FakeAnswer] = {}
         self.replies: deque[Reply | PotluckError] = deque()
         """How the next submissions turn out; an error refuses one."""
@@ -214,15 +218,25 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, chat: pb.GetChatResponse, question: str
     ) -> tuple[pb.StoredMessage, pb.StoredMessage]:
         self._count += 1
+        parent = chat.messages[-1].message_id if chat.messages else ""
         user = chat.messages.add(
-            message_id=f"u{self._count}", role=types_pb2.ROLE_USER, content=question
+            message_id=f"u{self._count}",
+            parent_message_id=parent,
+            role=types_pb2.ROLE_USER,
+            content=question,
+            sibling_ids=[f"u{self._count}"],
+            shown=True,
         )
         answer = chat.messages.add(
             message_id=f"a{self._count}",
+            parent_message_id=user.message_id,
             role=types_pb2.ROLE_ASSISTANT,
             generation_id=f"g{self._count}",
+            sibling_ids=[f"a{self._count}"],
+            shown=True,
         )
         chat.chat.message_count = len(chat.messages)
+        chat.chat.revision += 1
         return user, answer
 
     # --- The service -----------------------------------------------------------------------------
@@ -251,6 +265,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             user_message_id=user.message_id,
             answer_message_id=stored.message_id,
             generation_id=stored.generation_id,
+            revision=chat.chat.revision,
         )
 
     async def Attach(
@@ -295,13 +310,17 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         }
         for chat_id, chat in self.chats.items():
             chat.chat.active = chat_id in active
-        newest = sorted(self.chats.values(), key=lambda c: -c.chat.updated_unix_seconds)
+        shelf = self.deleted if request.shelf == pb.SHELF_DELETED else self.chats
+        newest = sorted(shelf.values(), key=lambda c: -c.chat.updated_unix_seconds)
         return pb.ListChatsResponse(chats=[chat.chat for chat in newest])
 
     async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
         if request.chat_id not in self.chats:
             await abort(context, UnknownChat(f"No chat {request.chat_id}."))
-        return self.chats[request.chat_id]
+        chat = self.chats[request.chat_id]
+        if request.known_revision == chat.chat.revision:
+            return pb.GetChatResponse(chat=chat.chat, unchanged=True)
+        return chat
 
     async def UpdateChat(
         self, request: pb.UpdateChatRequest, context: Context
@@ -311,13 +330,31 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             chat.title = request.title
         if request.HasField("model"):
             chat.model = request.model
+        chat.revision += 1
+        self._chats_changed()
         return pb.UpdateChatResponse(chat=chat)
 
     async def DeleteChat(
         self, request: pb.DeleteChatRequest, context: Context
     ) -> pb.DeleteChatResponse:
-        del self.chats[request.chat_id]
+        self.deleted[request.chat_id] = self.chats.pop(request.chat_id)
         return pb.DeleteChatResponse()
+
+    async def RestoreChat(
+        self, request: pb.RestoreChatRequest, context: Context
+    ) -> pb.RestoreChatResponse:
+        self.chats[request.chat_id] = self.deleted.pop(request.chat_id)
+        return pb.RestoreChatResponse()
+
+    async def ListPrompts(
+        self, request: pb.ListPromptsRequest, context: Context
+    ) -> pb.ListPromptsResponse:
+        return pb.ListPromptsResponse()
+
+    async def ListPresets(
+        self, request: pb.ListPresetsRequest, context: Context
+    ) -> pb.ListPresetsResponse:
+        return pb.ListPresetsResponse(presets=self.presets)
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -334,10 +371,33 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.ListNodesResponse:
         return pb.ListNodesResponse(nodes=self.pool.nodes)
 
+    async def Regenerate(
+        self, request: pb.RegenerateRequest, context: Context
+    ) -> pb.RegenerateResponse:
+        return await not_played(context)
+
+    async def Continue(self, request: pb.ContinueRequest, context: Context) -> pb.ContinueResponse:
+        return await not_played(context)
+
+    async def SelectBranch(
+        self, request: pb.SelectBranchRequest, context: Context
+    ) -> pb.SelectBranchResponse:
+        return await not_played(context)
+
+    async def SavePreset(
+        self, request: pb.SavePresetRequest, context: Context
+    ) -> pb.SavePresetResponse:
+        return await not_played(context)
+
+    async def DeletePreset(
+        self, request: pb.DeletePresetRequest, context: Context
+    ) -> pb.DeletePresetResponse:
+        return await not_played(context)
+
     async def SearchChats(
         self, request: pb.SearchChatsRequest, context: Context
     ) -> pb.SearchChatsResponse:
-        return await not_played(context)
+        return pb.SearchChatsResponse(hits=self.hits)
 
     async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
         return await not_played(context)
@@ -401,5 +461,5 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
 
 
 async def not_played(context: Context) -> Never:
-    """Refuse a call that no viewer makes yet."""
+    """Refuse a call; tests that make it run a real scheduler (see `real_stage`)."""
     await abort(context, BadRequest("The fake scheduler does not play this."))

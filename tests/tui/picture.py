@@ -36,8 +36,8 @@ async def main() -> None:
             await type_text(pilot, QUESTION)
             await pilot.press("enter")
             await until(pilot, lambda: app.shows("tokens/s"))
-            await until(pilot, lambda: len(app.session.chats) == len(OTHERS) + 1)
-            await until(pilot, lambda: not app.session.chats[0].active)
+            await until(pilot, lambda: len(app.session.library.chats) == len(OTHERS) + 1)
+            await until(pilot, lambda: not app.session.library.chats[0].active)
             await pilot.pause()
             PICTURE.write_text(app.export_screenshot(title="Potluck"))
 

@@ -24,24 +24,8 @@ SMALL = (80, 24)
 LARGE = (200, 50)
 
 
-class StagedApp(PotluckApp):
-    """The app with its own fake scheduler, started and ended with it."""
-
-    def __init__(self, scheduler: FakeScheduler, home: Home, *, ssh: bool = False) -> None:
-        super().__init__(
-            PoolClient(scheduler.address),
-            home,
-            TerminalProfile(ssh=ssh),
-            now_unix_seconds=lambda: scheduler.now,
-        )
-        self.scheduler = scheduler
-
-    async def on_load(self) -> None:
-        await self.scheduler.start()
-
-    async def on_unmount(self) -> None:
-        await super().on_unmount()
-        await self.scheduler.close()
+class Screened(PotluckApp):
+    """An app whose screen a test looks at."""
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         """Return a picture that refers to nothing outside itself: any monospaced font will do."""
@@ -66,6 +50,26 @@ class StagedApp(PotluckApp):
         return any(text in row for row in self.rows())
 
 
+class StagedApp(Screened):
+    """The app with its own fake scheduler, started and ended with it."""
+
+    def __init__(self, scheduler: FakeScheduler, home: Home, *, ssh: bool = False) -> None:
+        super().__init__(
+            PoolClient(scheduler.address),
+            home,
+            TerminalProfile(ssh=ssh),
+            now_unix_seconds=lambda: scheduler.now,
+        )
+        self.scheduler = scheduler
+
+    async def on_load(self) -> None:
+        await self.scheduler.start()
+
+    async def on_unmount(self) -> None:
+        await super().on_unmount()
+        await self.scheduler.close()
+
+
 @asynccontextmanager
 async def staged(app: StagedApp, size: tuple[int, int] = SMALL) -> AsyncIterator[Pilot[None]]:
     """Run an app until its pool has been seen."""
@@ -80,7 +84,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     while not condition():
         if time.monotonic() > deadline:
             app = pilot.app
-            screen = "\n".join(app.rows()) if isinstance(app, StagedApp) else ""
+            screen = "\n".join(app.rows()) if isinstance(app, Screened) else ""
             raise AssertionError(f"It did not happen. The screen:\n{screen}")
         await pilot.pause()
         await asyncio.sleep(0.005)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from potluck_proto.errors import UnknownModel
 from potluck_proto.v1 import types_pb2
-from potluck_tui.session import NEW_CHAT
+from potluck_tui.views import NEW_CHAT
 from tui import samples
 from tui.fake_scheduler import Reply
 from tui.stage import StagedApp, make_stage, staged, type_text, until
@@ -50,7 +50,7 @@ async def test_prompts_wait_visibly_while_an_answer_comes(app: StagedApp) -> Non
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
         await until(pilot, lambda: len(app.scheduler.submitted) == 1)
-        await until(pilot, lambda: app.session.answer is not None)
+        await until(pilot, lambda: bool(app.session.under_way))
         await pilot.press("b", "enter", "c")
         await until(pilot, lambda: app.shows("(waits for the answer)"))
         assert app.shows("1 waiting")
@@ -64,7 +64,7 @@ async def test_prompts_wait_visibly_while_an_answer_comes(app: StagedApp) -> Non
 async def test_one_escape_never_stops_and_two_do(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: app.session.answer is not None)
+        await until(pilot, lambda: bool(app.session.under_way))
         await app.scheduler.last_answer.write("half an ans")
         await until(pilot, lambda: app.shows("half an ans"))
         await pilot.press("escape")
@@ -113,7 +113,7 @@ async def test_a_restarted_terminal_shows_the_answer_under_way(
 ) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: app.session.answer is not None)
+        await until(pilot, lambda: bool(app.session.under_way))
         await app.scheduler.last_answer.write("The first half ")
         await until(pilot, lambda: app.shows("The first half"))
     again = make_stage(short_tmp)
@@ -124,13 +124,13 @@ async def test_a_restarted_terminal_shows_the_answer_under_way(
         await again.scheduler.last_answer.write("and the second.")
         await until(pilot, lambda: again.shows("The first half and the second."))
         await again.scheduler.last_answer.end()
-        await until(pilot, lambda: again.session.answer is None)
+        await until(pilot, lambda: not again.session.under_way)
 
 
 async def test_a_lost_connection_shows_and_heals_without_a_gap(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: app.session.answer is not None)
+        await until(pilot, lambda: bool(app.session.under_way))
         await app.scheduler.last_answer.write("one ")
         await until(pilot, lambda: app.shows("one"))
         await app.scheduler.stop()
@@ -170,7 +170,7 @@ def saved(folder: Path) -> object:
     return json.loads((folder / "drafts.json").read_text())
 
 
-async def test_a_chat_is_renamed_and_deleted_after_a_question(app: StagedApp) -> None:
+async def test_a_chat_is_renamed_deleted_and_taken_back(app: StagedApp) -> None:
     app.scheduler.add_chat("c1", "First", ("q", "answer one"))
     async with staged(app) as pilot:
         await until(pilot, lambda: app.shows("answer one"))
@@ -182,13 +182,11 @@ async def test_a_chat_is_renamed_and_deleted_after_a_question(app: StagedApp) ->
         await until(pilot, lambda: app.scheduler.chats["c1"].chat.title == "Other")
         await until(pilot, lambda: app.shows("Other"))
         await pilot.press("f8")
-        await until(pilot, lambda: app.shows("Delete"))
-        await pilot.press("n")
-        await until(pilot, lambda: len(app.screen_stack) == 1)
-        assert "c1" in app.scheduler.chats
-        await pilot.press("f8", "y")
         await until(pilot, lambda: not app.scheduler.chats)
         await until(pilot, lambda: app.session.chat_id == NEW_CHAT)
+        await until(pilot, lambda: app.shows("f9 brings it back"))
+        await pilot.press("f9")
+        await until(pilot, lambda: [c.title for c in app.session.library.chats] == ["Other"])
 
 
 async def test_a_model_is_picked_by_typing(app: StagedApp) -> None:
@@ -203,7 +201,7 @@ async def test_a_model_is_picked_by_typing(app: StagedApp) -> None:
         await pilot.press("backspace", "backspace", "backspace")
         await type_text(pilot, "qwen")
         await pilot.press("enter")
-        await until(pilot, lambda: app.session.model == "qwen2.5-32b-instruct:Q5_K_M")
+        await until(pilot, lambda: app.session.chat.model == "qwen2.5-32b-instruct:Q5_K_M")
         await pilot.press("a", "enter")
         await until(pilot, lambda: bool(app.scheduler.submitted))
     assert app.scheduler.submitted[0].model == "qwen2.5-32b-instruct:Q5_K_M"
@@ -244,7 +242,7 @@ async def test_leaving_says_that_the_answer_goes_on_and_keeps_the_draft(
 ) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: app.session.answer is not None)
+        await until(pilot, lambda: bool(app.session.under_way))
         await pilot.press("b", "ctrl+q")
         await pilot.pause()
     assert not app.scheduler.stopped

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from potluck_tui.events import FollowLog, LogFailed, LogGrew, LogOpened, UnfollowLog
+from potluck_tui.events import LogFailed, LogGrew, LogOpened
+from potluck_tui.instructions import FollowLog
 from potluck_tui.log_view import LINES_KEPT, LogKey
 from potluck_tui.session import Session
 from tui import samples
@@ -40,7 +41,7 @@ def test_what_comes_of_another_log_is_too_late() -> None:
         session.handle(event)
     assert session.log is not None
     assert (session.log.lines, session.log.problem) == ((), "")
-    assert session.close_log() == [UnfollowLog()]
+    assert session.close_log() == [FollowLog()]
     session.handle(LogOpened(LARGE, (), ("late",)))
     assert session.log is None
 

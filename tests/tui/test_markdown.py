@@ -5,11 +5,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it.token import Token
 
+from potluck_tui import markdown_blocks
 from potluck_tui.clean import clean
-from potluck_tui.document import AnswerLines
+from potluck_tui.growing_code import DRAWN_AGAIN_LINES, GrowingCode
 from potluck_tui.markdown_blocks import MarkdownBlocks
-from potluck_tui.markdown_lines import markdown_lines
+from potluck_tui.markdown_lines import code_lines, markdown_lines
+from potluck_tui.turn_lines import AnswerLines
 from tui.samples import ANSWER
 
 FRAGMENTS = st.sampled_from(
@@ -66,6 +69,18 @@ def test_a_streamed_answer_ends_as_the_lines_of_the_whole(
     )
 
 
+@given(TEXTS, st.integers(0, 120), st.integers(1, 60))
+def test_an_answer_that_goes_on_after_its_end_is_the_lines_of_the_whole(
+    text: str, end: int, width: int
+) -> None:
+    answer = AnswerLines()
+    answer.lines(text[:end], width, complete=True)
+    answer.lines(text[:end], width, complete=False)
+    assert answer.lines(text, width, complete=True) == AnswerLines().lines(
+        text, width, complete=True
+    )
+
+
 @given(TEXTS)
 def test_nothing_that_acts_on_a_terminal_is_drawn(text: str) -> None:
     for line in AnswerLines().lines(text, 40, complete=True):
@@ -117,13 +132,53 @@ def test_a_closed_block_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
         drawn.append(markdown)
         return markdown_lines(markdown, width)
 
-    monkeypatch.setattr("potluck_tui.document.markdown_lines", count)
+    monkeypatch.setattr("potluck_tui.turn_lines.markdown_lines", count)
     answer = AnswerLines()
     for stop in range(0, len(ANSWER), 7):
         answer.lines(ANSWER[:stop], 70, complete=False)
     answer.lines(ANSWER, 70, complete=True)
     table = next(block for block in one_shot(ANSWER) if block.startswith("| model"))
     assert drawn.count(table) == 1
+
+
+def test_a_growing_code_block_shows_the_lines_of_the_whole_at_every_moment() -> None:
+    code = "".join(f"def f{n}():\n    return {n}\n" + "\n" * (n % 3) for n in range(60))
+    growing = GrowingCode("python", 40)
+    for stop in range(1, len(code), 29):
+        shown = [line.text for line in growing.lines(code[:stop])]
+        assert shown == [line.text for line in code_lines(code[:stop].rstrip(), "python", 40)]
+
+
+def test_what_a_change_of_a_code_block_costs_does_not_grow_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+
+    def count(code: str, language: str, width: int) -> object:
+        drawn.append(code.count("\n") + 1)
+        return code_lines(code, language, width)
+
+    monkeypatch.setattr("potluck_tui.growing_code.code_lines", count)
+    parsed: list[int] = []
+    parse = markdown_blocks.parse
+
+    def note_length(text: str) -> list[Token]:
+        parsed.append(len(text))
+        return parse(text)
+
+    monkeypatch.setattr(
+        "potluck_tui.markdown_blocks.parse",
+        note_length,
+    )
+    answer, text = AnswerLines(), "Look:\n\n```python\n"
+    for number in range(500):
+        text += f"x{number} = {number}\n"
+        answer.lines(text, 70, complete=False)
+    assert max(drawn) <= DRAWN_AGAIN_LINES + 2
+    assert sum(parsed) < 200
+    text += "```\n\nThere.\n"
+    streamed = answer.lines(text, 70, complete=True)
+    assert streamed == AnswerLines().lines(text, 70, complete=True)
 
 
 def test_line_breaks_and_angle_brackets_of_a_model_show() -> None:

@@ -42,9 +42,9 @@ async def ask(pilot: Pilot[None], words: str, shown: str) -> None:
     app = await connected(pilot)
     await type_text(pilot, words)
     await pilot.press("enter")
-    await until(pilot, lambda: app.session.answer is None and app.shows(shown))
-    await until(pilot, lambda: len(app.session.chats) > 0)
-    await until(pilot, lambda: not app.session.chats[0].active)
+    await until(pilot, lambda: not app.session.under_way and app.shows(shown))
+    await until(pilot, lambda: len(app.session.library.chats) > 0)
+    await until(pilot, lambda: not app.session.library.chats[0].active)
 
 
 def add_chats(app: StagedApp) -> None:
@@ -144,7 +144,7 @@ def test_drawer(app: StagedApp, snap_compare: Compare) -> None:
 
     async def stage(pilot: Pilot[None]) -> None:
         await connected(pilot)
-        await until(pilot, lambda: len(app.session.chats) == 2)
+        await until(pilot, lambda: len(app.session.library.chats) == 2)
         await pilot.press("ctrl+o")
         await until(pilot, lambda: app.shows("Names for a cat"))
 

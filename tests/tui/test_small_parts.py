@@ -10,14 +10,14 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
-from potluck_tui.captions import reason_line
+from potluck_tui.captions import fact_lines, seam_line, thought_line
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
 from potluck_tui.escape import DoubleEscape
 from potluck_tui.pool import PoolView
 from potluck_tui.scrolling import View, changed_regions, follow, hold
 from potluck_tui.tables import matching
-from potluck_tui.views import Ending, EndKind, Speaker, Turn
+from potluck_tui.views import Ending, EndKind, Move, Speaker, Turn
 from potluck_tui.widgets.prompt import History
 from potluck_tui.words import age, context, count, size
 from tui import samples
@@ -60,13 +60,12 @@ def test_only_the_second_escape_in_a_row_and_in_time_counts() -> None:
 
 def test_history_walks_back_and_returns_to_what_was_typed() -> None:
     history = History()
-    history.add("one")
-    history.add("two")
+    history.begin(["one", "two"])
     assert history.older("typed") == "two"
     assert history.older("two") == "one"
     assert history.older("one") is None
     assert history.newer() == "two"
-    assert history.newer() == "typed"
+    assert (history.at_end, history.newer(), history.at_end) == (False, "typed", True)
     assert history.newer() is None
 
 
@@ -93,21 +92,43 @@ def test_only_changed_cells_are_drawn_again() -> None:
 
 
 def answer(reason: str, model: str = "llama:Q4") -> Turn:
-    ending = Ending(EndKind.COMPLETE, tokens_per_second=42.4, time_to_first_token_seconds=0.31)
+    ending = Ending(
+        EndKind.COMPLETE,
+        tokens_per_second=42.4,
+        time_to_first_token_seconds=0.31,
+        queue_seconds=1.26,
+    )
     return Turn(MessageId("a"), Speaker.MODEL, "", GenerationId("g"), model, reason, ending=ending)
 
 
-def test_the_reason_line_has_it_all_where_there_is_room() -> None:
-    line = reason_line(answer("studio: warm"), 100)
-    assert line == "studio: warm · llama:Q4 · 42 tokens/s · first after 0.3 s"
+def test_the_facts_stand_on_one_line_where_there_is_room() -> None:
+    assert fact_lines(answer("studio: warm"), 100) == [
+        "studio: warm · llama:Q4 · 42 tokens/s · first after 0.3 s · waited 1.3 s"
+    ]
 
 
 @pytest.mark.parametrize("width", range(1, 100))
-def test_the_reason_line_is_never_too_wide_and_keeps_its_figures(width: int) -> None:
-    line = reason_line(answer("studio: warm, 漢字, 1 of 4 slots busy", "m" * 40), width)
-    assert cell_len(line) <= width
-    if width > 50:
-        assert line.endswith("42 tokens/s · first after 0.3 s")
+def test_facts_are_never_too_wide_and_all_there(width: int) -> None:
+    lines = fact_lines(answer("studio: warm, 漢字, 1 of 4 slots busy", "m" * 40), width)
+    assert all(cell_len(line) <= width for line in lines)
+    if width > 44:
+        joined = " · ".join(lines)
+        assert joined.endswith(f"{'m' * 40} · 42 tokens/s · first after 0.3 s · waited 1.3 s")
+
+
+def test_a_seam_says_after_which_words_it_is() -> None:
+    text = "One two three four five six seven."
+    line = seam_line(text, Move(len("One two three four five"), "attic", "studio was lost"))
+    assert line == "↪ after “One two three four five” studio was lost, on attic"
+    assert "after “…ine words" not in seam_line("nine words", Move(10, "a", "b"))
+    assert seam_line("many words " * 9, Move(98, "a", "b")).startswith("↪ after “…")
+    assert seam_line(text, Move(0, "attic", "continued")) == "↪ continued, on attic"
+
+
+def test_thoughts_say_how_long_they_took_where_that_is_known() -> None:
+    line = thought_line(340, 12.4, thinking=False, unfolded=False)
+    assert line == "▸ thought for 12 s, 340 words"
+    assert thought_line(2, 0, thinking=True, unfolded=True) == "▾ thinking, 2 words"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -16,33 +18,47 @@ from textual.message import Message
 from textual.screen import Screen
 
 from potluck_proto.home import Home
+from potluck_tui import files, markdown_lines
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
-from potluck_tui.events import Event, Instruction, PoolInstruction
+from potluck_tui.events import Event
+from potluck_tui.instructions import Instruction, PoolInstruction
 from potluck_tui.keys import (
     CHAT,
-    CHAT_LIST_HELP,
+    CHAT_LIST,
+    CHOICES,
     EVERYWHERE,
     LOGS,
     LOGS_HELP,
     MODELS,
     NODES,
-    PROMPT_HELP,
+    OPTIONS,
+    PROMPT,
+    SEARCH,
+    TRANSCRIPT,
     help_rows,
 )
 from potluck_tui.link import PoolLink
 from potluck_tui.log_view import LogKey
 from potluck_tui.pool import NodeView
 from potluck_tui.screens.chat import ChatScreen
-from potluck_tui.screens.dialogs import Details, help_screen
+from potluck_tui.screens.dialogs import Choose, Details, help_screen
 from potluck_tui.screens.logs import LogsScreen
-from potluck_tui.screens.models import ModelPicker
+from potluck_tui.screens.models import ModelPicker, Picked
 from potluck_tui.screens.nodes import NodesScreen
+from potluck_tui.screens.options import OptionsScreen
 from potluck_tui.screens.pairing import InviteScreen, JoinScreen
+from potluck_tui.screens.search import SearchScreen
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import TerminalProfile
 from potluck_tui.themes import POTLUCK_DARK
+from potluck_tui.widgets.chat_list import ChatList
+from potluck_tui.widgets.transcript import Transcript
+
+PREPARE_SECONDS = 1.0
+PASTED_SECONDS = 7 * 24 * 3600.0
+"""Long texts that were pasted are kept this long."""
 
 COPY_FILE = "copied.md"
 """The file of the home that holds what was copied last."""
@@ -86,14 +102,15 @@ class PotluckApp(App[None]):
         self._home = home
         self._client = client
         self.session = Session()
-        self._link = PoolLink(client, self._post, now_unix_seconds)
+        self._link = PoolLink(client, self._post, home.exports, now_unix_seconds)
         self._copying: asyncio.Task[None] | None = None
         self._leaving = False
         self._chat_screen = ChatScreen(
             self.session,
             Drafts(home.drafts_file),
             self.do,
-            home.models,
+            self._copy,
+            home,
             ssh=profile is not None and profile.ssh,
         )
         self.register_theme(POTLUCK_DARK)
@@ -106,9 +123,21 @@ class PotluckApp(App[None]):
     def on_mount(self) -> None:
         """Start to watch the pool."""
         self._link.start()
+        self._later = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> None:
+        """Do, once all is on the screen, what would make it wait now or later."""
+        await asyncio.sleep(PREPARE_SECONDS)
+        await asyncio.to_thread(markdown_lines.prepare)
+        if not self.is_headless:
+            # What stands now stays. To look through it again took 50 ms, in which no key is heard.
+            gc.freeze()
+        before = time.time() - PASTED_SECONDS
+        await asyncio.to_thread(files.forget_pasted, self._home.pasted, before)
 
     async def on_unmount(self) -> None:
         """End what runs in the background."""
+        self._later.cancel()
         await self._link.close()
 
     def _post(self, event: Event) -> None:
@@ -129,41 +158,54 @@ class PotluckApp(App[None]):
                 self._chat_screen.carry_out(instruction)
         self._chat_screen.show_session()
         for screen in self.screen_stack:
-            if isinstance(screen, ModelPicker | NodesScreen) and screen.is_mounted:
-                screen.show_pool(self.session.pool)
-            if isinstance(screen, LogsScreen) and screen.is_mounted:
-                screen.show_log()
+            if not screen.is_mounted:
+                continue
+            match screen:
+                case ModelPicker() | NodesScreen():
+                    screen.show_pool(self.session.pool)
+                case LogsScreen():
+                    screen.show_log()
+                case SearchScreen():
+                    screen.show_hits()
+                case OptionsScreen():
+                    screen.show_presets(self.session.presets)
 
-    def action_pick_model(self) -> None:
+    async def action_pick_model(self) -> None:
         """Pick the model of this chat."""
-        current = self.session.current_model
+        session, current = self.session, self.session.current_model
 
-        def use(label: str | None) -> None:
-            self.do(self.session.choose_model(label) if label else [])
+        def use(picked: Picked | None) -> None:
+            if picked is None:
+                return
+            if picked.beside:
+                ended = picked.label == session.chat.beside_model
+                self.do(session.choose(beside_model="" if ended else picked.label))
+            else:
+                self.do(session.choose(model=picked.label))
 
         if not self._is_open(ModelPicker):
-            picker = ModelPicker(self.session.pool, current.label if current else "")
-            self.push_screen(picker, use)
+            label = current.label if current else ""
+            await self.push_screen(ModelPicker(session.pool, label, session.chat.beside_model), use)
 
-    def action_show_nodes(self) -> None:
+    async def action_show_nodes(self) -> None:
         """Show the machines of the pool."""
         if not self._is_open(NodesScreen):
-            self.push_screen(NodesScreen(self.session.pool, self.show_log))
+            await self.push_screen(NodesScreen(self.session.pool, self.show_log))
 
-    def show_log(self, node: NodeView) -> None:
+    async def show_log(self, node: NodeView) -> None:
         """Show the logs of a machine."""
         self.do(self.session.show_log(LogKey(node.address), node.name))
-        self.push_screen(LogsScreen(self.session, self.do))
+        await self.push_screen(LogsScreen(self.session, self.do))
 
-    def action_invite(self) -> None:
+    async def action_invite(self) -> None:
         """Invite a machine into this pool."""
-        self.push_screen(InviteScreen(self._client))
+        await self.push_screen(InviteScreen(self._client))
 
-    def action_join(self) -> None:
+    async def action_join(self) -> None:
         """Have this machine join a pool."""
-        self.push_screen(JoinScreen(self._home))
+        await self.push_screen(JoinScreen(self._home))
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """Show the keys of this place."""
         match self.screen:
             case Details():
@@ -175,23 +217,29 @@ class PotluckApp(App[None]):
                 screen = help_screen("machines", help_rows(NODES, EVERYWHERE))
             case ModelPicker():
                 screen = help_screen("model picker", help_rows(MODELS, EVERYWHERE))
+            case SearchScreen():
+                screen = help_screen("search", help_rows(SEARCH, EVERYWHERE))
+            case OptionsScreen():
+                screen = help_screen("options of a chat", help_rows(OPTIONS, EVERYWHERE))
+            case Choose():
+                screen = help_screen("choice", help_rows(CHOICES, EVERYWHERE))
+            case ChatScreen() if isinstance(self.focused, Transcript):
+                screen = help_screen("messages", help_rows(TRANSCRIPT, CHAT[-4:], EVERYWHERE))
+            case ChatScreen() if isinstance(self.focused, ChatList):
+                screen = help_screen("list of chats", help_rows(CHAT_LIST, EVERYWHERE))
             case _:
-                rows = [
-                    *PROMPT_HELP,
-                    *help_rows(CHAT, EVERYWHERE),
-                    ("", ""),
-                    ("", "In the list of chats"),
-                    *CHAT_LIST_HELP,
-                ]
-                screen = help_screen("chat", rows)
-        self.push_screen(screen)
+                screen = help_screen("chat", help_rows(PROMPT, CHAT, EVERYWHERE))
+        await self.push_screen(screen)
 
     def action_copy_answer(self) -> None:
         """Copy the last answer to wherever it can be copied from here."""
         text = self.session.last_answer
-        if not text:
+        if text:
+            self._copy(text)
+        else:
             self.notify("There is no answer to copy yet.")
-            return
+
+    def _copy(self, text: str) -> None:
         self.copy_to_clipboard(text)
         self._copying = asyncio.create_task(self._copy_aside(text))
 
@@ -201,11 +249,16 @@ class PotluckApp(App[None]):
         where = ", ".join(["the terminal's clipboard (if it allows that)", *places])
         self.notify(f"Copied {len(text)} characters to {where}.", markup=False)
 
+    def save_draft(self) -> None:
+        """Write what was typed, without a word where that fails: nobody is there to read it."""
+        with contextlib.suppress(OSError):
+            self._chat_screen.write_draft()
+
     def action_leave(self) -> None:
         """Leave; the draft is saved, and answers go on."""
         self._chat_screen.keep_draft()
         self._leaving = True
-        answering = self.session.answer is not None
+        answering = self.session.under_way
         self.exit(message="The answer goes on; `potluck` shows it." if answering else None)
 
     def _is_open(self, kind: type[ModelPicker | NodesScreen]) -> bool:

@@ -1,58 +1,95 @@
-"""The words under an answer: where it ran and why, how fast, and how it ended."""
+"""The words around an answer: which branch, where it ran and why, how fast, how it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.cells import cell_len, set_cell_size
 
-from potluck_tui.views import Ending, EndKind, Turn
+from potluck_proto.reasoning import split_thought
+from potluck_tui.views import Ending, EndKind, Move, Turn, one_line
 
-TRY_AGAIN = "Trying again may help: press up in the empty prompt to get the question back."
+TRY_AGAIN = "Trying again may help: tab, then r. Or go on from here: tab, then c."
+GO_ON = "Go on from here with tab, then c."
+
+WORDS_BEFORE_SEAM = 24
+"""Characters that say where in an answer it went on."""
 
 
-def reason_line(turn: Turn, width: int) -> str:
-    """Return the one line under an answer.
+def head_line(turn: Turn) -> str:
+    """Return the line above one of several answers: which it is, and the model.
 
-    Where the line is too short, the model's name goes first (the status line has it), then the end
-    of the reason; the figures stay whole.
-
-    Args:
-        turn: An answer.
-        width: Columns of the line.
+    Of those that stand side by side, one has the chat go on from it.
     """
-    figures = _figures(turn.ending) if turn.ending is not None else []
-    model = [turn.model] if turn.model and turn.model not in turn.reason else []
+    note = "" if turn.shown else "(enter: go on from this one)"
+    return " ".join(filter(None, (turn.place, turn.model, note)))
+
+
+def facts(turn: Turn) -> list[str]:
+    """Return what is known of an answer: node and reason, model, speed, first token, wait."""
     reason = [turn.reason] if turn.reason else []
-    whole = " · ".join([*reason, *model, *figures])
-    if cell_len(whole) <= width:
-        return whole
-    tail = " · ".join(figures)
-    room = width - cell_len(tail) - 3
-    if not reason or not tail or room < 8:
-        return _fitted(" · ".join([*figures, *reason, *model]), width)
-    return f"{_fitted(turn.reason, room)} · {tail}"
+    model = [turn.model] if turn.model and turn.model not in turn.reason else []
+    return [*reason, *model, *(_figures(turn.ending) if turn.ending else [])]
+
+
+def fact_lines(turn: Turn, width: int) -> list[str]:
+    """Return the facts of an answer on as few lines as hold them."""
+    lines: list[str] = []
+    for fact in facts(turn):
+        longer = f"{lines[-1]} · {fact}" if lines else fact
+        if lines and cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_fitted(fact, width))
+    return lines
 
 
 def ending_note(ending: Ending) -> str:
     """Return what a reader should know of an ending that is neither complete nor failed."""
     match ending.kind:
         case EndKind.STOPPED:
-            return "Stopped."
+            return f"Stopped. {GO_ON}"
         case EndKind.TOKEN_LIMIT:
-            return "Cut here: the limit of tokens for one answer was reached."
+            return f"Cut here, at the limit of tokens for one answer. {GO_ON}"
         case EndKind.CONTEXT_FULL:
             return "Cut here: the model's context is full. Start a new chat with ctrl+n."
         case _:
             return ""
 
 
-def _figures(ending: Ending) -> list[str]:
-    figures = []
+def seam_line(text: str, move: Move) -> str:
+    """Return where in an answer it went on, and why."""
+    spoken = split_thought(text[: move.text_offset])
+    before = one_line(spoken.said or spoken.thought)
+    cut = "…" if len(before) > WORDS_BEFORE_SEAM else ""
+    words = before[-WORDS_BEFORE_SEAM:].lstrip()
+    after = f"after “{cut}{words}” " if words else ""
+    return f"↪ {after}{move.reason}, on {move.to_node}"
+
+
+def thought_line(words: int, seconds: float, *, thinking: bool, unfolded: bool) -> str:
+    """Return the line that stands for what a model thought.
+
+    Args:
+        words: How much it was.
+        seconds: How long it took; 0 where nobody knows.
+        thinking: It goes on still.
+        unfolded: The thoughts stand below.
+    """
+    verb = "thinking" if thinking else "thought"
+    duration = f" for {seconds:.0f} s" if seconds >= 9.95 else f" for {seconds:.1f} s"
+    mark = "▾" if unfolded else "▸"
+    return f"{mark} {verb}{duration if seconds else ''}, {words} words"
+
+
+def _figures(ending: Ending) -> Iterator[str]:
     if ending.tokens_per_second:
         speed = ending.tokens_per_second
-        figures.append(f"{speed:.0f} tokens/s" if speed >= 9.95 else f"{speed:.1f} tokens/s")
+        yield f"{speed:.0f} tokens/s" if speed >= 9.95 else f"{speed:.1f} tokens/s"
     if ending.time_to_first_token_seconds:
-        figures.append(f"first after {ending.time_to_first_token_seconds:.1f} s")
-    return figures
+        yield f"first after {ending.time_to_first_token_seconds:.1f} s"
+    if ending.queue_seconds >= 0.05:
+        yield f"waited {ending.queue_seconds:.1f} s"
 
 
 def _fitted(text: str, width: int) -> str:

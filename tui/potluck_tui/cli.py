@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 DESCRIPTION = """\
 Pool the machines of your house to run language models, and chat with them from a terminal.
@@ -21,6 +22,9 @@ EPILOG = """\
 All state lives in one folder, which POTLUCK_HOME names (default: ~/.local/share/potluck).
 Put GGUF files into its folder `models` to use them.\
 """
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,6 +51,23 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
     ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
     ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
+
+    chats = commands.add_parser("chats", help="list the chats, or search them for words")
+    chats.add_argument(
+        "words", nargs="*", help="search titles and messages for all of them; exits with 1 for none"
+    )
+    chats.add_argument("-n", "--limit", type=int, default=20, help="how many; 20 by default")
+    chats.add_argument("--archived", action="store_true", help="list the archived ones")
+    chats.add_argument("--deleted", action="store_true", help="list those that can be restored")
+    export = commands.add_parser("export", help="write a chat as Markdown or JSON")
+    export.add_argument("chat", help="its id, the beginning of it, or words of its title")
+    export.add_argument(
+        "--format",
+        choices=["md", "json"],
+        default="md",
+        help="Markdown has the branch that is shown, JSON all branches",
+    )
+    export.add_argument("-o", "--output", metavar="FILE", help="the file; else it is printed")
 
     nodes = commands.add_parser("nodes", help="list the machines of the pool, add or remove one")
     of_nodes = nodes.add_subparsers(dest="subcommand", metavar="COMMAND")
@@ -87,6 +108,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
+    others = _add_pairing(commands)
+    for command in (ask, chats, nodes, add, models, status, logs, up, down, *others):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_pairing(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what makes machines part of a pool; return those commands that can print JSON."""
     invite = commands.add_parser("invite", help="let another machine join this pool")
     invite.add_argument(
         "--role",
@@ -115,10 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     setting_up.add_argument(
         "--ssh", metavar="USER@HOST", required=True, help="where, through your own ssh"
     )
-
-    for command in (ask, nodes, add, models, status, logs, up, down, invite, join):
-        command.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    return [invite, join]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -91,6 +91,26 @@ class PoolClient:
             )
         return status
 
+    async def whole_chat(
+        self, chat_id: str, known_revision: int = 0, *, all_branches: bool = False
+    ) -> pb.GetChatResponse:
+        """Return a chat with all pages of its messages (see `GetChatRequest`).
+
+        Raises:
+            UnknownChat: There is none of that id.
+        """
+        request = pb.GetChatRequest(
+            chat_id=chat_id, known_revision=known_revision, all_branches=all_branches
+        )
+        chat = await self.call(self.stub.GetChat, request)
+        pages, page = [chat.messages], chat
+        while page.has_earlier:
+            request.before_message_id = page.messages[0].message_id
+            page = await self.call(self.stub.GetChat, request)
+            pages.append(page.messages)
+        messages = [message for page in reversed(pages) for message in page]
+        return pb.GetChatResponse(chat=chat.chat, messages=messages, unchanged=chat.unchanged)
+
     async def attach(
         self, generation_id: str, from_offset: int = 0
     ) -> AsyncIterator[pb.AttachResponse | None]:

@@ -8,9 +8,10 @@ tmux in between, and the file can be fetched by hand.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from potluck_tui.files import write_private
 
 TMUX_LIMIT_SECONDS = 2.0
 
@@ -30,18 +31,11 @@ async def copy_aside(text: str, file: Path, environment: Mapping[str, str]) -> l
     if environment.get("TMUX") and await _to_tmux(text):
         places.append("the tmux buffer")
     try:
-        _write(file, text)
+        write_private(file, text)
         places.append(str(file))
     except OSError as error:
         places.append(f"not in {file} ({error.strerror})")
     return places
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(text)
 
 
 async def _to_tmux(text: str) -> bool:

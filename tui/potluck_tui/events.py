@@ -1,7 +1,7 @@
-"""What can happen to the session, and what it can ask for.
+"""What can happen to the session.
 
-Background tasks make events and post them; the session eats them and returns instructions; the link
-carries out those for the scheduler, the screen those for the reader. None of them knows a widget.
+Background tasks make events and post them; the session eats them and returns instructions. None of
+them knows a widget.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_tui.log_view import LogKey
 from potluck_tui.pool import PoolView
-from potluck_tui.views import ChatSummary, Ending, Move, Turn
-
-# --- Events: what happened -----------------------------------------------------------------------
+from potluck_tui.preset import Preset
+from potluck_tui.views import ChatSummary, Ending, Hit, Move, Question, ShelfKind, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +27,25 @@ class ConnectionLost:
     """The scheduler is away; the link tries again by itself."""
 
 
+# --- Chats ---------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class ChatsSeen:
-    """The list of chats, newest first."""
+    """A page of the list of chats, in its order."""
 
     chats: tuple[ChatSummary, ...]
     now_unix_seconds: float
+    shelf: ShelfKind = ShelfKind.CURRENT
+    page_token: str = ""
+    """Which page; empty for the first."""
+    next_page_token: str = ""
+    """The page after it; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatSeen:
-    """One chat with all its messages, oldest first."""
+    """One chat with the messages that are shown, oldest first."""
 
     chat: ChatSummary
     turns: tuple[Turn, ...]
@@ -54,15 +61,77 @@ class ChatGone:
 
 
 @dataclass(frozen=True, slots=True)
+class BranchChanged:
+    """Another branch of a chat is shown now, or its last answer goes on: as was asked."""
+
+    chat_id: ChatId
+
+
+@dataclass(frozen=True, slots=True)
+class BranchNotChanged:
+    """What was asked for a chat's branches cannot be."""
+
+    chat_id: ChatId
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDeleted:
+    """A chat is put away, as asked; it can be restored."""
+
+    chat_id: ChatId
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRestored:
+    """A deleted chat is back."""
+
+    chat_id: ChatId
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSeen:
+    """What a search found, the best first."""
+
+    query: str
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsSeen:
+    """What was asked lately in all chats, oldest first."""
+
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PresetsSeen:
+    """The presets that have a name."""
+
+    presets: tuple[Preset, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A chat was written to a file."""
+
+    path: str
+
+
+# --- Answers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """The scheduler has stored a prompt: it cannot be lost any more."""
 
     visit: int
-    text: str
+    question: Question
     chat_id: ChatId
     user_message_id: MessageId
     answer_message_id: MessageId
     generation_id: GenerationId
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +140,7 @@ class SubmitFailed:
 
     visit: int
     chat_id: ChatId
-    text: str
+    question: Question
     sentence: str
 
 
@@ -95,10 +164,14 @@ class AnswerProgress:
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """More text. Pieces of one answer come in order, without a gap and none twice."""
+    """More text. Pieces of one answer come in order and without a gap; some may be known."""
 
     generation_id: GenerationId
+    offset: int
+    """Where it starts in the answer, in code points."""
     text: str
+    seconds: float = 0.0
+    """When it came, by a clock that only goes forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +198,6 @@ class FollowFailed:
     sentence: str
     reload: bool
     """The scheduler has less of the answer than the viewer: read the chat again."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatDeleted:
-    """A chat is gone for good, as asked."""
-
-    chat_id: ChatId
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +238,14 @@ Event = (
     | ChatsSeen
     | ChatSeen
     | ChatGone
+    | BranchChanged
+    | BranchNotChanged
+    | ChatDeleted
+    | ChatRestored
+    | SearchSeen
+    | PromptsSeen
+    | PresetsSeen
+    | Exported
     | Submitted
     | SubmitFailed
     | AnswerPlaced
@@ -180,139 +254,8 @@ Event = (
     | AnswerMoved
     | AnswerEnded
     | FollowFailed
-    | ChatDeleted
     | LogOpened
     | LogGrew
     | LogFailed
     | RequestFailed
 )
-
-# --- Instructions: what to do about it -----------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ListChats:
-    """Ask for the list of chats."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchChat:
-    """Ask for a chat with its messages."""
-
-    chat_id: ChatId
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Send a prompt. The visit comes back with the outcome."""
-
-    visit: int
-    chat_id: ChatId
-    text: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """Follow this answer, and no other, from a text offset on."""
-
-    generation_id: GenerationId
-    from_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unfollow:
-    """Follow no answer. It goes on without a viewer."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopAnswer:
-    """End an answer."""
-
-    generation_id: GenerationId
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateChat:
-    """Change a chat; `None` leaves as it is."""
-
-    chat_id: ChatId
-    title: str | None = None
-    model: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteChat:
-    """Delete a chat for good."""
-
-    chat_id: ChatId
-
-
-@dataclass(frozen=True, slots=True)
-class FollowLog:
-    """Follow this log, and no other."""
-
-    key: LogKey
-
-
-@dataclass(frozen=True, slots=True)
-class UnfollowLog:
-    """Follow no log."""
-
-
-PoolInstruction = (
-    ListChats
-    | FetchChat
-    | Submit
-    | Follow
-    | Unfollow
-    | StopAnswer
-    | UpdateChat
-    | DeleteChat
-    | FollowLog
-    | UnfollowLog
-)
-"""For the link."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadDraft:
-    """Another chat is shown: put its draft into the prompt."""
-
-    chat_id: ChatId
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptDraft:
-    """The new chat has an id now: what is being typed belongs to it."""
-
-    chat_id: ChatId
-
-
-@dataclass(frozen=True, slots=True)
-class KeepDraft:
-    """Add a text to the draft of a chat that is not shown."""
-
-    chat_id: ChatId
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReturnToPrompt:
-    """Put a text before what is in the prompt."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Tell the reader a sentence."""
-
-    sentence: str
-    problem: bool = False
-
-
-ScreenInstruction = LoadDraft | AdoptDraft | KeepDraft | ReturnToPrompt | Say
-"""For the screen."""
-
-Instruction = PoolInstruction | ScreenInstruction

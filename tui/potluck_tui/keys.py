@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from textual.binding import Binding
 
+_SIGNS = {"question_mark": "?", "slash": "/"}
+"""Keys that Textual calls by the name of their sign."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -26,21 +29,30 @@ class Key:
     @property
     def shown(self) -> str:
         """The keys as the help shows them."""
-        return self.keys.replace(",", ", ")
+        return ", ".join(map(_shown, self.keys.split(",")))
 
-    def binding(self) -> Binding:
-        """Return the binding for Textual."""
-        return Binding(self.keys, self.action, self.words, id=self.id, show=False)
+    def binding(self, where: str = "") -> Binding:
+        """Return the binding for Textual.
+
+        Args:
+            where: Whose action it is, as `screen`; empty for the widget that has the binding.
+        """
+        action = f"{where}.{self.action}" if where else self.action
+        return Binding(self.keys, action, self.words, id=self.id, show=False)
 
 
 CHAT = (
     Key("chat.new", "ctrl+n", "new_chat", "New chat", "new"),
     Key("chat.list", "ctrl+o,f2", "toggle_chats", "List of chats", "chats"),
-    Key("chat.model", "ctrl+p,f3", "pick_model", "Pick the model", "model"),
+    Key("chat.search", "ctrl+f", "search", "Search all chats", "search"),
+    Key("chat.read", "tab", "read", "To the messages, to act on them", "messages"),
+    Key("chat.model", "ctrl+p,f3", "pick_model", "Pick the model, or two side by side", "model"),
+    Key("chat.options", "ctrl+s,f7", "options", "System prompt and sampling of this chat"),
     Key("chat.nodes", "ctrl+t,f4", "show_nodes", "Machines of the pool", "nodes"),
-    Key("chat.copy", "ctrl+g,f5", "copy_answer", "Grab (copy) the last answer", "copy"),
+    Key("chat.copy", "ctrl+g,f5", "copy_answer", "Grab (copy) the last answer"),
     Key("chat.rename", "ctrl+r,f6", "rename_chat", "Rename this chat"),
     Key("chat.delete", "f8", "delete_chat", "Delete this chat"),
+    Key("chat.restore", "f9", "restore_chat", "Take back the chat that was deleted last"),
     Key("chat.escape", "escape", "escape", "Twice: stop the answer. Once: back to the prompt"),
     Key("chat.page_up", "pageup", "page(-1)", "Scroll up"),
     Key("chat.page_down", "pagedown", "page(1)", "Scroll down"),
@@ -51,6 +63,53 @@ CHAT = (
 EVERYWHERE = (
     Key("app.help", "f1", "help", "Keys of this place", "help"),
     Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
+)
+
+PROMPT = (
+    Key("prompt.send", "enter", "send", "Send; while an answer comes, the prompt waits its turn"),
+    Key("prompt.newline", "ctrl+j,shift+enter,alt+enter", "newline", "New line"),
+    Key("prompt.complete", "tab", "complete", "After @: complete the name of a file to attach"),
+    Key("prompt.up", "up", "up", "First line: take back a waiting prompt, or recall a sent one"),
+    Key("prompt.down", "down", "down", "Last line: the prompt after it"),
+)
+
+TRANSCRIPT = (
+    Key("message.before", "up", "select(-1)", "Message before", "message"),
+    Key("message.after", "down", "select(1)", "Message after"),
+    Key("message.left", "left", "screen.switch_branch(-1)", "Branch to the left"),
+    Key("message.right", "right", "screen.switch_branch(1)", "Branch to the right"),
+    Key("message.copy", "y", "screen.copy_message", "Copy the message", "copy"),
+    Key("message.copy_code", "Y", "screen.copy_code", "Copy a code block of it", "code"),
+    Key("message.copy_link", "l", "screen.copy_link", "Copy a link of it"),
+    Key("message.fold", "space", "fold", "Unfold thoughts, files, long questions", "unfold"),
+    Key("message.take", "enter", "screen.take_answer", "Side by side: go on from this answer"),
+    Key("message.edit", "e", "screen.edit_message", "Write the question anew: a branch", "edit"),
+    Key("message.again", "r", "screen.regenerate", "Answer again: another branch", "again"),
+    Key("message.again_by", "R", "screen.regenerate_by", "Answer again, by whom you pick"),
+    Key("message.beside", "b", "screen.answer_beside", "Another model's answer beside it"),
+    Key("message.go_on", "c", "screen.continue_answer", "Go on with an answer that was cut"),
+    Key("message.export", "x", "screen.export_chat", "Write the chat to a Markdown file"),
+    Key("message.hit_after", "n", "screen.show_hit(1)", "Next hit of the search"),
+    Key("message.hit_before", "N", "screen.show_hit(-1)", "Hit before"),
+    Key("message.line_up", "k", "scroll_up", "Line up"),
+    Key("message.line_down", "j", "scroll_down", "Line down"),
+    Key("message.prompt", "tab", "screen.escape", "Back to the prompt", "prompt"),
+    Key("message.help", "question_mark", "app.help", "Keys of this place", "help"),
+)
+
+CHAT_LIST = (
+    Key("chats.open", "enter", "select", "Open the chat", "open"),
+    Key("chats.search", "slash", "screen.search", "Search all chats", "search"),
+    Key("chats.pin", "p", "pin", "Pin it, or no longer", "pin"),
+    Key("chats.archive", "a", "archive", "Put it into the archive, or take it back", "archive"),
+    Key("chats.rename", "r", "rename", "Rename it", "rename"),
+    Key("chats.delete", "d,delete", "delete", "Delete it; it can be restored", "delete"),
+    Key("chats.restore", "u", "restore", "Take back a deleted one", "undelete"),
+    Key("chats.export", "x", "export", "Write it to a Markdown file"),
+    Key("chats.shelf", "tab", "next_shelf", "Chats, archived, deleted: the next of them", "shelf"),
+    Key("chats.up", "k", "cursor_up", "Up"),
+    Key("chats.down", "j", "cursor_down", "Down"),
+    Key("chats.help", "question_mark", "app.help", "Keys of this place"),
 )
 
 NODES = (
@@ -77,30 +136,42 @@ LOGS_HELP = (
 
 MODELS = (
     Key("models.use", "enter", "use", "Use this model from the next prompt on", "use"),
+    Key(
+        "models.beside", "tab", "use_beside", "Ask it as well, side by side; or no longer", "beside"
+    ),
     Key("models.up", "up", "move(-1)", "Up"),
     Key("models.down", "down", "move(1)", "Down"),
     Key("models.close", "escape", "close", "Back, changing nothing", "back"),
 )
 
-PROMPT_HELP = (
-    ("enter", "Send; while an answer comes, the prompt waits its turn"),
-    ("ctrl+j", "New line"),
-    ("up", "In an empty prompt: take back a waiting prompt, or recall a sent one"),
+SEARCH = (
+    Key("search.show", "enter", "show", "Show it where it stands", "show"),
+    Key("search.up", "up", "move(-1)", "Up"),
+    Key("search.down", "down", "move(1)", "Down"),
+    Key("search.close", "escape", "close", "Back", "back"),
 )
 
-CHAT_LIST_HINTS = (("enter", "open"), ("r", "rename"), ("d", "delete"), ("esc", "back"))
+OPTIONS = (
+    Key("options.use", "enter", "use", "Answer this chat like this", "use"),
+    Key("options.next", "ctrl+n", "other_preset(1)", "The next preset", "next preset"),
+    Key("options.before", "ctrl+p", "other_preset(-1)", "The preset before"),
+    Key("options.keep", "ctrl+s", "keep", "Keep this as a preset, by its name", "keep preset"),
+    Key("options.forget", "ctrl+r", "forget", "Forget the preset of this name", "forget"),
+    Key("options.close", "escape", "close", "Back, changing nothing", "back"),
+)
 
-CHAT_LIST_HELP = (
-    ("enter", "Open the chat"),
-    ("r", "Rename it"),
-    ("d", "Delete it"),
+CHOICES = (
+    Key("choices.up", "up", "move(-1)", "Up"),
+    Key("choices.down", "down", "move(1)", "Down"),
+    Key("choices.take", "enter", "take", "Take it; so does its number", "take"),
+    Key("choices.close", "escape", "close", "Back", "back"),
 )
 
 
 def hints(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
     """Return the hints of some tables: first key, in short, and word."""
     return [
-        (key.keys.split(",")[0].replace("ctrl+", "^").replace("escape", "esc"), key.hint)
+        (key.shown.split(", ")[0].replace("ctrl+", "^").replace("escape", "esc"), key.hint)
         for table in tables
         for key in table
         if key.hint
@@ -109,6 +180,8 @@ def hints(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
 
 def help_rows(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
     """Return the help of some tables: keys and what they do."""
-    return [
-        (key.shown.replace("question_mark", "?"), key.words) for table in tables for key in table
-    ]
+    return [(key.shown, key.words) for table in tables for key in table]
+
+
+def _shown(name: str) -> str:
+    return _SIGNS.get(name, name)

@@ -1,7 +1,7 @@
 """Carries out the session's instructions at the scheduler, and posts what comes of them.
 
 Every instruction runs in a task of its own, so nothing here makes the screen wait. Tasks post
-events and touch nothing else. At most one answer is followed at a time.
+events and touch nothing else. An answer is followed by one task at most.
 """
 
 from __future__ import annotations
@@ -9,16 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import assert_never
+from pathlib import Path
 
-from potluck_proto.errors import (
-    OffsetNotReached,
-    PotluckError,
-    RequestError,
-    UnknownChat,
-    UnknownNode,
-)
-from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
+from potluck_proto.errors import OffsetNotReached, PotluckError, RequestError, UnknownNode
+from potluck_proto.ids import GenerationId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
@@ -28,38 +22,20 @@ from potluck_tui.events import (
     AnswerPlaced,
     AnswerProgress,
     AnswerText,
-    ChatDeleted,
-    ChatGone,
-    ChatSeen,
-    ChatsSeen,
     ConnectionLost,
-    DeleteChat,
     Event,
-    FetchChat,
-    Follow,
     FollowFailed,
-    FollowLog,
-    ListChats,
     LogFailed,
     LogGrew,
     LogOpened,
-    PoolInstruction,
     PoolSeen,
     RequestFailed,
-    StopAnswer,
-    Submit,
-    SubmitFailed,
-    Submitted,
-    Unfollow,
-    UnfollowLog,
-    UpdateChat,
 )
+from potluck_tui.instructions import Follow, FollowLog, PoolInstruction, Request
 from potluck_tui.log_view import LogKey
 from potluck_tui.pool import PoolView
-from potluck_tui.views import ChatSummary, Ending, Move, Turn, progress_words, reason_words
-
-CHATS_LISTED = 200
-"""How many chats the list shows, newest first."""
+from potluck_tui.requests import Requests
+from potluck_tui.views import Ending, Move, progress_words, reason_words
 
 LOG_LINES = 500
 """How many lines of a log are there to scroll back over when it is opened."""
@@ -73,6 +49,7 @@ class PoolLink:
     Args:
         client: The connection.
         post: Takes an event; must not block.
+        exports: The folder for chats that are written to files.
         now_unix_seconds: The clock on the wall.
     """
 
@@ -80,15 +57,15 @@ class PoolLink:
         self,
         client: PoolClient,
         post: Callable[[Event], object],
+        exports: Path,
         now_unix_seconds: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._post = post
-        self._now = now_unix_seconds
+        self._requests = Requests(client, exports, now_unix_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._following: asyncio.Task[None] | None = None
+        self._following: dict[GenerationId, asyncio.Task[None]] = {}
         self._following_log: asyncio.Task[None] | None = None
-        self._request_ids: dict[tuple[ChatId, str], str] = {}
 
     def start(self) -> None:
         """Start to watch the pool."""
@@ -104,30 +81,12 @@ class PoolLink:
     def carry_out(self, instruction: PoolInstruction) -> None:
         """Start what the session asked for."""
         match instruction:
-            case ListChats():
-                self._spawn(self._list_chats())
-            case FetchChat(chat_id):
-                self._spawn(self._fetch_chat(chat_id))
-            case Submit():
-                self._spawn(self._submit(instruction))
-            case Follow(generation_id, from_offset):
-                self._unfollow()
-                self._following = self._spawn(self._follow(generation_id, from_offset))
-            case Unfollow():
-                self._unfollow()
-            case StopAnswer(generation_id):
-                self._spawn(self._stop(generation_id))
-            case UpdateChat():
-                self._spawn(self._update_chat(instruction))
-            case DeleteChat(chat_id):
-                self._spawn(self._delete_chat(chat_id))
+            case Follow(answers):
+                self._follow_only(dict(answers))
             case FollowLog(key):
-                self._unfollow_log()
-                self._following_log = self._spawn(self._follow_log(key))
-            case UnfollowLog():
-                self._unfollow_log()
+                self._follow_only_log(key)
             case _:
-                assert_never(instruction)
+                self._spawn(self._request(instruction))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -135,15 +94,24 @@ class PoolLink:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _unfollow(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            self._following = None
+    async def _request(self, request: Request) -> None:
+        for event in await self._requests.carry_out(request):
+            self._post(event)
 
-    def _unfollow_log(self) -> None:
+    def _follow_only(self, wanted: dict[GenerationId, int]) -> None:
+        """Follow some answers, each from its offset; one that is followed already goes on so."""
+        for generation_id in [*self._following]:
+            if generation_id not in wanted or self._following[generation_id].done():
+                self._following.pop(generation_id).cancel()
+        for generation_id, offset in wanted.items():
+            if generation_id not in self._following:
+                task = self._spawn(self._follow(generation_id, offset))
+                self._following[generation_id] = task
+
+    def _follow_only_log(self, key: LogKey | None) -> None:
         if self._following_log is not None:
             self._following_log.cancel()
-            self._following_log = None
+        self._following_log = self._spawn(self._follow_log(key)) if key else None
 
     async def _watch(self) -> None:
         try:
@@ -154,62 +122,6 @@ class PoolLink:
         except PotluckError as error:
             self._post(ConnectionLost())
             self._post(RequestFailed(clean(error.message)))
-
-    async def _list_chats(self) -> None:
-        try:
-            response = await self._client.call(
-                self._client.stub.ListChats, pb.ListChatsRequest(limit=CHATS_LISTED)
-            )
-        except PotluckError:
-            # The status line shows that the scheduler is away; the list is read again when it is
-            # back, and it is old until then.
-            return
-        chats = tuple(ChatSummary.from_proto(chat) for chat in response.chats)
-        self._post(ChatsSeen(chats, self._now()))
-
-    async def _fetch_chat(self, chat_id: ChatId) -> None:
-        try:
-            response = await self._client.call(
-                self._client.stub.GetChat, pb.GetChatRequest(chat_id=chat_id)
-            )
-        except PotluckError as error:
-            gone = isinstance(error, UnknownChat)
-            self._post(ChatGone(chat_id, clean(error.message), deleted=gone))
-            return
-        turns = tuple(Turn.from_proto(message) for message in response.messages)
-        self._post(ChatSeen(ChatSummary.from_proto(response.chat), turns))
-
-    async def _submit(self, submit: Submit) -> None:
-        # A prompt that is sent again after a failure has the same id, so that it is stored once
-        # also where the scheduler took it and only its response was lost.
-        key = (submit.chat_id, submit.text)
-        request_id = self._request_ids.setdefault(key, new_id())
-        try:
-            response = await self._client.call(
-                self._client.stub.Submit,
-                pb.SubmitRequest(
-                    chat_id=submit.chat_id,
-                    request_id=request_id,
-                    content=submit.text,
-                    model=submit.model,
-                ),
-            )
-        except PotluckError as error:
-            self._post(
-                SubmitFailed(submit.visit, submit.chat_id, submit.text, clean(error.message))
-            )
-            return
-        del self._request_ids[key]
-        self._post(
-            Submitted(
-                visit=submit.visit,
-                text=submit.text,
-                chat_id=ChatId(response.chat_id),
-                user_message_id=MessageId(response.user_message_id),
-                answer_message_id=MessageId(response.answer_message_id),
-                generation_id=GenerationId(response.generation_id),
-            )
-        )
 
     async def _follow(self, generation_id: GenerationId, from_offset: int) -> None:
         try:
@@ -225,36 +137,6 @@ class PoolLink:
                     reload=isinstance(error, OffsetNotReached),
                 )
             )
-
-    async def _stop(self, generation_id: GenerationId) -> None:
-        try:
-            await self._client.call(
-                self._client.stub.Stop, pb.StopRequest(generation_id=generation_id)
-            )
-        except PotluckError as error:
-            self._post(RequestFailed(f"The answer was not stopped. {clean(error.message)}"))
-
-    async def _update_chat(self, update: UpdateChat) -> None:
-        request = pb.UpdateChatRequest(chat_id=update.chat_id)
-        if update.title is not None:
-            request.title = update.title
-        if update.model is not None:
-            request.model = update.model
-        try:
-            await self._client.call(self._client.stub.UpdateChat, request)
-        except PotluckError as error:
-            self._post(RequestFailed(f"The chat was not changed. {clean(error.message)}"))
-        await self._list_chats()
-
-    async def _delete_chat(self, chat_id: ChatId) -> None:
-        try:
-            await self._client.call(
-                self._client.stub.DeleteChat, pb.DeleteChatRequest(chat_id=chat_id)
-            )
-        except PotluckError as error:
-            self._post(RequestFailed(f"The chat was not deleted. {clean(error.message)}"))
-        else:
-            self._post(ChatDeleted(chat_id))
 
     async def _follow_log(self, key: LogKey) -> None:
         """Follow a log; where the way to it breaks, begin again until it is there."""
@@ -295,7 +177,8 @@ def _answer_event(  # noqa: PLR0911 - a table
         case "placed":
             return AnswerPlaced(generation_id, reason_words(response.placed))
         case "delta":
-            return AnswerText(generation_id, response.delta.text)
+            delta = response.delta
+            return AnswerText(generation_id, delta.text_offset, delta.text, time.monotonic())
         case "seam":
             return AnswerMoved(generation_id, Move.from_proto(response.seam))
         case "end":

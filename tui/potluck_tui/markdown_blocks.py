@@ -11,11 +11,15 @@ however a text is cut into pieces on its way here, it ends as the same blocks.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+_FENCE = re.compile(r"(?:[ \t]*\n)*(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)\n")
 
 
 @cache
@@ -29,8 +33,34 @@ def parse(markdown: str) -> list[Token]:
     return _parser().parse(markdown)
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The first line of a code block that is open."""
+
+    language: str
+    code_start: int
+    """Where the code begins in the tail."""
+    closing: re.Pattern[str]
+    """The line that ends the block."""
+
+    @classmethod
+    def opened_by(cls, markdown: str) -> Fence | None:
+        """Return the fence that a text begins with, if it does and the line is complete."""
+        match = _FENCE.match(markdown)
+        if match is None or (match["marks"][0] == "`" and "`" in match["info"]):
+            return None
+        info = match["info"].split()
+        closing = re.compile(
+            rf"^ {{0,3}}{match['marks']}{match['marks'][0]}*[ \t]*\n", re.MULTILINE
+        )
+        return cls(info[0] if info else "", match.end(), closing)
+
+
 class MarkdownBlocks:
     """A Markdown text that grows at its end, as closed blocks and an open tail.
+
+    A code block costs as much as what comes, however long it is; any other open block is read again
+    with each line of it.
 
     The text must be clean (see `potluck_tui.clean`): a newline is the only line end in it.
     """
@@ -40,19 +70,29 @@ class MarkdownBlocks:
         """Source of each final block, with the blank lines that follow it."""
         self.tail = ""
         """Source that may still change its meaning."""
+        self.fence: Fence | None = None
+        """The code block that the tail is, while it is open."""
+        self._searched = 0
 
     def append(self, text: str) -> None:
         """Add text at the end, and close what it completes."""
         self.tail += text
-        if "\n" in text:
+        if "\n" not in text:
+            return
+        if self.fence is None or self.fence.closing.search(self.tail, self._searched):
             lines = _lines(self.tail)
             starts = _block_starts("".join(lines[: self.tail.count("\n")]))
             self._close(lines, starts)
+            self.fence = Fence.opened_by(self.tail)
+            if self.fence and self.fence.closing.search(self.tail, self.fence.code_start):
+                self.fence = None  # it is complete, and closed by whatever comes after it
+        self._searched = self.tail.rfind("\n") + 1
 
     def finish(self) -> None:
         """Close everything: the text is complete."""
         lines = _lines(self.tail)
         self._close(lines, [*_block_starts(self.tail), len(lines)])
+        self.fence = None
 
     def _close(self, lines: list[str], starts: list[int]) -> None:
         """Close the blocks before the last of `starts`, which are line numbers."""

@@ -54,10 +54,7 @@ class _PlainCode(CodeBlock):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the code, highlighted and set in by two columns."""
-        syntax = Syntax("", self.lexer_name, theme=CODE_THEME, word_wrap=True)
-        code = syntax.highlight(str(self.text).rstrip())
-        code.rstrip()
-        yield Padding(code, (0, 0, 0, 2))
+        yield _highlighted(str(self.text).rstrip(), self.lexer_name)
 
 
 class _AnswerMarkdown(Markdown):
@@ -105,6 +102,23 @@ def markdown_lines(markdown: str, width: int) -> list[Strip]:
         # Rich asserts a shape of the tokens; models write what they like. All of it must show.
         lines = lines_of(Text(markdown), width)
     return _without_blank_ends(lines)
+
+
+def prepare() -> None:
+    """Import what the first code block would wait for, some 40 ms; may run in any thread."""
+    Syntax("", "python", theme=CODE_THEME).highlight("x = 1\n")
+
+
+def code_lines(code: str, language: str, width: int) -> list[Strip]:
+    """Return the lines of code at a width: those that a code block of it has."""
+    return lines_of(_highlighted(code, language or "text"), width)
+
+
+def _highlighted(code: str, language: str) -> Padding:
+    """Return code, highlighted and set in by two columns."""
+    text = Syntax("", language, theme=CODE_THEME).highlight(code + "\n")
+    text.right_crop(1)
+    return Padding(text, (0, 0, 0, 2))
 
 
 def lines_of(renderable: RenderableType, width: int, style: str = "") -> list[Strip]:

@@ -228,6 +228,16 @@ class PoolView:
         """The model that answers where none was chosen."""
         return next((model for model in self.models if model.is_default), None)
 
+    @property
+    def answerers(self) -> list[tuple[str, str]]:
+        """Who can answer: each usable model anywhere, then on each node that has it, if several."""
+        return [
+            (model.label, node)
+            for model in self.models
+            if model.usable
+            for node in ("", *(model.node_names if len(model.node_names) > 1 else ()))
+        ]
+
     def model(self, name: str) -> ModelView | None:
         """Return the model that a person means by a name, the default for an empty one."""
         if not name:

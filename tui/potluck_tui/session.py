@@ -9,54 +9,31 @@ screen; only a prompt that was not taken is put into the draft of its chat.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
-from potluck_tui.events import (
-    AdoptDraft,
-    AnswerEnded,
-    AnswerMoved,
-    AnswerPlaced,
-    AnswerProgress,
-    AnswerText,
-    ChatDeleted,
-    ChatGone,
-    ChatSeen,
-    ChatsSeen,
-    ConnectionLost,
-    DeleteChat,
-    Event,
-    FetchChat,
-    Follow,
-    FollowFailed,
-    FollowLog,
-    Instruction,
-    KeepDraft,
-    ListChats,
-    LoadDraft,
-    LogFailed,
-    LogGrew,
-    LogOpened,
-    PoolSeen,
-    RequestFailed,
-    ReturnToPrompt,
-    Say,
-    StopAnswer,
-    Submit,
-    SubmitFailed,
-    Submitted,
-    Unfollow,
-    UnfollowLog,
-    UpdateChat,
-)
+from potluck_tui import answers, events
+from potluck_tui import instructions as do
+from potluck_tui.answers import AnswerEvent
+from potluck_tui.events import Event
+from potluck_tui.instructions import Instruction
+from potluck_tui.library import Library
 from potluck_tui.log_view import LogKey, LogView
 from potluck_tui.pool import ModelView, PoolView
-from potluck_tui.views import ChatSummary, Ending, EndKind, Speaker, Turn
-
-NEW_CHAT = ChatId("")
-"""The chat that does not exist before its first prompt."""
+from potluck_tui.preset import Preset
+from potluck_tui.views import (
+    NEW_CHAT,
+    NO_MESSAGE,
+    ChatSummary,
+    Ending,
+    EndKind,
+    Question,
+    Speaker,
+    Turn,
+    one_line,
+)
 
 RECENT_SECONDS = 6 * 3600.0
 """A chat touched within this time is what somebody who opens the terminal wants to see again."""
@@ -65,83 +42,131 @@ PENDING = MessageId("pending")
 """Stands for the id of a prompt that the scheduler has not confirmed yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A question that is being written anew, as another branch."""
+
+    turn: Turn
+    set_aside: str
+    """What was in the prompt before."""
+
+
 class Session:
-    """The chats, the chat that is shown, its answer under way, and the prompts that wait."""
+    """The pool, the chats, the chat that is shown, its answers under way, the prompts that wait."""
 
     def __init__(self) -> None:
         self.connected: bool | None = None
         """Whether the scheduler answers; `None` before it is known."""
         self.pool = PoolView()
-        self.chats: tuple[ChatSummary, ...] = ()
-        self.chat_id = NEW_CHAT
-        self.model = ""
-        """The model chosen for this chat; empty means the pool's default."""
+        self.library = Library()
+        self.presets: tuple[Preset, ...] = ()
+        self.prompts: tuple[str, ...] = ()
+        """What was asked lately in all chats, oldest first."""
+        self.chat = ChatSummary(NEW_CHAT, "New chat")
+        """The chat that is shown, with the options that are chosen for it."""
         self.turns: tuple[Turn, ...] = ()
-        self.queue: tuple[str, ...] = ()
+        """Its messages that are shown, oldest first."""
+        self.queue: tuple[Question, ...] = ()
         """Prompts that wait for the answer under way."""
+        self.editing: Edit | None = None
         self.loading = False
         """The chat's messages have been asked for."""
         self.visit = 0
         """Counts the stays in a chat."""
         self.log: LogView | None = None
         """The log that is shown over the chat."""
+        self._changing = False
+        """Another branch, or more of an answer, was asked for."""
+        self._goal = NO_MESSAGE
+        """The message to scroll to when the chat is there."""
         self._started = False
         self._revision = -1
 
     # --- What the screen asks --------------------------------------------------------------------
 
     @property
-    def title(self) -> str:
-        """The shown chat's title."""
-        chat = self.chat(self.chat_id)
-        return chat.title if chat else "New chat"
+    def chat_id(self) -> ChatId:
+        """The id of the chat that is shown."""
+        return self.chat.chat_id
 
     @property
-    def answer(self) -> Turn | None:
-        """The answer under way in the shown chat."""
-        return self.turns[-1] if self.turns and self.turns[-1].under_way else None
+    def under_way(self) -> tuple[Turn, ...]:
+        """The answers under way that are shown: none, one, or two side by side."""
+        return tuple(turn for turn in self.turns[-2:] if turn.under_way)
 
     @property
     def busy(self) -> bool:
         """Say whether a prompt would have to wait."""
-        return self.answer is not None or self._pending
+        return bool(self.under_way) or self._pending or self._changing
 
     @property
     def current_model(self) -> ModelView | None:
         """The model that would answer now, where the pool has it."""
-        return self.pool.model(self.model)
+        return self.pool.model(self.chat.model)
 
     @property
     def last_answer(self) -> str:
-        """The text of the newest answer that has any."""
+        """The text of the newest answer on the branch that has any."""
         return next(
-            (t.text for t in reversed(self.turns) if t.speaker is Speaker.MODEL and t.text), ""
+            (
+                t.text
+                for t in reversed(self.turns)
+                if t.speaker is Speaker.MODEL and t.shown and t.text
+            ),
+            "",
         )
 
-    def chat(self, chat_id: ChatId) -> ChatSummary | None:
-        """Return a chat of the list."""
-        return next((chat for chat in self.chats if chat.chat_id == chat_id), None)
+    @property
+    def asked(self) -> list[str]:
+        """What can be asked again, oldest first: of all chats, then of this one."""
+        here = [turn.text for turn in self.turns if turn.speaker is Speaker.USER]
+        return list(dict.fromkeys(reversed([*self.prompts, *here])))[::-1]
+
+    def turn(self, message_id: MessageId) -> Turn | None:
+        """Return a turn of the chat that is shown."""
+        return next((turn for turn in self.turns if turn.message_id == message_id), None)
 
     def draft(self, typed: str) -> str:
-        """Return what must not be lost if the terminal goes away now: waiting prompts, then typing.
+        """Return what must not be lost if the terminal goes away now.
+
+        That is a prompt that is not confirmed yet, those that wait, and what is being typed.
 
         Args:
             typed: What is in the prompt.
         """
-        return "\n\n".join([*self.queue, typed] if typed else self.queue)
+        sent = self.turns[-1].text if self._pending else ""
+        aside = self.editing.set_aside if self.editing else ""
+        return _together([sent, *(question.text for question in self.queue), aside, typed])
 
-    # --- What the reader does --------------------------------------------------------------------
+    # --- Asking ----------------------------------------------------------------------------------
 
-    def send(self, text: str) -> list[Instruction]:
-        """Send a prompt, or let it wait for the answer under way."""
-        text = text.strip()
-        if not text:
+    def send(self, question: Question) -> list[Instruction]:
+        """Send a question, or let it wait for the answer under way."""
+        question = replace(question, text=question.text.strip())
+        if question.empty:
             return []
+        if self.editing is not None:
+            return self._send_edited(self.editing, question)
         if self.busy:
-            self.queue = (*self.queue, text)
+            self.queue = (*self.queue, question)
             return []
-        self.turns = (*self.turns, Turn(PENDING, Speaker.USER, text))
-        return [Submit(self.visit, self.chat_id, text, self.model)]
+        self._add_pending(question)
+        return [do.Submit(self.visit, self.chat, question)]
+
+    def _send_edited(self, edit: Edit, question: Question) -> list[Instruction]:
+        """Send a question anew, in the place of the one that was edited."""
+        if self._pending or self._changing:
+            return [
+                do.FillPrompt(question.text, question.files),
+                do.Say("Wait for the change under way."),
+            ]
+        self.turns = self.turns[: self.turns.index(edit.turn)] if edit.turn in self.turns else ()
+        self._add_pending(question)
+        back = [do.FillPrompt(edit.set_aside)] if edit.set_aside else []
+        return [*back, do.Submit(self.visit, self.chat, question, edit.turn.parent_id)]
+
+    def _add_pending(self, question: Question) -> None:
+        self.turns = (*self.turns, Turn(PENDING, Speaker.USER, question.text, files=question.files))
 
     def take_back(self) -> str:
         """Return the prompt that was queued last, and wait for it no more."""
@@ -149,49 +174,123 @@ class Session:
             return ""
         *rest, last = self.queue
         self.queue = tuple(rest)
-        return last
+        return last.text
+
+    def edit(self, message_id: MessageId, typed: str) -> list[Instruction]:
+        """Begin to write a question anew.
+
+        Args:
+            message_id: The question.
+            typed: What is in the prompt; it comes back afterwards.
+        """
+        turn = self.turn(message_id)
+        if turn is None or turn.speaker is not Speaker.USER or message_id == PENDING:
+            return []
+        self.editing = Edit(turn, self.editing.set_aside if self.editing else typed)
+        return [do.FillPrompt(turn.text, turn.files)]
+
+    def cancel_edit(self) -> list[Instruction]:
+        """Leave the question as it is."""
+        edit, self.editing = self.editing, None
+        return [do.FillPrompt(edit.set_aside)] if edit else []
 
     def stop(self) -> list[Instruction]:
-        """End the answer under way."""
-        return [StopAnswer(self.answer.generation_id)] if self.answer else []
+        """End the answers under way."""
+        return [do.StopAnswer(turn.generation_id) for turn in self.under_way]
+
+    def regenerate(
+        self, message_id: MessageId, model: str = "", node: str = "", *, beside: bool = False
+    ) -> list[Instruction]:
+        """Have a question answered again, by the chat's model on any node unless others are named.
+
+        Args:
+            message_id: The question or one of its answers.
+            model: By its label.
+            node: By its name.
+            beside: The new answer stands beside this one, and the chat goes on from this one.
+        """
+        turn = self.turn(message_id)
+        if turn is None or self._pending or self._changing:
+            return []
+        self._changing = True
+        return [do.Regenerate(self.chat_id, message_id, model, node, beside)]
+
+    def continue_answer(self, message_id: MessageId) -> list[Instruction]:
+        """Have a cut answer go on."""
+        turn = self.turn(message_id)
+        if turn is None or turn.ending is None or self._pending or self._changing:
+            return []
+        if not turn.ending.can_go_on:
+            return [do.Say("This answer is complete.")]
+        self._changing = True
+        return [do.ContinueAnswer(self.chat_id, message_id)]
+
+    def switch(self, message_id: MessageId, step: int) -> list[Instruction]:
+        """Show the branch through the sibling of a message so many places on."""
+        turn = self.turn(message_id)
+        wanted = turn.neighbour(step) if turn is not None else None
+        return [] if wanted is None else self._select(wanted)
+
+    def take(self, message_id: MessageId) -> list[Instruction]:
+        """Have the chat go on from this one of the answers that stand side by side."""
+        turn = self.turn(message_id)
+        return [] if turn is None or turn.shown else self._select(message_id)
+
+    def _select(self, message_id: MessageId) -> list[Instruction]:
+        if self._pending or self._changing:
+            return []
+        self._changing = True
+        return [do.SelectBranch(self.chat_id, message_id)]
+
+    # --- Chats -----------------------------------------------------------------------------------
 
     def new_chat(self) -> list[Instruction]:
         """Show an empty chat; the model stays."""
-        self._leave(NEW_CHAT)
-        return [Unfollow(), LoadDraft(NEW_CHAT)]
+        self._leave(ChatSummary(NEW_CHAT, "New chat", model=self.chat.model))
+        return [do.Follow(), do.LoadDraft(NEW_CHAT)]
 
-    def open_chat(self, chat_id: ChatId) -> list[Instruction]:
-        """Show a chat."""
+    def open_chat(self, chat_id: ChatId, goal: MessageId = NO_MESSAGE) -> list[Instruction]:
+        """Show a chat, at its end or at a message."""
         if chat_id == NEW_CHAT:
             return self.new_chat()
         if chat_id == self.chat_id:
-            return []
-        self._leave(chat_id)
+            self._goal = goal
+            return self._go_to_goal()
+        self._leave(self.library.chat(chat_id) or ChatSummary(chat_id, "…"))
         self.loading = True
-        chat = self.chat(chat_id)
-        self.model = chat.model if chat else ""
-        return [Unfollow(), LoadDraft(chat_id), FetchChat(chat_id)]
+        self._goal = goal
+        return [do.Follow(), do.LoadDraft(chat_id), do.FetchChat(chat_id)]
 
-    def choose_model(self, label: str) -> list[Instruction]:
-        """Use a model for this chat from the next prompt on."""
-        self.model = label
-        return [UpdateChat(self.chat_id, model=label)] if self.chat_id else []
+    def choose(
+        self,
+        *,
+        model: str | None = None,
+        beside_model: str | None = None,
+        system_prompt: str | None = None,
+        preset: Preset | None = None,
+    ) -> list[Instruction]:
+        """Change how this chat is answered, from the next prompt on; `None` leaves as it is."""
+        given = {
+            "model": model,
+            "beside_model": beside_model,
+            "system_prompt": system_prompt,
+            "preset": preset,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        self.chat = replace(self.chat, **changes)  # type: ignore[arg-type]
+        return [do.UpdateChat(self.chat_id, **changes)] if self.chat_id else []  # type: ignore[arg-type]
 
-    def rename(self, chat_id: ChatId, title: str) -> list[Instruction]:
-        """Give a chat another title."""
-        title = " ".join(title.split())
-        return [UpdateChat(chat_id, title=title)] if title and chat_id else []
-
-    def delete(self, chat_id: ChatId) -> list[Instruction]:
-        """Delete a chat for good."""
-        return [DeleteChat(chat_id)] if chat_id else []
+    def show_hit(self, step: int) -> list[Instruction]:
+        """Show the hit so many places on where it stands."""
+        hit = self.library.step(step)
+        return self.open_chat(hit.chat_id, hit.message_id) if hit else []
 
     def show_log(self, key: LogKey, node_name: str) -> list[Instruction]:
         """Show a log of a machine, in the place of the one that is shown."""
         shown = self.log
         models = shown.models if shown and shown.key.address == key.address else ()
         self.log = LogView(key, node_name, models)
-        return [FollowLog(key)]
+        return [do.FollowLog(key)]
 
     def next_log(self, steps: int) -> list[Instruction]:
         """Show the log some steps further of the same machine."""
@@ -202,71 +301,86 @@ class Session:
     def close_log(self) -> list[Instruction]:
         """Show no log."""
         self.log = None
-        return [UnfollowLog()]
+        return [do.FollowLog()]
 
     # --- What happens ----------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Instruction]:  # noqa: PLR0911, PLR0912 - a table
         """Take in what happened; return what to do about it."""
         match event:
-            case PoolSeen():
+            case events.PoolSeen():
                 return self._pool_seen(event)
-            case ConnectionLost():
+            case events.ConnectionLost():
                 self.connected = False
                 return []
-            case ChatsSeen():
+            case events.ChatsSeen():
                 return self._chats_seen(event)
-            case ChatSeen():
+            case events.ChatSeen():
                 return self._chat_seen(event)
-            case ChatGone():
+            case events.ChatGone():
                 return self._chat_gone(event)
-            case Submitted():
-                return self._submitted(event)
-            case SubmitFailed():
-                return self._submit_failed(event)
-            case AnswerPlaced():
-                return self._answer_placed(event)
-            case AnswerProgress(generation_id, words):
-                return self._change(generation_id, lambda turn: replace(turn, progress=words))
-            case AnswerText(generation_id, text):
-                return self._change(
-                    generation_id, lambda turn: replace(turn, text=turn.text + text, progress="")
-                )
-            case AnswerMoved(generation_id, move):
-                return self._change(
-                    generation_id, lambda turn: replace(turn, moves=(*turn.moves, move))
-                )
-            case AnswerEnded(generation_id, ending):
-                return self._answer_ended(generation_id, ending)
-            case FollowFailed():
-                return self._follow_failed(event)
-            case ChatDeleted(chat_id):
+            case events.BranchChanged(chat_id):
+                return [do.FetchChat(chat_id)] if chat_id == self.chat_id else []
+            case events.BranchNotChanged(chat_id, sentence):
+                if chat_id == self.chat_id:
+                    self._changing, self._goal = False, NO_MESSAGE
+                return [do.Say(sentence, problem=True)]
+            case events.ChatDeleted(chat_id):
                 gone = self.new_chat() if chat_id == self.chat_id else []
-                return [*gone, ListChats(), Say("The chat is deleted.")]
-            case LogOpened() | LogGrew() | LogFailed():
+                return [*gone, *self.library.deleted(chat_id)]
+            case events.ChatRestored(chat_id):
+                return list(self.library.restored(chat_id))
+            case events.SearchSeen(query, hits):
+                self.library.found(query, hits)
+                return []
+            case events.PromptsSeen(prompts):
+                self.prompts = prompts
+                return []
+            case events.PresetsSeen(presets):
+                self.presets = presets
+                return []
+            case events.Exported(path):
+                return [do.Say(f"The chat is written to {path}.")]
+            case events.Submitted():
+                return self._submitted(event)
+            case events.SubmitFailed():
+                return self._submit_failed(event)
+            case (
+                events.AnswerPlaced()
+                | events.AnswerProgress()
+                | events.AnswerText()
+                | events.AnswerMoved()
+            ):
+                return self._change(event)
+            case events.AnswerEnded():
+                self._change(event)
+                return [] if self.busy else self._all_ended()
+            case events.FollowFailed():
+                return self._follow_failed(event)
+            case events.LogOpened() | events.LogGrew() | events.LogFailed():
                 return self._log_event(event)
-            case RequestFailed(sentence):
-                return [Say(sentence, problem=True)]
+            case events.RequestFailed(sentence):
+                return [do.Say(sentence, problem=True)]
             case _:
                 assert_never(event)
 
-    def _pool_seen(self, event: PoolSeen) -> list[Instruction]:
+    def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
         self.pool = event.pool
-        instructions: list[Instruction] = []
-        if not was_connected or event.pool.chats_revision != self._revision:
-            self._revision = event.pool.chats_revision
-            instructions.append(ListChats())
+        if was_connected and event.pool.chats_revision == self._revision:
+            return []
+        self._revision = event.pool.chats_revision
+        instructions: list[Instruction] = [self.library.read_again()]
+        if not was_connected:
+            instructions += [do.ListPrompts(), do.ListPresets()]
         if self.chat_id and not self._pending:
-            # Another viewer asks in the chat that is shown here, or the chat could not be read.
-            active = event.pool.active.get(self.chat_id)
-            unknown = active is not None and all(t.generation_id != active for t in self.turns)
-            if unknown or (self.loading and not was_connected):
-                instructions.append(FetchChat(self.chat_id))
+            # Another viewer may have changed it, or it could not be read before.
+            known = 0 if self.loading else self.chat.revision
+            instructions.append(do.FetchChat(self.chat_id, known))
         return instructions
 
-    def _chats_seen(self, event: ChatsSeen) -> list[Instruction]:
-        self.chats = event.chats
+    def _chats_seen(self, event: events.ChatsSeen) -> list[Instruction]:
+        self.library.seen(event)
         if self._started:
             return []
         self._started = True
@@ -277,78 +391,119 @@ class Session:
         recent = event.now_unix_seconds - wanted.updated_unix_seconds < RECENT_SECONDS
         return self.open_chat(wanted.chat_id) if wanted.active or recent else []
 
-    def _chat_seen(self, event: ChatSeen) -> list[Instruction]:
+    def _chat_seen(self, event: events.ChatSeen) -> list[Instruction]:
         if event.chat.chat_id != self.chat_id or self._pending:
             return []
-        self.loading = False
-        self.turns = event.turns
-        self.model = event.chat.model
-        if self.answer:
-            return [Follow(self.answer.generation_id, len(self.answer.text))]
-        return [Unfollow(), *self._next_in_queue()]
+        was_changing, self._changing, self.loading = self._changing, False, False
+        self.chat = event.chat
+        known = {turn.message_id: turn for turn in self.turns}
+        self.turns = tuple(answers.newest(known.get(turn.message_id), turn) for turn in event.turns)
+        follow = do.Follow(tuple((turn.generation_id, len(turn.text)) for turn in self.under_way))
+        waiting = [] if self.busy else self._next_in_queue()
+        return [follow, *self._go_to_goal(may_select=not was_changing), *waiting]
 
-    def _chat_gone(self, event: ChatGone) -> list[Instruction]:
-        said: list[Instruction] = [Say(event.sentence, problem=True)]
+    def _chat_gone(self, event: events.ChatGone) -> list[Instruction]:
+        said: list[Instruction] = [do.Say(event.sentence, problem=True)]
         if event.chat_id != self.chat_id or not event.deleted:
             return said
-        return [*said, *self.new_chat(), ListChats()]
+        return [*said, *self.new_chat(), self.library.read_again()]
 
-    def _submitted(self, event: Submitted) -> list[Instruction]:
+    def _submitted(self, event: events.Submitted) -> list[Instruction]:
         if event.visit != self.visit:
-            return [ListChats()]
-        started = [AdoptDraft(event.chat_id)] if self.chat_id == NEW_CHAT else []
-        self.chat_id = event.chat_id
+            return [self.library.read_again()]
+        instructions: list[Instruction] = []
+        if self.chat_id == NEW_CHAT:
+            title = one_line(event.question.text.partition("\n")[0]) or "New chat"
+            self.chat = replace(self.chat, chat_id=event.chat_id, title=title, revision=0)
+            instructions.append(do.AdoptDraft(event.chat_id))
+        edit, self.editing = self.editing, None
+        siblings = edit.turn.siblings if edit is not None else ()
+        parent_id = edit.turn.parent_id if edit is not None else self._last_shown
         self.turns = (
             *self.turns[:-1],
-            Turn(event.user_message_id, Speaker.USER, event.text),
-            Turn(event.answer_message_id, Speaker.MODEL, "", event.generation_id),
+            Turn(
+                event.user_message_id,
+                Speaker.USER,
+                event.question.text,
+                parent_id=parent_id,
+                siblings=(*siblings, event.user_message_id),
+                files=event.question.files,
+            ),
+            Turn(
+                event.answer_message_id,
+                Speaker.MODEL,
+                "",
+                event.generation_id,
+                parent_id=event.user_message_id,
+                siblings=(event.answer_message_id,),
+            ),
         )
-        return [*started, Follow(event.generation_id, 0), ListChats()]
+        instructions.append(do.SaveDraft())
+        self.prompts = (*self.prompts, event.question.text)
+        alone = event.revision == self.chat.revision + 1 and not self.chat.beside_model
+        if alone:
+            self.chat = replace(self.chat, revision=event.revision)
+        else:
+            # There is a second answer, or another viewer changed the chat meanwhile.
+            instructions.append(do.FetchChat(event.chat_id))
+        return [*instructions, do.Follow(((event.generation_id, 0),)), self.library.read_again()]
 
-    def _submit_failed(self, event: SubmitFailed) -> list[Instruction]:
-        said = Say(event.sentence, problem=True)
+    def _submit_failed(self, event: events.SubmitFailed) -> list[Instruction]:
+        said = do.Say(event.sentence, problem=True)
         if event.visit != self.visit:
-            return [KeepDraft(event.chat_id, event.text), said]
+            return [do.KeepDraft(event.chat_id, event.question.text), said]
         self.turns = self.turns[:-1]
         waiting, self.queue = self.queue, ()
-        return [ReturnToPrompt("\n\n".join([event.text, *waiting])), said]
+        text = _together([event.question.text, *(question.text for question in waiting)])
+        if self.editing is None:
+            return [do.ReturnToPrompt(text), said]
+        # The turns after the question are still those of the branch that is stored.
+        return [do.FillPrompt(text, event.question.files), said, do.FetchChat(self.chat_id)]
 
-    def _answer_placed(self, event: AnswerPlaced) -> list[Instruction]:
-        return self._change(
-            event.generation_id,
-            lambda turn: replace(
-                turn,
-                reason=event.reason or turn.reason,
-                model=event.model or turn.model,
-                moves=turn.moves if event.moves is None else event.moves,
+    def _follow_failed(self, event: events.FollowFailed) -> list[Instruction]:
+        if not event.reload:
+            return self.handle(
+                events.AnswerEnded(event.generation_id, Ending(EndKind.FAILED, event.sentence))
+            )
+        self._replace(event.generation_id, lambda turn: replace(turn, text=""))
+        return [do.FetchChat(self.chat_id)]
+
+    def _change(self, event: AnswerEvent) -> list[Instruction]:
+        """Let something happen to an answer under way, if it is shown."""
+        self._replace(event.generation_id, lambda turn: answers.after(turn, event))
+        return []
+
+    def _replace(self, generation_id: GenerationId, change: Callable[[Turn], Turn]) -> None:
+        self.turns = (
+            *self.turns[:-2],
+            *(
+                change(turn) if turn.under_way and turn.generation_id == generation_id else turn
+                for turn in self.turns[-2:]
             ),
         )
 
-    def _answer_ended(self, generation_id: GenerationId, ending: Ending) -> list[Instruction]:
-        if self.answer is None or self.answer.generation_id != generation_id:
-            return []
-        self._change(generation_id, lambda turn: replace(turn, ending=ending, progress=""))
-        if ending.kind in {EndKind.FAILED, EndKind.STOPPED}:
-            waiting, self.queue = self.queue, ()
-            return [ReturnToPrompt("\n\n".join(waiting))] if waiting else []
-        return self._next_in_queue()
+    def _all_ended(self) -> list[Instruction]:
+        """Send the next prompt that waits, or give all back where the answer is not as it was."""
+        shown = next((turn for turn in reversed(self.turns) if turn.shown), None)
+        kind = shown.ending.kind if shown and shown.ending else EndKind.COMPLETE
+        if kind not in {EndKind.FAILED, EndKind.STOPPED}:
+            return self._next_in_queue()
+        waiting, self.queue = self.queue, ()
+        return (
+            [do.ReturnToPrompt(_together(question.text for question in waiting))] if waiting else []
+        )
 
-    def _follow_failed(self, event: FollowFailed) -> list[Instruction]:
-        if self.answer is None or self.answer.generation_id != event.generation_id:
-            return []
-        if event.reload:
-            return [FetchChat(self.chat_id)]
-        return self._answer_ended(event.generation_id, Ending(EndKind.FAILED, event.sentence))
-
-    def _log_event(self, event: LogOpened | LogGrew | LogFailed) -> list[Instruction]:
+    def _log_event(
+        self, event: events.LogOpened | events.LogGrew | events.LogFailed
+    ) -> list[Instruction]:
         """Take in what happens to the log that is shown; that of another comes too late."""
         if self.log is not None and self.log.key == event.key:
             match event:
-                case LogOpened():
+                case events.LogOpened():
                     self.log = self.log.anew(event.models, event.lines)
-                case LogGrew():
+                case events.LogGrew():
                     self.log = self.log.grown(event.lines)
-                case LogFailed():
+                case events.LogFailed():
                     self.log = replace(self.log, problem=event.sentence)
         return []
 
@@ -357,23 +512,40 @@ class Session:
             return []
         first, *rest = self.queue
         self.queue = tuple(rest)
-        return self.send(first)
+        self._add_pending(first)
+        return [do.Submit(self.visit, self.chat, first)]
 
-    def _change(
-        self, generation_id: GenerationId, change: Callable[[Turn], Turn]
-    ) -> list[Instruction]:
-        """Replace the answer under way, if it is the one that is meant."""
-        if self.answer and self.answer.generation_id == generation_id:
-            self.turns = (*self.turns[:-1], change(self.answer))
-        return []
+    def _go_to_goal(self, *, may_select: bool = True) -> list[Instruction]:
+        """Scroll to the message that somebody wants to see, or show its branch first."""
+        if not self._goal or self.loading or self._changing:
+            return []
+        if self.turn(self._goal) is None and may_select:
+            self._changing = True
+            return [do.SelectBranch(self.chat_id, self._goal)]
+        goal, self._goal = self._goal, NO_MESSAGE
+        return [do.ShowMessage(goal)]
+
+    @property
+    def _last_shown(self) -> MessageId:
+        return next(
+            (t.message_id for t in reversed(self.turns) if t.shown and t.message_id != PENDING),
+            NO_MESSAGE,
+        )
 
     @property
     def _pending(self) -> bool:
         return bool(self.turns) and self.turns[-1].message_id == PENDING
 
-    def _leave(self, chat_id: ChatId) -> None:
+    def _leave(self, chat: ChatSummary) -> None:
         self.visit += 1
-        self.chat_id = chat_id
+        self.chat = chat
         self.turns = ()
         self.queue = ()
-        self.loading = False
+        self.editing = None
+        self.loading = self._changing = False
+        self._goal = NO_MESSAGE
+
+
+def _together(texts: Iterable[str]) -> str:
+    """Return texts as one, with a blank line between each two."""
+    return "\n\n".join(text for text in texts if text)

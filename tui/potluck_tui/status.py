@@ -38,24 +38,40 @@ def status_line(session: Session, *, ssh: bool, following: bool, escape_armed: b
     pool = session.pool
     away = len(pool.nodes) - pool.nodes_ready
     nodes = f"{counted(pool.nodes_ready, 'node')} ready" + (f", {away} not" if away else "")
-    model = session.current_model
+    left = " · ".join([nodes, _models(session), *_options(session)])
+    return StatusLine(left, " · ".join(right), not pool.nodes_ready)
+
+
+def _models(session: Session) -> str:
+    chat, model = session.chat, session.current_model
     if model is not None:
-        model_words = model.label
-    elif session.model:
-        model_words = f"{session.model} (not in the pool now)"
+        words = model.label
+    elif chat.model:
+        words = f"{chat.model} (not in the pool now)"
     else:
-        model_words = "no model"
-    return StatusLine(f"{nodes} · {model_words}", " · ".join(right), not pool.nodes_ready)
+        words = "no model"
+    return f"{words} and {chat.beside_model}" if chat.beside_model else words
+
+
+def _options(session: Session) -> list[str]:
+    chat = session.chat
+    return [
+        words
+        for words in (chat.preset.label, "system prompt" if chat.system_prompt else "")
+        if words
+    ]
 
 
 def _now(session: Session, following: bool, escape_armed: bool) -> str:
     if escape_armed:
         return "Esc again stops the answer"
+    if session.editing is not None:
+        return "asking anew, esc leaves it"
+    if (hits := session.library.hits) and session.library.hit_number >= 0:
+        return f"hit {session.library.hit_number + 1} of {len(hits)}: n, N"
     if not following:
         return "more below: ctrl+end"
-    waiting = f", {len(session.queue)} waiting" if session.queue else ""
-    if session.answer is not None:
+    if session.under_way:
+        waiting = f", {len(session.queue)} waiting" if session.queue else ""
         return f"answering{waiting}, Esc Esc stops"
-    if session.loading:
-        return "opening the chat…"
-    return ""
+    return "opening the chat…" if session.loading else ""

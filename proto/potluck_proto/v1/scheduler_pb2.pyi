@@ -45,6 +45,28 @@ NODE_HEALTH_LOST: NodeHealth.ValueType  # 4
 NODE_HEALTH_REFUSED: NodeHealth.ValueType  # 5
 Global___NodeHealth: _TypeAlias = NodeHealth  # noqa: Y015
 
+class _Shelf:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ShelfEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shelf.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHELF_UNSPECIFIED: _Shelf.ValueType  # 0
+    """As `SHELF_CURRENT`."""
+    SHELF_CURRENT: _Shelf.ValueType  # 1
+    SHELF_ARCHIVED: _Shelf.ValueType  # 2
+    SHELF_DELETED: _Shelf.ValueType  # 3
+
+class Shelf(_Shelf, metaclass=_ShelfEnumTypeWrapper):
+    """Where a chat is kept."""
+
+SHELF_UNSPECIFIED: Shelf.ValueType  # 0
+"""As `SHELF_CURRENT`."""
+SHELF_CURRENT: Shelf.ValueType  # 1
+SHELF_ARCHIVED: Shelf.ValueType  # 2
+SHELF_DELETED: Shelf.ValueType  # 3
+Global___Shelf: _TypeAlias = Shelf  # noqa: Y015
+
 @_typing.final
 class SubmitRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -57,6 +79,10 @@ class SubmitRequest(_message.Message):
     PARENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
+    BESIDE_MODEL_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """Empty starts a new chat."""
     request_id: _builtins.str
@@ -67,16 +93,30 @@ class SubmitRequest(_message.Message):
     else the pool's default.
     """
     parent_message_id: _builtins.str
-    """The message that this one follows; empty means the last one. Another than
-    the last starts a branch.
+    """The answer that this question follows: absent means the last one shown,
+    empty the start of the chat. Another than the last starts a branch.
     """
     system_prompt: _builtins.str
     """For a new chat."""
+    thinking: _builtins.bool
+    """For this answer: whether a model that can think first shall."""
+    beside_model: _builtins.str
+    """For a new chat."""
     @_builtins.property
-    def sampling(self) -> _types_pb2.Sampling: ...
+    def sampling(self) -> _types_pb2.Sampling:
+        """For this answer; absent means as the chat's preset says."""
+
     @_builtins.property
     def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these nodes, by name or id; empty means any."""
+
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """Files that the model reads before the question. With `content` 1 MiB."""
+
+    @_builtins.property
+    def preset(self) -> Global___Preset:
+        """For a new chat."""
 
     def __init__(
         self,
@@ -86,15 +126,26 @@ class SubmitRequest(_message.Message):
         content: _builtins.str = ...,
         model: _builtins.str = ...,
         sampling: _types_pb2.Sampling | None = ...,
-        parent_message_id: _builtins.str = ...,
+        parent_message_id: _builtins.str | None = ...,
         system_prompt: _builtins.str = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
+        attachments: _abc.Iterable[Global___Attachment] | None = ...,
+        preset: Global___Preset | None = ...,
+        thinking: _builtins.bool | None = ...,
+        beside_model: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id", "_thinking", b"_thinking", "parent_message_id", b"parent_message_id", "preset", b"preset", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "content", b"content", "model", b"model", "nodes", b"nodes", "parent_message_id", b"parent_message_id", "request_id", b"request_id", "sampling", b"sampling", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id", "_thinking", b"_thinking", "attachments", b"attachments", "beside_model", b"beside_model", "chat_id", b"chat_id", "content", b"content", "model", b"model", "nodes", b"nodes", "parent_message_id", b"parent_message_id", "preset", b"preset", "request_id", b"request_id", "sampling", b"sampling", "system_prompt", b"system_prompt", "thinking", b"thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__parent_message_id: _TypeAlias = _typing.Literal["parent_message_id"]  # noqa: Y015
+    _WhichOneofArgType__parent_message_id: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id"]  # noqa: Y015
+    _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
+    _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_message_id) -> _WhichOneofReturnType__parent_message_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
 
 Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
 
@@ -106,10 +157,13 @@ class SubmitResponse(_message.Message):
     USER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     ANSWER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     GENERATION_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     user_message_id: _builtins.str
     answer_message_id: _builtins.str
     generation_id: _builtins.str
+    revision: _builtins.int
+    """The chat's, after this change."""
     def __init__(
         self,
         *,
@@ -117,14 +171,205 @@ class SubmitResponse(_message.Message):
         user_message_id: _builtins.str = ...,
         answer_message_id: _builtins.str = ...,
         generation_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "chat_id", b"chat_id", "generation_id", b"generation_id", "user_message_id", b"user_message_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "chat_id", b"chat_id", "generation_id", b"generation_id", "revision", b"revision", "user_message_id", b"user_message_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitResponse: _TypeAlias = SubmitResponse  # noqa: Y015
+
+@_typing.final
+class Attachment(_message.Message):
+    """A text file that goes with a question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    content: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
+
+@_typing.final
+class Preset(_message.Message):
+    """How tokens are drawn, under a name; without one, for one chat alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    thinking: _builtins.bool
+    """Whether a model that can think first shall; absent leaves it to the model."""
+    @_builtins.property
+    def sampling(self) -> _types_pb2.Sampling: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sampling: _types_pb2.Sampling | None = ...,
+        thinking: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "name", b"name", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
+    _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
+
+Global___Preset: _TypeAlias = Preset  # noqa: Y015
+
+@_typing.final
+class RegenerateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    BESIDE_FIELD_NUMBER: _builtins.int
+    chat_id: _builtins.str
+    message_id: _builtins.str
+    """The question, or any of its answers."""
+    model: _builtins.str
+    """As in `SubmitRequest`; empty means the chat's model."""
+    beside: _builtins.bool
+    """The answer shown stays shown; the new one stands beside it."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        chat_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        beside: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside", b"beside", "chat_id", b"chat_id", "message_id", b"message_id", "model", b"model", "nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegenerateRequest: _TypeAlias = RegenerateRequest  # noqa: Y015
+
+@_typing.final
+class RegenerateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_ID_FIELD_NUMBER: _builtins.int
+    answer_message_id: _builtins.str
+    generation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        answer_message_id: _builtins.str = ...,
+        generation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "generation_id", b"generation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegenerateResponse: _TypeAlias = RegenerateResponse  # noqa: Y015
+
+@_typing.final
+class ContinueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    chat_id: _builtins.str
+    answer_message_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        chat_id: _builtins.str = ...,
+        answer_message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "chat_id", b"chat_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContinueRequest: _TypeAlias = ContinueRequest  # noqa: Y015
+
+@_typing.final
+class ContinueResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_ID_FIELD_NUMBER: _builtins.int
+    generation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        generation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContinueResponse: _TypeAlias = ContinueResponse  # noqa: Y015
+
+@_typing.final
+class SelectBranchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    chat_id: _builtins.str
+    message_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        chat_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectBranchRequest: _TypeAlias = SelectBranchRequest  # noqa: Y015
+
+@_typing.final
+class SelectBranchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectBranchResponse: _TypeAlias = SelectBranchResponse  # noqa: Y015
 
 @_typing.final
 class AttachRequest(_message.Message):
@@ -529,21 +774,26 @@ class ListChatsRequest(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    INCLUDE_ARCHIVED_FIELD_NUMBER: _builtins.int
+    SHELF_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
+    """500 at most; 0 means 100."""
     page_token: _builtins.str
     """From the last response."""
-    include_archived: _builtins.bool
+    shelf: Global___Shelf.ValueType
+    query: _builtins.str
+    """Only chats whose title holds this, or whose id begins with it."""
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
         page_token: _builtins.str = ...,
-        include_archived: _builtins.bool = ...,
+        shelf: Global___Shelf.ValueType = ...,
+        query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_archived", b"include_archived", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "page_token", b"page_token", "query", b"query", "shelf", b"shelf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,6 +836,10 @@ class Chat(_message.Message):
     ARCHIVED_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    BESIDE_MODEL_FIELD_NUMBER: _builtins.int
+    SHELF_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     title: _builtins.str
     model: _builtins.str
@@ -597,6 +851,13 @@ class Chat(_message.Message):
     message_count: _builtins.int
     active: _builtins.bool
     """An answer is under way."""
+    revision: _builtins.int
+    """Counts up with every change of the chat but the growth of answers."""
+    beside_model: _builtins.str
+    """Another model that each prompt is asked as well; its answers stand beside."""
+    shelf: Global___Shelf.ValueType
+    @_builtins.property
+    def preset(self) -> Global___Preset: ...
     def __init__(
         self,
         *,
@@ -610,10 +871,14 @@ class Chat(_message.Message):
         archived: _builtins.bool = ...,
         message_count: _builtins.int = ...,
         active: _builtins.bool = ...,
+        revision: _builtins.int = ...,
+        preset: Global___Preset | None = ...,
+        beside_model: _builtins.str = ...,
+        shelf: Global___Shelf.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "archived", b"archived", "chat_id", b"chat_id", "created_unix_seconds", b"created_unix_seconds", "message_count", b"message_count", "model", b"model", "pinned", b"pinned", "system_prompt", b"system_prompt", "title", b"title", "updated_unix_seconds", b"updated_unix_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "archived", b"archived", "beside_model", b"beside_model", "chat_id", b"chat_id", "created_unix_seconds", b"created_unix_seconds", "message_count", b"message_count", "model", b"model", "pinned", b"pinned", "preset", b"preset", "revision", b"revision", "shelf", b"shelf", "system_prompt", b"system_prompt", "title", b"title", "updated_unix_seconds", b"updated_unix_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,6 +899,10 @@ class StoredMessage(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     SEAMS_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    SIBLING_IDS_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    BESIDE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     parent_message_id: _builtins.str
     role: _types_pb2.Role.ValueType
@@ -643,6 +912,10 @@ class StoredMessage(_message.Message):
     """The rest is set for answers."""
     model: _builtins.str
     node_name: _builtins.str
+    shown: _builtins.bool
+    """On the branch that is shown."""
+    beside_message_id: _builtins.str
+    """For an answer that was asked beside another: which."""
     @_builtins.property
     def explanation(self) -> _types_pb2.Explanation: ...
     @_builtins.property
@@ -651,6 +924,14 @@ class StoredMessage(_message.Message):
 
     @_builtins.property
     def seams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seam]: ...
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """For questions."""
+
+    @_builtins.property
+    def sibling_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All messages that follow the same one, itself among them, oldest first."""
+
     def __init__(
         self,
         *,
@@ -665,10 +946,14 @@ class StoredMessage(_message.Message):
         explanation: _types_pb2.Explanation | None = ...,
         end: _types_pb2.End | None = ...,
         seams: _abc.Iterable[Global___Seam] | None = ...,
+        attachments: _abc.Iterable[Global___Attachment] | None = ...,
+        sibling_ids: _abc.Iterable[_builtins.str] | None = ...,
+        shown: _builtins.bool = ...,
+        beside_message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "created_unix_seconds", b"created_unix_seconds", "end", b"end", "explanation", b"explanation", "generation_id", b"generation_id", "message_id", b"message_id", "model", b"model", "node_name", b"node_name", "parent_message_id", b"parent_message_id", "role", b"role", "seams", b"seams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "beside_message_id", b"beside_message_id", "content", b"content", "created_unix_seconds", b"created_unix_seconds", "end", b"end", "explanation", b"explanation", "generation_id", b"generation_id", "message_id", b"message_id", "model", b"model", "node_name", b"node_name", "parent_message_id", b"parent_message_id", "role", b"role", "seams", b"seams", "shown", b"shown", "sibling_ids", b"sibling_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -679,15 +964,27 @@ class GetChatRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_REVISION_FIELD_NUMBER: _builtins.int
+    BEFORE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    ALL_BRANCHES_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
+    known_revision: _builtins.int
+    """Leaves the messages out where the chat has still this revision."""
+    before_message_id: _builtins.str
+    """Only what comes before this message, for the pages before the last."""
+    all_branches: _builtins.bool
+    """With the branches that are not shown."""
     def __init__(
         self,
         *,
         chat_id: _builtins.str = ...,
+        known_revision: _builtins.int = ...,
+        before_message_id: _builtins.str = ...,
+        all_branches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_branches", b"all_branches", "before_message_id", b"before_message_id", "chat_id", b"chat_id", "known_revision", b"known_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,21 +996,31 @@ class GetChatResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    HAS_EARLIER_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    has_earlier: _builtins.bool
+    """There are messages before the first of these."""
+    unchanged: _builtins.bool
+    """`known_revision` is the chat's."""
     @_builtins.property
     def chat(self) -> Global___Chat: ...
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredMessage]:
-        """Oldest first."""
+        """The branch that is shown and the answers that stand beside one of it,
+        oldest first; a page of them, the last one first.
+        """
 
     def __init__(
         self,
         *,
         chat: Global___Chat | None = ...,
         messages: _abc.Iterable[Global___StoredMessage] | None = ...,
+        has_earlier: _builtins.bool = ...,
+        unchanged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "messages", b"messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "has_earlier", b"has_earlier", "messages", b"messages", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,12 +1036,19 @@ class UpdateChatRequest(_message.Message):
     ARCHIVED_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
+    BESIDE_MODEL_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     title: _builtins.str
     pinned: _builtins.bool
     archived: _builtins.bool
     model: _builtins.str
     system_prompt: _builtins.str
+    beside_model: _builtins.str
+    @_builtins.property
+    def preset(self) -> Global___Preset:
+        """An empty one leaves everything to the model."""
+
     def __init__(
         self,
         *,
@@ -744,13 +1058,17 @@ class UpdateChatRequest(_message.Message):
         archived: _builtins.bool | None = ...,
         model: _builtins.str | None = ...,
         system_prompt: _builtins.str | None = ...,
+        beside_model: _builtins.str | None = ...,
+        preset: Global___Preset | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_model", b"_model", "_pinned", b"_pinned", "_system_prompt", b"_system_prompt", "_title", b"_title", "archived", b"archived", "model", b"model", "pinned", b"pinned", "system_prompt", b"system_prompt", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_beside_model", b"_beside_model", "_model", b"_model", "_pinned", b"_pinned", "_system_prompt", b"_system_prompt", "_title", b"_title", "archived", b"archived", "beside_model", b"beside_model", "model", b"model", "pinned", b"pinned", "preset", b"preset", "system_prompt", b"system_prompt", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_model", b"_model", "_pinned", b"_pinned", "_system_prompt", b"_system_prompt", "_title", b"_title", "archived", b"archived", "chat_id", b"chat_id", "model", b"model", "pinned", b"pinned", "system_prompt", b"system_prompt", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_beside_model", b"_beside_model", "_model", b"_model", "_pinned", b"_pinned", "_system_prompt", b"_system_prompt", "_title", b"_title", "archived", b"archived", "beside_model", b"beside_model", "chat_id", b"chat_id", "model", b"model", "pinned", b"pinned", "preset", b"preset", "system_prompt", b"system_prompt", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__archived: _TypeAlias = _typing.Literal["archived"]  # noqa: Y015
     _WhichOneofArgType__archived: _TypeAlias = _typing.Literal["_archived", b"_archived"]  # noqa: Y015
+    _WhichOneofReturnType__beside_model: _TypeAlias = _typing.Literal["beside_model"]  # noqa: Y015
+    _WhichOneofArgType__beside_model: _TypeAlias = _typing.Literal["_beside_model", b"_beside_model"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
@@ -761,6 +1079,8 @@ class UpdateChatRequest(_message.Message):
     _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__archived) -> _WhichOneofReturnType__archived | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beside_model) -> _WhichOneofReturnType__beside_model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
@@ -827,13 +1147,51 @@ class DeleteChatResponse(_message.Message):
 Global___DeleteChatResponse: _TypeAlias = DeleteChatResponse  # noqa: Y015
 
 @_typing.final
+class RestoreChatRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_ID_FIELD_NUMBER: _builtins.int
+    chat_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        chat_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreChatRequest: _TypeAlias = RestoreChatRequest  # noqa: Y015
+
+@_typing.final
+class RestoreChatResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreChatResponse: _TypeAlias = RestoreChatResponse  # noqa: Y015
+
+@_typing.final
 class SearchChatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
+    """All of these words; the last may be the beginning of one. Words between
+    double quotes stand together.
+    """
     limit: _builtins.int
+    """100 at most; 0 means 100."""
     def __init__(
         self,
         *,
@@ -876,25 +1234,208 @@ class SearchHit(_message.Message):
     CHAT_TITLE_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SNIPPET_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CREATED_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     chat_title: _builtins.str
     message_id: _builtins.str
-    snippet: _builtins.str
+    """Empty where the title is what was found."""
+    role: _types_pb2.Role.ValueType
+    created_unix_seconds: _builtins.float
+    @_builtins.property
+    def snippet(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnippetPart]:
+        """What stands around the words."""
+
     def __init__(
         self,
         *,
         chat_id: _builtins.str = ...,
         chat_title: _builtins.str = ...,
         message_id: _builtins.str = ...,
-        snippet: _builtins.str = ...,
+        snippet: _abc.Iterable[Global___SnippetPart] | None = ...,
+        role: _types_pb2.Role.ValueType = ...,
+        created_unix_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "chat_title", b"chat_title", "message_id", b"message_id", "snippet", b"snippet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "chat_title", b"chat_title", "created_unix_seconds", b"created_unix_seconds", "message_id", b"message_id", "role", b"role", "snippet", b"snippet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
+
+@_typing.final
+class SnippetPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    match: _builtins.bool
+    """One of the words."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        match: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnippetPart: _TypeAlias = SnippetPart  # noqa: Y015
+
+@_typing.final
+class ListPromptsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """500 at most; 0 means 100."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPromptsRequest: _TypeAlias = ListPromptsRequest  # noqa: Y015
+
+@_typing.final
+class ListPromptsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Newest first, each once; long ones are left out."""
+
+    def __init__(
+        self,
+        *,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPromptsResponse: _TypeAlias = ListPromptsResponse  # noqa: Y015
+
+@_typing.final
+class ListPresetsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPresetsRequest: _TypeAlias = ListPresetsRequest  # noqa: Y015
+
+@_typing.final
+class ListPresetsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def presets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preset]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        presets: _abc.Iterable[Global___Preset] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["presets", b"presets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPresetsResponse: _TypeAlias = ListPresetsResponse  # noqa: Y015
+
+@_typing.final
+class SavePresetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def preset(self) -> Global___Preset:
+        """Replaces one of that name."""
+
+    def __init__(
+        self,
+        *,
+        preset: Global___Preset | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SavePresetRequest: _TypeAlias = SavePresetRequest  # noqa: Y015
+
+@_typing.final
+class SavePresetResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SavePresetResponse: _TypeAlias = SavePresetResponse  # noqa: Y015
+
+@_typing.final
+class DeletePresetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePresetRequest: _TypeAlias = DeletePresetRequest  # noqa: Y015
+
+@_typing.final
+class DeletePresetResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePresetResponse: _TypeAlias = DeletePresetResponse  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

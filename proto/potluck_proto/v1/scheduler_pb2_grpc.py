@@ -51,6 +51,21 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopResponse.FromString,
                 _registered_method=True)
+        self.Regenerate = channel.unary_unary(
+                '/potluck.v1.SchedulerService/Regenerate',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RegenerateRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RegenerateResponse.FromString,
+                _registered_method=True)
+        self.Continue = channel.unary_unary(
+                '/potluck.v1.SchedulerService/Continue',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ContinueRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ContinueResponse.FromString,
+                _registered_method=True)
+        self.SelectBranch = channel.unary_unary(
+                '/potluck.v1.SchedulerService/SelectBranch',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.SelectBranchRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.SelectBranchResponse.FromString,
+                _registered_method=True)
         self.WatchPool = channel.unary_stream(
                 '/potluck.v1.SchedulerService/WatchPool',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.WatchPoolRequest.SerializeToString,
@@ -76,10 +91,35 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.DeleteChatRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.DeleteChatResponse.FromString,
                 _registered_method=True)
+        self.RestoreChat = channel.unary_unary(
+                '/potluck.v1.SchedulerService/RestoreChat',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RestoreChatRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RestoreChatResponse.FromString,
+                _registered_method=True)
         self.SearchChats = channel.unary_unary(
                 '/potluck.v1.SchedulerService/SearchChats',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchChatsRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchChatsResponse.FromString,
+                _registered_method=True)
+        self.ListPrompts = channel.unary_unary(
+                '/potluck.v1.SchedulerService/ListPrompts',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ListPromptsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListPromptsResponse.FromString,
+                _registered_method=True)
+        self.ListPresets = channel.unary_unary(
+                '/potluck.v1.SchedulerService/ListPresets',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ListPresetsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListPresetsResponse.FromString,
+                _registered_method=True)
+        self.SavePreset = channel.unary_unary(
+                '/potluck.v1.SchedulerService/SavePreset',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.SavePresetRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.SavePresetResponse.FromString,
+                _registered_method=True)
+        self.DeletePreset = channel.unary_unary(
+                '/potluck.v1.SchedulerService/DeletePreset',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.DeletePresetRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.DeletePresetResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/potluck.v1.SchedulerService/ListModels',
@@ -171,6 +211,29 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Regenerate(self, request, context):
+        """Answers a question once more, as another branch or beside an answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Continue(self, request, context):
+        """Goes on with an answer that was cut, from the text and tokens that it has.
+        It stays the same answer, with a seam.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SelectBranch(self, request, context):
+        """Shows the branch through a message, to all viewers from now on. What was
+        shown after that message is shown again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchPool(self, request, context):
         """The pool at once, then on every change (twice a second at most).
         """
@@ -179,7 +242,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListChats(self, request, context):
-        """Newest first.
+        """Pinned ones first, then the newest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,21 +255,56 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateChat(self, request, context):
-        """Title, pin, archive, model; only the fields that are set.
+        """Only the fields that are set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteChat(self, request, context):
+        """Puts a chat away: it can be restored for 7 days, then it is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreChat(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchChats(self, request, context):
-        """Full-text search over all messages.
+        """Full-text search over the titles and messages of all chats that are not
+        deleted: titles of chats without such a message first, then messages, the
+        newest first.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrompts(self, request, context):
+        """What was asked lately, in all chats.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPresets(self, request, context):
+        """Ways to draw tokens that have a name, for use in any chat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SavePreset(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePreset(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -308,6 +406,21 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.StopResponse.SerializeToString,
             ),
+            'Regenerate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Regenerate,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RegenerateRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RegenerateResponse.SerializeToString,
+            ),
+            'Continue': grpc.unary_unary_rpc_method_handler(
+                    servicer.Continue,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ContinueRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ContinueResponse.SerializeToString,
+            ),
+            'SelectBranch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SelectBranch,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.SelectBranchRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.SelectBranchResponse.SerializeToString,
+            ),
             'WatchPool': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchPool,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.WatchPoolRequest.FromString,
@@ -333,10 +446,35 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.DeleteChatRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.DeleteChatResponse.SerializeToString,
             ),
+            'RestoreChat': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreChat,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RestoreChatRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RestoreChatResponse.SerializeToString,
+            ),
             'SearchChats': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchChats,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchChatsRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchChatsResponse.SerializeToString,
+            ),
+            'ListPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrompts,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListPromptsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ListPromptsResponse.SerializeToString,
+            ),
+            'ListPresets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPresets,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListPresetsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ListPresetsResponse.SerializeToString,
+            ),
+            'SavePreset': grpc.unary_unary_rpc_method_handler(
+                    servicer.SavePreset,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.SavePresetRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.SavePresetResponse.SerializeToString,
+            ),
+            'DeletePreset': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePreset,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.DeletePresetRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.DeletePresetResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -493,6 +631,87 @@ class SchedulerService:
             _registered_method=True)
 
     @staticmethod
+    def Regenerate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/Regenerate',
+            potluck_dot_v1_dot_scheduler__pb2.RegenerateRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RegenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Continue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/Continue',
+            potluck_dot_v1_dot_scheduler__pb2.ContinueRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ContinueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SelectBranch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/SelectBranch',
+            potluck_dot_v1_dot_scheduler__pb2.SelectBranchRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.SelectBranchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchPool(request,
             target,
             options=(),
@@ -628,6 +847,33 @@ class SchedulerService:
             _registered_method=True)
 
     @staticmethod
+    def RestoreChat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/RestoreChat',
+            potluck_dot_v1_dot_scheduler__pb2.RestoreChatRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RestoreChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SearchChats(request,
             target,
             options=(),
@@ -644,6 +890,114 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/SearchChats',
             potluck_dot_v1_dot_scheduler__pb2.SearchChatsRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.SearchChatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ListPrompts',
+            potluck_dot_v1_dot_scheduler__pb2.ListPromptsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ListPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPresets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ListPresets',
+            potluck_dot_v1_dot_scheduler__pb2.ListPresetsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ListPresetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SavePreset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/SavePreset',
+            potluck_dot_v1_dot_scheduler__pb2.SavePresetRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.SavePresetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePreset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/DeletePreset',
+            potluck_dot_v1_dot_scheduler__pb2.DeletePresetRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.DeletePresetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,16 +47,37 @@ class SchedulerServiceStub:
     """
     Stop: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopRequest, _scheduler_pb2.StopResponse]
     """Ends an answer. What it has is kept. Stopping an ended one does nothing."""
+    Regenerate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RegenerateRequest, _scheduler_pb2.RegenerateResponse]
+    """Answers a question once more, as another branch or beside an answer."""
+    Continue: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ContinueRequest, _scheduler_pb2.ContinueResponse]
+    """Goes on with an answer that was cut, from the text and tokens that it has.
+    It stays the same answer, with a seam.
+    """
+    SelectBranch: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SelectBranchRequest, _scheduler_pb2.SelectBranchResponse]
+    """Shows the branch through a message, to all viewers from now on. What was
+    shown after that message is shown again.
+    """
     WatchPool: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.WatchPoolRequest, _scheduler_pb2.WatchPoolResponse]
     """The pool at once, then on every change (twice a second at most)."""
     ListChats: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListChatsRequest, _scheduler_pb2.ListChatsResponse]
-    """Newest first."""
+    """Pinned ones first, then the newest."""
     GetChat: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetChatRequest, _scheduler_pb2.GetChatResponse]
     UpdateChat: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UpdateChatRequest, _scheduler_pb2.UpdateChatResponse]
-    """Title, pin, archive, model; only the fields that are set."""
+    """Only the fields that are set."""
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DeleteChatRequest, _scheduler_pb2.DeleteChatResponse]
+    """Puts a chat away: it can be restored for 7 days, then it is gone."""
+    RestoreChat: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RestoreChatRequest, _scheduler_pb2.RestoreChatResponse]
     SearchChats: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SearchChatsRequest, _scheduler_pb2.SearchChatsResponse]
-    """Full-text search over all messages."""
+    """Full-text search over the titles and messages of all chats that are not
+    deleted: titles of chats without such a message first, then messages, the
+    newest first.
+    """
+    ListPrompts: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListPromptsRequest, _scheduler_pb2.ListPromptsResponse]
+    """What was asked lately, in all chats."""
+    ListPresets: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListPresetsRequest, _scheduler_pb2.ListPresetsResponse]
+    """Ways to draw tokens that have a name, for use in any chat."""
+    SavePreset: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SavePresetRequest, _scheduler_pb2.SavePresetResponse]
+    DeletePreset: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DeletePresetRequest, _scheduler_pb2.DeletePresetResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListModelsRequest, _scheduler_pb2.ListModelsResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListNodesRequest, _scheduler_pb2.ListNodesResponse]
     AddNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.AddNodeRequest, _scheduler_pb2.AddNodeResponse]
@@ -95,16 +116,37 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
     Stop: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopRequest, _scheduler_pb2.StopResponse]  # type: ignore[assignment]
     """Ends an answer. What it has is kept. Stopping an ended one does nothing."""
+    Regenerate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RegenerateRequest, _scheduler_pb2.RegenerateResponse]  # type: ignore[assignment]
+    """Answers a question once more, as another branch or beside an answer."""
+    Continue: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ContinueRequest, _scheduler_pb2.ContinueResponse]  # type: ignore[assignment]
+    """Goes on with an answer that was cut, from the text and tokens that it has.
+    It stays the same answer, with a seam.
+    """
+    SelectBranch: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SelectBranchRequest, _scheduler_pb2.SelectBranchResponse]  # type: ignore[assignment]
+    """Shows the branch through a message, to all viewers from now on. What was
+    shown after that message is shown again.
+    """
     WatchPool: _aio.UnaryStreamMultiCallable[_scheduler_pb2.WatchPoolRequest, _scheduler_pb2.WatchPoolResponse]  # type: ignore[assignment]
     """The pool at once, then on every change (twice a second at most)."""
     ListChats: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListChatsRequest, _scheduler_pb2.ListChatsResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Pinned ones first, then the newest."""
     GetChat: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetChatRequest, _scheduler_pb2.GetChatResponse]  # type: ignore[assignment]
     UpdateChat: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UpdateChatRequest, _scheduler_pb2.UpdateChatResponse]  # type: ignore[assignment]
-    """Title, pin, archive, model; only the fields that are set."""
+    """Only the fields that are set."""
     DeleteChat: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DeleteChatRequest, _scheduler_pb2.DeleteChatResponse]  # type: ignore[assignment]
+    """Puts a chat away: it can be restored for 7 days, then it is gone."""
+    RestoreChat: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RestoreChatRequest, _scheduler_pb2.RestoreChatResponse]  # type: ignore[assignment]
     SearchChats: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SearchChatsRequest, _scheduler_pb2.SearchChatsResponse]  # type: ignore[assignment]
-    """Full-text search over all messages."""
+    """Full-text search over the titles and messages of all chats that are not
+    deleted: titles of chats without such a message first, then messages, the
+    newest first.
+    """
+    ListPrompts: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListPromptsRequest, _scheduler_pb2.ListPromptsResponse]  # type: ignore[assignment]
+    """What was asked lately, in all chats."""
+    ListPresets: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListPresetsRequest, _scheduler_pb2.ListPresetsResponse]  # type: ignore[assignment]
+    """Ways to draw tokens that have a name, for use in any chat."""
+    SavePreset: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SavePresetRequest, _scheduler_pb2.SavePresetResponse]  # type: ignore[assignment]
+    DeletePreset: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DeletePresetRequest, _scheduler_pb2.DeletePresetResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListModelsRequest, _scheduler_pb2.ListModelsResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListNodesRequest, _scheduler_pb2.ListNodesResponse]  # type: ignore[assignment]
     AddNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.AddNodeRequest, _scheduler_pb2.AddNodeResponse]  # type: ignore[assignment]
@@ -160,6 +202,34 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends an answer. What it has is kept. Stopping an ended one does nothing."""
 
     @_abc_1.abstractmethod
+    def Regenerate(
+        self,
+        request: _scheduler_pb2.RegenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RegenerateResponse, _abc.Awaitable[_scheduler_pb2.RegenerateResponse]]:
+        """Answers a question once more, as another branch or beside an answer."""
+
+    @_abc_1.abstractmethod
+    def Continue(
+        self,
+        request: _scheduler_pb2.ContinueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ContinueResponse, _abc.Awaitable[_scheduler_pb2.ContinueResponse]]:
+        """Goes on with an answer that was cut, from the text and tokens that it has.
+        It stays the same answer, with a seam.
+        """
+
+    @_abc_1.abstractmethod
+    def SelectBranch(
+        self,
+        request: _scheduler_pb2.SelectBranchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.SelectBranchResponse, _abc.Awaitable[_scheduler_pb2.SelectBranchResponse]]:
+        """Shows the branch through a message, to all viewers from now on. What was
+        shown after that message is shown again.
+        """
+
+    @_abc_1.abstractmethod
     def WatchPool(
         self,
         request: _scheduler_pb2.WatchPoolRequest,
@@ -173,7 +243,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.ListChatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.ListChatsResponse, _abc.Awaitable[_scheduler_pb2.ListChatsResponse]]:
-        """Newest first."""
+        """Pinned ones first, then the newest."""
 
     @_abc_1.abstractmethod
     def GetChat(
@@ -188,14 +258,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.UpdateChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.UpdateChatResponse, _abc.Awaitable[_scheduler_pb2.UpdateChatResponse]]:
-        """Title, pin, archive, model; only the fields that are set."""
+        """Only the fields that are set."""
 
     @_abc_1.abstractmethod
     def DeleteChat(
         self,
         request: _scheduler_pb2.DeleteChatRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_pb2.DeleteChatResponse, _abc.Awaitable[_scheduler_pb2.DeleteChatResponse]]: ...
+    ) -> _typing.Union[_scheduler_pb2.DeleteChatResponse, _abc.Awaitable[_scheduler_pb2.DeleteChatResponse]]:
+        """Puts a chat away: it can be restored for 7 days, then it is gone."""
+
+    @_abc_1.abstractmethod
+    def RestoreChat(
+        self,
+        request: _scheduler_pb2.RestoreChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RestoreChatResponse, _abc.Awaitable[_scheduler_pb2.RestoreChatResponse]]: ...
 
     @_abc_1.abstractmethod
     def SearchChats(
@@ -203,7 +281,40 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.SearchChatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.SearchChatsResponse, _abc.Awaitable[_scheduler_pb2.SearchChatsResponse]]:
-        """Full-text search over all messages."""
+        """Full-text search over the titles and messages of all chats that are not
+        deleted: titles of chats without such a message first, then messages, the
+        newest first.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPrompts(
+        self,
+        request: _scheduler_pb2.ListPromptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListPromptsResponse, _abc.Awaitable[_scheduler_pb2.ListPromptsResponse]]:
+        """What was asked lately, in all chats."""
+
+    @_abc_1.abstractmethod
+    def ListPresets(
+        self,
+        request: _scheduler_pb2.ListPresetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListPresetsResponse, _abc.Awaitable[_scheduler_pb2.ListPresetsResponse]]:
+        """Ways to draw tokens that have a name, for use in any chat."""
+
+    @_abc_1.abstractmethod
+    def SavePreset(
+        self,
+        request: _scheduler_pb2.SavePresetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.SavePresetResponse, _abc.Awaitable[_scheduler_pb2.SavePresetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeletePreset(
+        self,
+        request: _scheduler_pb2.DeletePresetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.DeletePresetResponse, _abc.Awaitable[_scheduler_pb2.DeletePresetResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListModels(

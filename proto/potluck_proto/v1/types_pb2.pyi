@@ -752,6 +752,7 @@ class Usage(_message.Message):
     TIME_TO_FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
     DECODE_SECONDS_FIELD_NUMBER: _builtins.int
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    THOUGHT_SECONDS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     cached_prompt_tokens: _builtins.int
     """Of these, how many came from the prefix cache."""
@@ -763,6 +764,8 @@ class Usage(_message.Message):
     """From submission to the first token."""
     decode_seconds: _builtins.float
     tokens_per_second: _builtins.float
+    thought_seconds: _builtins.float
+    """From the first token to the end of what the model thought before it spoke."""
     def __init__(
         self,
         *,
@@ -774,10 +777,11 @@ class Usage(_message.Message):
         time_to_first_token_seconds: _builtins.float = ...,
         decode_seconds: _builtins.float = ...,
         tokens_per_second: _builtins.float = ...,
+        thought_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "decode_seconds", b"decode_seconds", "prefill_seconds", b"prefill_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "time_to_first_token_seconds", b"time_to_first_token_seconds", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "decode_seconds", b"decode_seconds", "prefill_seconds", b"prefill_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "thought_seconds", b"thought_seconds", "time_to_first_token_seconds", b"time_to_first_token_seconds", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

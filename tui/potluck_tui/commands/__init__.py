@@ -46,10 +46,12 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, daemons, logs, pairing, pool, service, setting_up
+    from potluck_tui.commands import ask, chats, daemons, logs, pairing, pool, service, setting_up
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
+        "chats": chats.chats,
+        "export": chats.export,
         "nodes": pool.nodes,
         "nodes add": pairing.add,
         "nodes remove": pairing.remove,

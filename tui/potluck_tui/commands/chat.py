@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
@@ -30,4 +31,12 @@ async def _chat(home: Home, profile: TerminalProfile, ssh: str) -> None:
         # Textual reads its environment when it is imported, so it is imported after that is set.
         from potluck_tui.app import PotluckApp
 
-        await PotluckApp(client, home, profile).run_async(mouse=profile.mouse)
+        app = PotluckApp(client, home, profile)
+
+        def hang_up(_number: int, _frame: object) -> None:
+            # The terminal is gone, and the event loop may be waiting for it for ever.
+            app.save_draft()
+            os._exit(128 + signal.SIGHUP)
+
+        signal.signal(signal.SIGHUP, hang_up)
+        await app.run_async(mouse=profile.mouse)

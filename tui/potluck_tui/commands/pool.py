@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
-
-from google.protobuf.json_format import MessageToDict
 
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
+from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.connect import running_pool
 from potluck_tui.pool import refusal_words, stranger_words
 
@@ -22,12 +19,10 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
     async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
     if options.json:
-        _print_json(response)
+        print_json(response)
         return 0
     rows = [_node_row(node) for node in response.nodes]
-    _print_table(
-        ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows
-    )
+    print_table(["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows)
     for node in response.nodes:
         _print_problems(node)
     _print_others(response)
@@ -58,10 +53,10 @@ async def models(options: argparse.Namespace, home: Home) -> int:
     async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
     if options.json:
-        _print_json(response)
+        print_json(response)
         return 0
     rows = [_model_row(model) for model in response.models]
-    _print_table(
+    print_table(
         ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
     )
     for model in response.models:
@@ -121,15 +116,3 @@ def _count(number: int) -> str:
     if not number:
         return "?"
     return f"{number / 1e9:.1f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns as wide as their widest cell."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        cells = (clean(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
-def _print_json(response: pb.ListNodesResponse | pb.ListModelsResponse) -> None:
-    print(json.dumps(MessageToDict(response, preserving_proto_field_name=True), indent=2))

@@ -4,52 +4,51 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import OptionList, Static, TextArea
+from textual.widgets import OptionList, TextArea
 
+from potluck_proto.home import Home
 from potluck_proto.ids import ChatId
+from potluck_tui import instructions as do
 from potluck_tui.drafts import Drafts
 from potluck_tui.escape import WINDOW_SECONDS, DoubleEscape
-from potluck_tui.events import (
-    AdoptDraft,
-    Instruction,
-    KeepDraft,
-    LoadDraft,
-    ReturnToPrompt,
-    Say,
-    ScreenInstruction,
-)
-from potluck_tui.keys import CHAT, CHAT_LIST_HINTS, EVERYWHERE, hints
-from potluck_tui.screens.dialogs import Ask, Confirm
-from potluck_tui.session import NEW_CHAT, Session
+from potluck_tui.highlight import words_of
+from potluck_tui.instructions import Instruction, ScreenInstruction
+from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints
+from potluck_tui.screens.dialogs import Ask
+from potluck_tui.screens.message_actions import MessageActions
+from potluck_tui.screens.options import ChatOptions, OptionsScreen
+from potluck_tui.screens.search import SearchScreen
+from potluck_tui.session import Session
 from potluck_tui.status import StatusLine, status_line
-from potluck_tui.views import Speaker
+from potluck_tui.views import NEW_CHAT, ShelfKind
 from potluck_tui.welcome import welcome
 from potluck_tui.widgets.bars import Bar, KeyHints
-from potluck_tui.widgets.chat_list import ChatList
+from potluck_tui.widgets.chat_list import ChatList, ChatPanel, Verb
+from potluck_tui.widgets.composer import Composer
 from potluck_tui.widgets.prompt import Prompt
 from potluck_tui.widgets.transcript import Transcript
+from potluck_tui.words import counted
 
 DRAFT_SECONDS = 0.5
 """A draft is written this long after the last key."""
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(MessageActions):
     """The main place. It shows the session and turns keys into what the session does.
 
     Args:
         session: What is known; whoever changes it calls `show_session` afterwards.
         drafts: What was typed and not sent.
-        do: Carries out instructions.
-        models_folder: Where the user puts model files, for the welcome.
+        act: Carries out instructions.
+        copy: Copies a text to wherever it can be copied from here.
+        home: Where the user puts model files, and where pasted texts are kept.
         ssh: The terminal is at the other end of an ssh connection.
     """
 
@@ -61,16 +60,15 @@ class ChatScreen(Screen[None]):
         self,
         session: Session,
         drafts: Drafts,
-        do: Callable[[list[Instruction]], None],
-        models_folder: Path,
+        act: Callable[[list[Instruction]], None],
+        copy: Callable[[str], None],
+        home: Home,
         *,
         ssh: bool,
     ) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(session, act, copy)
         self._drafts = drafts
-        self._do = do
-        self._models_folder = models_folder
+        self._home = home
         self._ssh = ssh
         self._escape = DoubleEscape()
         self._escape_armed = False
@@ -78,9 +76,9 @@ class ChatScreen(Screen[None]):
         self._draft_timer: Timer | None = None
         self._built = False
         self._title = Bar(widget_id="title")
-        self._chats = ChatList(widget_id="chats")
-        self._transcript = Transcript(widget_id="transcript")
-        self._prompt = Prompt(widget_id="prompt")
+        self._panel = ChatPanel(widget_id="chats")
+        self._composer = Composer(home.pasted, widget_id="composer")
+        self._prompt = self._composer.prompt
         self._status = Bar(widget_id="status")
         self._hints = KeyHints(hints(CHAT, EVERYWHERE), widget_id="hints")
 
@@ -88,12 +86,10 @@ class ChatScreen(Screen[None]):
         """Build the places of the screen."""
         yield self._title
         with Horizontal(id="middle"):
-            yield self._chats
+            yield self._panel
             with Vertical(id="talk"):
                 yield self._transcript
-                with Horizontal(id="prompt-row"):
-                    yield Static(">", id="prompt-mark", markup=False)
-                    yield self._prompt
+                yield self._composer
         yield self._status
         yield self._hints
 
@@ -102,7 +98,7 @@ class ChatScreen(Screen[None]):
         self._built = True
         self.set_class(self._ssh, "-ssh")
         self._prompt.fill(self._drafts.get(self._session.chat_id))
-        self._prompt.focus()
+        self.set_focus(self._prompt)
         self.show_session()
 
     # --- Showing ---------------------------------------------------------------------------------
@@ -112,13 +108,12 @@ class ChatScreen(Screen[None]):
         session = self._session
         if not self._built:
             return
-        chat_count = counted_chats(len(session.chats))
-        self._title.show(StatusLine(session.title, chat_count))
-        self._chats.show(session.chats, session.chat_id)
+        self._title.show(StatusLine(session.chat.title, _counted(session)))
+        self._panel.show(session.library, session.chat_id)
         introduction = None
         if not session.turns and not session.loading:
             introduction = welcome(
-                session.pool, session.model, self._models_folder, session.connected
+                session.pool, session.chat.model, self._home.models, session.connected
             )
         self._transcript.show(
             session.turns, session.queue, chat=session.visit, introduction=introduction
@@ -137,56 +132,70 @@ class ChatScreen(Screen[None]):
     def carry_out(self, instruction: ScreenInstruction) -> None:
         """Do what the session asks of the screen."""
         match instruction:
-            case LoadDraft(chat_id):
-                self._prompt.fill(self._drafts.get(chat_id))
-                self._prompt.focus()
-            case AdoptDraft(chat_id):
+            case do.LoadDraft(chat_id):
+                self._composer.fill(self._drafts.get(chat_id))
+            case do.AdoptDraft(chat_id):
                 self._drafts.put(NEW_CHAT, "")
                 self._drafts.put(chat_id, self._session.draft(self._prompt.text))
-            case KeepDraft(chat_id, text):
+            case do.SaveDraft():
+                self.keep_draft()
+            case do.KeepDraft(chat_id, text):
                 kept = self._drafts.get(chat_id)
                 self._drafts.put(chat_id, f"{text}\n\n{kept}" if kept else text)
-            case ReturnToPrompt(text):
+            case do.ReturnToPrompt(text):
                 typed = self._prompt.text
                 self._prompt.fill(f"{text}\n\n{typed}" if typed else text)
-            case Say(sentence, problem):
+            case do.FillPrompt(text, files):
+                self._composer.fill(text, files)
+                self.set_focus(self._prompt)
+            case do.ShowMessage(message_id):
+                self.show_session()
+                self._transcript.mark(words_of(self._session.library.query))
+                self.set_focus(self._transcript)
+                self._transcript.show_message(message_id)
+            case do.Say(sentence, problem):
                 self.notify(sentence, severity="error" if problem else "information", markup=False)
 
     # --- Typing ----------------------------------------------------------------------------------
 
-    @on(Prompt.Sent)
-    def send(self, event: Prompt.Sent) -> None:
-        """Send a prompt, or queue it."""
+    @on(Composer.Sent)
+    def send(self, event: Composer.Sent) -> None:
+        """Send a question, or queue it."""
         self._transcript.to_end()
-        self._do(self._session.send(event.text))
+        self._act(self._session.send(event.question))
         self.keep_draft()
 
     @on(Prompt.TakeBack)
     def take_back(self) -> None:
         """Put the last waiting prompt back to edit it; without one, recall a sent one."""
-        if text := self._session.take_back():
+        if not self._prompt.text and (text := self._session.take_back()):
             self._prompt.fill(text)
             self.show_session()
             return
-        if not self._prompt.earlier.sent:
-            self._prompt.earlier.replace(
-                [turn.text for turn in self._session.turns if turn.speaker is Speaker.USER]
-            )
+        self._prompt.earlier.begin(self._session.asked)
         self._prompt.recall_older()
 
     @on(TextArea.Changed)
     def remember_typing(self) -> None:
         """Keep the draft, and write it a moment after the last key."""
         self._disarm()
-        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
+        self._put_draft()
         if self._draft_timer is not None:
             self._draft_timer.stop()
         self._draft_timer = self.set_timer(DRAFT_SECONDS, self.save_drafts)
 
     def keep_draft(self) -> None:
         """Write now what must not be lost."""
-        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
+        self._put_draft()
         self.save_drafts()
+
+    def write_draft(self) -> None:
+        """Write now what must not be lost. Raises `OSError`."""
+        self._put_draft()
+        self._drafts.save()
+
+    def _put_draft(self) -> None:
+        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
 
     def save_drafts(self) -> None:
         """Write the drafts; say so where that fails."""
@@ -202,16 +211,22 @@ class ChatScreen(Screen[None]):
     # --- Keys ------------------------------------------------------------------------------------
 
     def action_escape(self) -> None:
-        """Go back to the prompt; there, the second Esc in a row stops the answer."""
+        """Go back to the prompt; there, leave an edit, or stop the answer by the second Esc."""
         if self.focused is not self._prompt:
             self._close_drawer()
-            self._prompt.focus()
+            self._session.library.hit_number = -1
+            self._transcript.mark(())
+            self.set_focus(self._prompt)
+            self._show_status()
             return
-        if self._session.answer is None:
+        if self._session.editing is not None:
+            self._act(self._session.cancel_edit())
+            return
+        if not self._session.under_way:
             return
         if self._escape.press(time.monotonic()):
             self._disarm()
-            self._do(self._session.stop())
+            self._act(self._session.stop())
             return
         self._escape_armed = True
         self._show_status()
@@ -228,78 +243,19 @@ class ChatScreen(Screen[None]):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Show the keys of the part that has the focus."""
-        in_list = isinstance(event.widget, ChatList)
-        shown = CHAT_LIST_HINTS if in_list else hints(CHAT, EVERYWHERE)
-        self._hints.show(shown)
+        match event.widget:
+            case ChatList():
+                self._hints.show(hints(CHAT_LIST))
+            case Transcript():
+                self._hints.show(hints(TRANSCRIPT))
+            case _:
+                self._hints.show(hints(CHAT, EVERYWHERE))
 
-    def action_new_chat(self) -> None:
-        """Show an empty chat."""
-        self.keep_draft()
-        self._close_drawer()
-        self._prompt.earlier.replace([])
-        self._do(self._session.new_chat())
-
-    def action_toggle_chats(self) -> None:
-        """Go to the list of chats, or back to the prompt."""
-        if self._chats.has_focus:
-            self._close_drawer()
-            self._prompt.focus()
-        else:
-            self._chats.add_class("-open")
-            self._chats.focus()
-
-    def _close_drawer(self) -> None:
-        self._chats.remove_class("-open")
-
-    @on(OptionList.OptionSelected, "#chats")
-    def open_chat(self, event: OptionList.OptionSelected) -> None:
-        """Show the chat that was chosen."""
-        self.keep_draft()
-        self._close_drawer()
-        self._prompt.focus()
-        chat_id = ChatId(event.option_id or "")
-        if chat_id != self._session.chat_id:
-            self._prompt.earlier.replace([])
-            self._do(self._session.open_chat(chat_id))
-
-    def action_rename_chat(self) -> None:
-        """Ask for another title for this chat."""
-        self._ask_title(self._session.chat_id)
-
-    def action_delete_chat(self) -> None:
-        """Ask whether to delete this chat."""
-        self._ask_delete(self._session.chat_id)
-
-    @on(ChatList.Rename)
-    def rename_listed(self, event: ChatList.Rename) -> None:
-        """Ask for another title for a chat of the list."""
-        self._ask_title(event.chat_id)
-
-    @on(ChatList.Delete)
-    def delete_listed(self, event: ChatList.Delete) -> None:
-        """Ask whether to delete a chat of the list."""
-        self._ask_delete(event.chat_id)
-
-    def _ask_title(self, chat_id: ChatId) -> None:
-        if (chat := self._session.chat(chat_id)) is None:
-            self.notify("This chat has no name yet: it gets one with its first prompt.")
-            return
-
-        def rename(title: str | None) -> None:
-            self._do(self._session.rename(chat_id, title or ""))
-
-        self.app.push_screen(Ask("Title of the chat", chat.title), rename)
-
-    def _ask_delete(self, chat_id: ChatId) -> None:
-        if (chat := self._session.chat(chat_id)) is None:
-            self.notify("Nothing to delete: this chat is empty.")
-            return
-
-        def delete(yes: bool | None) -> None:
-            self._do(self._session.delete(chat_id) if yes else [])
-
-        question = f"Delete “{chat.title}” with its {chat.message_count} messages? For good."
-        self.app.push_screen(Confirm(question), delete)
+    def action_read(self) -> None:
+        """Go to the messages."""
+        if self._session.turns:
+            self._transcript.select_last()
+            self.set_focus(self._transcript)
 
     def action_page(self, direction: int) -> None:
         """Scroll the transcript by a page, leaving two lines of the one before."""
@@ -319,7 +275,135 @@ class ChatScreen(Screen[None]):
         """Say in the status line that there is more below."""
         self._show_status()
 
+    # --- Chats -----------------------------------------------------------------------------------
 
-def counted_chats(count: int) -> str:
+    def action_new_chat(self) -> None:
+        """Show an empty chat."""
+        self.keep_draft()
+        self._close_drawer()
+        self._act(self._session.new_chat())
+        self.set_focus(self._prompt)
+
+    def action_toggle_chats(self) -> None:
+        """Go to the list of chats, or back to the prompt."""
+        if self._panel.list.has_focus:
+            self._close_drawer()
+            self.set_focus(self._prompt)
+        else:
+            self._panel.add_class("-open")
+            self.set_focus(self._panel.list)
+
+    def _close_drawer(self) -> None:
+        self._panel.remove_class("-open")
+
+    @on(OptionList.OptionSelected, "#chat-list")
+    def open_chat(self, event: OptionList.OptionSelected) -> None:
+        """Show the chat that was chosen; a deleted one must be taken back first."""
+        chat_id = ChatId(event.option_id or "")
+        if self._session.library.shelf is ShelfKind.DELETED:
+            self.notify("This chat is deleted: u takes it back.")
+            return
+        self.keep_draft()
+        self._close_drawer()
+        self.set_focus(self._prompt)
+        if chat_id != self._session.chat_id:
+            self._act(self._session.open_chat(chat_id))
+
+    @on(ChatList.Act)
+    async def act_on_listed(self, event: ChatList.Act) -> None:
+        """Do to a chat of the list what its key says."""
+        library, chat_id = self._session.library, event.chat_id
+        match event.verb:
+            case Verb.RENAME:
+                await self._ask_title(chat_id)
+            case Verb.PIN:
+                self._act([*library.pin(chat_id)])
+            case Verb.ARCHIVE:
+                self._act([*library.archive(chat_id)])
+            case Verb.DELETE:
+                self._act([*library.delete(chat_id)])
+            case Verb.RESTORE:
+                deleted = library.shelf is ShelfKind.DELETED
+                self._act([*library.restore(chat_id if deleted else NEW_CHAT)])
+            case Verb.EXPORT:
+                self._act([do.ExportChat(chat_id)])
+
+    @on(ChatList.NextShelf)
+    def show_next_shelf(self) -> None:
+        """Show chats, archived ones, deleted ones in turn."""
+        shelves = list(ShelfKind)
+        at = shelves.index(self._session.library.shelf) + 1
+        self._act([*self._session.library.show(shelves[at % len(shelves)])])
+
+    @on(ChatList.NearTheEnd)
+    def read_on(self) -> None:
+        """Read the next page of the list."""
+        self._act([*self._session.library.read_on()])
+
+    async def action_rename_chat(self) -> None:
+        """Ask for another title for this chat."""
+        await self._ask_title(self._session.chat_id)
+
+    async def _ask_title(self, chat_id: ChatId) -> None:
+        session = self._session
+        chat = session.chat if chat_id == session.chat_id else session.library.chat(chat_id)
+        if chat is None or not chat_id:
+            self.notify("This chat has no name yet: it gets one with its first prompt.")
+            return
+
+        def rename(title: str | None) -> None:
+            self._act([*session.library.rename(chat_id, title or "")])
+
+        await self.app.push_screen(Ask("Title of the chat", chat.title), rename)
+
+    def action_delete_chat(self) -> None:
+        """Delete this chat; it can be taken back."""
+        if self._session.chat_id == NEW_CHAT:
+            self.notify("Nothing to delete: this chat is empty.")
+        else:
+            self._act([*self._session.library.delete(self._session.chat_id)])
+
+    def action_restore_chat(self) -> None:
+        """Take back the chat that was deleted last."""
+        self._act([*self._session.library.restore()])
+
+    async def action_options(self) -> None:
+        """Set how this chat is answered."""
+        session = self._session
+        current = ChatOptions(session.chat.system_prompt, session.chat.preset)
+
+        def use(chosen: ChatOptions | None) -> None:
+            if chosen is not None and chosen != current:
+                prompt, preset = chosen.system_prompt, chosen.preset
+                self._act(session.choose(system_prompt=prompt, preset=preset))
+
+        await self.app.push_screen(OptionsScreen(current, session.presets, self._act), use)
+
+    async def action_search(self) -> None:
+        """Search all chats."""
+        session = self._session
+
+        def show(number: int | None) -> None:
+            if number is not None:
+                session.library.hit_number = number
+                self.keep_draft()
+                self._close_drawer()
+                self._act(session.show_hit(0))
+
+        await self.app.push_screen(
+            SearchScreen(session.library, lambda text: self._act([*session.library.search(text)])),
+            show,
+        )
+
+
+def _counted(session: Session) -> str:
     """Return how many chats there are, in words; empty for none."""
-    return f"{count} chat{'' if count == 1 else 's'}" if count else ""
+    library = session.library
+    if not library.chats:
+        return ""
+    more = "+" if library.has_more else ""
+    return (
+        f"{len(library.chats)}{more} {library.shelf}"
+        if more
+        else counted(len(library.chats), "chat")
+    )

@@ -6,35 +6,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.table import Table
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.visual import VisualType
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
 
-
-class Confirm(ModalScreen[bool]):
-    """A question that only `y` answers with yes."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Yes", id="confirm.yes"),
-        Binding("n,escape,enter", "answer(False)", "No", id="confirm.no"),
-    ]
-
-    def __init__(self, question: str) -> None:
-        super().__init__()
-        self._question = question
-
-    def compose(self) -> ComposeResult:
-        """Build the question."""
-        with Vertical(classes="dialog"):
-            yield Static(self._question, markup=False)
-            yield Static("y yes   n no", classes="keys", markup=False)
-
-    def action_answer(self, yes: bool) -> None:
-        """Close with the answer."""
-        self.dismiss(yes)
+from potluck_tui.keys import CHOICES, hints
+from potluck_tui.widgets.bars import KeyHints
 
 
 class Ask(ModalScreen[str | None]):
@@ -58,9 +39,66 @@ class Ask(ModalScreen[str | None]):
             yield line
             yield Static("enter done   esc back", classes="keys", markup=False)
 
+    def on_mount(self) -> None:
+        """Begin to type."""
+        self.set_focus(self.query_one(Input))
+
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Close with the text."""
         self.dismiss(event.value)
+
+
+class Choose(ModalScreen[int | None]):
+    """A list of which one is taken, by Enter or by its number; Esc gives `None`.
+
+    Args:
+        question: What is chosen.
+        rows: What there is.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CHOICES]
+
+    def __init__(self, question: str, rows: Sequence[str]) -> None:
+        super().__init__()
+        self._question = question
+        self._rows = rows
+
+    def compose(self) -> ComposeResult:
+        """Build the list."""
+        with Vertical(classes="dialog"):
+            yield Static(self._question, classes="title", markup=False)
+            rows = OptionList(markup=False, compact=True)
+            rows.add_options(f"{number} {row}" for number, row in enumerate(self._rows, 1))
+            yield rows
+            yield KeyHints([("1-9,", ""), *hints(CHOICES)], widget_id="hints")
+
+    def on_mount(self) -> None:
+        """Begin at the first row."""
+        rows = self.query_one(OptionList)
+        rows.highlighted = 0
+        self.set_focus(rows)
+
+    def on_key(self, event: events.Key) -> None:
+        """Take a row by its number."""
+        if event.character and event.character.isdecimal():
+            event.stop()
+            number = int(event.character)
+            if 1 <= number <= len(self._rows):
+                self.dismiss(number - 1)
+
+    @on(OptionList.OptionSelected)
+    def action_take(self) -> None:
+        """Close with the row under the cursor."""
+        self.dismiss(self.query_one(OptionList).highlighted)
+
+    def action_move(self, lines: int) -> None:
+        """Move the cursor."""
+        rows = self.query_one(OptionList)
+        rows.action_cursor_down() if lines > 0 else rows.action_cursor_up()
+
+    def action_close(self) -> None:
+        """Close without one."""
+        self.dismiss(None)
 
 
 class Details(ModalScreen[None]):

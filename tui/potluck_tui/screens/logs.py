@@ -10,7 +10,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
-from potluck_tui.events import Instruction
+from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, LOGS, hints
 from potluck_tui.log_view import LINES_KEPT, WORKER, LogKey, LogView
 from potluck_tui.session import Session

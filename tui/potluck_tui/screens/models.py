@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -17,20 +18,31 @@ from potluck_tui.tables import MODEL_COLUMNS, matching, model_details, model_row
 from potluck_tui.widgets.bars import KeyHints
 
 
-class ModelPicker(ModalScreen[str | None]):
-    """Closes with the label of a model, or `None`.
+class Picked(NamedTuple):
+    """What was picked."""
+
+    label: str
+    """The model's."""
+    beside: bool = False
+    """It is asked as well, or no longer, and the chat's own model stays."""
+
+
+class ModelPicker(ModalScreen[Picked | None]):
+    """Closes with a model, or `None`.
 
     Args:
         pool: What there is now; `show_pool` brings later ones.
         current: Label of the model in use.
+        beside: Label of the model that is asked as well.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in MODELS]
 
-    def __init__(self, pool: PoolView, current: str) -> None:
+    def __init__(self, pool: PoolView, current: str, beside: str = "") -> None:
         super().__init__()
         self._pool = pool
         self._current = current
+        self._beside = beside
         self._models: list[ModelView] = []
 
     def compose(self) -> ComposeResult:
@@ -47,6 +59,7 @@ class ModelPicker(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         """Fill the table."""
+        self.set_focus(self.query_one(Input))
         self._fill(self._current)
 
     def show_pool(self, pool: PoolView) -> None:
@@ -66,20 +79,30 @@ class ModelPicker(ModalScreen[str | None]):
     def show_details(self) -> None:
         """Show the model under the cursor."""
         chosen = self._chosen
-        details = model_details(chosen, self._pool) if chosen else "No model matches."
+        details = model_details(chosen, self._pool) if chosen else Text("No model matches.")
+        if chosen and chosen.label == self._beside:
+            details.append("\nasked as well: tab ends that", "bold")
         self.query_one("#model-details", Static).update(details)
 
     @on(DataTable.RowSelected)
     @on(Input.Submitted)
     def action_use(self) -> None:
         """Close with the model under the cursor, if it can be used."""
+        self._take(beside=False)
+
+    def action_use_beside(self) -> None:
+        """Close with the model under the cursor as the second one."""
+        self._take(beside=True)
+
+    def _take(self, *, beside: bool) -> None:
+        self.filter_models()  # keys may come faster than the filter is told of them
         chosen = self._chosen
         if chosen is None:
             return
-        if not chosen.usable:
+        if chosen.usable:
+            self.dismiss(Picked(chosen.label, beside))
+        else:
             self.notify(chosen.problem or "No node can run it.", severity="warning", markup=False)
-            return
-        self.dismiss(chosen.label)
 
     def action_move(self, lines: int) -> None:
         """Move the cursor; the filter keeps the focus."""

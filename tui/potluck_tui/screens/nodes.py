@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual import on
@@ -32,7 +32,7 @@ class NodesScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in NODES]
 
-    def __init__(self, pool: PoolView, show_log: Callable[[NodeView], None]) -> None:
+    def __init__(self, pool: PoolView, show_log: Callable[[NodeView], Awaitable[None]]) -> None:
         super().__init__()
         self._pool = pool
         self._show_log = show_log
@@ -64,10 +64,10 @@ class NodesScreen(Screen[None]):
         if node := self._chosen:
             self.app.push_screen(Details(node.name, node_details(node)))
 
-    def action_logs(self) -> None:
+    async def action_logs(self) -> None:
         """Show the logs of the machine under the cursor."""
         if node := self._chosen:
-            self._show_log(node)
+            await self._show_log(node)
 
     @on(DataTable.RowHighlighted)
     def show_problem(self) -> None:

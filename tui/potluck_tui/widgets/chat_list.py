@@ -3,58 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import ClassVar
 
 from rich.text import Text
-from textual.binding import Binding, BindingType
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import OptionList
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from potluck_proto.ids import ChatId
-from potluck_tui.views import ChatSummary
+from potluck_tui.keys import CHAT_LIST
+from potluck_tui.library import Library
+from potluck_tui.views import ChatSummary, ShelfKind
+from potluck_tui.widgets.keys_in_order import run_in_order
+
+NEAR_THE_END = 20
+"""The next page is read when the cursor is so many chats before the last."""
+
+HEADINGS = {
+    ShelfKind.CURRENT: "Chats",
+    ShelfKind.ARCHIVED: "Archived chats",
+    ShelfKind.DELETED: "Deleted, for 7 days",
+}
+
+
+class Verb(StrEnum):
+    """What a key does to the chat under the cursor."""
+
+    RENAME = "rename"
+    PIN = "pin"
+    ARCHIVE = "archive"
+    DELETE = "delete"
+    RESTORE = "restore"
+    EXPORT = "export"
 
 
 class ChatList(OptionList):
-    """Chats, newest first; pinned ones are marked with `*`, answers under way with a dot."""
+    """Chats in their order; pinned ones are marked with `*`, answers under way with a dot."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "rename", "Rename", id="chats.rename"),
-        Binding("d,delete", "delete", "Delete", id="chats.delete"),
-        Binding("j", "cursor_down", "Down", id="chats.down", show=False),
-        Binding("k", "cursor_up", "Up", id="chats.up", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CHAT_LIST]
 
-    class Rename(Message):
-        """The reader wants another title for a chat."""
+    class Act(Message):
+        """The reader wants something done to a chat."""
 
-        def __init__(self, chat_id: ChatId) -> None:
+        def __init__(self, verb: Verb, chat_id: ChatId) -> None:
             super().__init__()
+            self.verb = verb
             self.chat_id = chat_id
 
-    class Delete(Message):
-        """The reader wants a chat gone."""
+    class NextShelf(Message):
+        """The reader wants to see the next shelf."""
 
-        def __init__(self, chat_id: ChatId) -> None:
-            super().__init__()
-            self.chat_id = chat_id
+    class NearTheEnd(Message):
+        """The cursor comes near the end of what was read."""
 
     def __init__(self, *, widget_id: str | None = None) -> None:
         super().__init__(id=widget_id, markup=False, compact=True)
         self._shown: tuple[tuple[ChatSummary, ...], ChatId] | None = None
 
-    def show(self, chats: Sequence[ChatSummary], current: ChatId) -> None:
+    def show(self, chats: tuple[ChatSummary, ...], current: ChatId) -> None:
         """List these chats; the cursor stays on its chat."""
-        if self._shown == (tuple(chats), current):
+        if self._shown == (chats, current):
             return
         under_cursor = self.chat_under_cursor or current
+        at = self.highlighted
         if self._shown is not None and self._shown[1] != current:
             under_cursor = current
-        self._shown = (tuple(chats), current)
+        self._shown = (chats, current)
         self.clear_options()
         self.add_options([Option(_row(chat, current), id=chat.chat_id) for chat in chats])
-        ids = [chat.chat_id for chat in chats]
-        self.highlighted = ids.index(under_cursor) if under_cursor in ids else None
+        self.highlighted = _place(chats, under_cursor, at)
 
     @property
     def chat_under_cursor(self) -> ChatId | None:
@@ -63,15 +85,91 @@ class ChatList(OptionList):
             return None
         return ChatId(self.get_option_at_index(self.highlighted).id or "")
 
+    async def _on_key(self, event: events.Key) -> None:
+        await run_in_order(self, event)
+
+    def watch_highlighted(self, highlighted: int | None) -> None:
+        """Ask for more in time."""
+        super().watch_highlighted(highlighted)
+        if highlighted is not None and highlighted >= self.option_count - NEAR_THE_END:
+            self.post_message(self.NearTheEnd())
+
+    def _act(self, verb: Verb) -> None:
+        if chat_id := self.chat_under_cursor:
+            self.post_message(self.Act(verb, chat_id))
+
     def action_rename(self) -> None:
         """Ask for another title."""
-        if chat_id := self.chat_under_cursor:
-            self.post_message(self.Rename(chat_id))
+        self._act(Verb.RENAME)
+
+    def action_pin(self) -> None:
+        """Pin the chat, or no longer."""
+        self._act(Verb.PIN)
+
+    def action_archive(self) -> None:
+        """Put the chat into the archive, or take it back."""
+        self._act(Verb.ARCHIVE)
 
     def action_delete(self) -> None:
-        """Ask whether to delete."""
-        if chat_id := self.chat_under_cursor:
-            self.post_message(self.Delete(chat_id))
+        """Delete the chat."""
+        self._act(Verb.DELETE)
+
+    def action_restore(self) -> None:
+        """Take the chat back, or the one that was deleted last."""
+        self.post_message(self.Act(Verb.RESTORE, self.chat_under_cursor or ChatId("")))
+
+    def action_export(self) -> None:
+        """Write the chat to a file."""
+        self._act(Verb.EXPORT)
+
+    def action_next_shelf(self) -> None:
+        """Show the next shelf."""
+        self.post_message(self.NextShelf())
+
+
+class ChatPanel(Vertical):
+    """The list with its heading."""
+
+    def __init__(self, *, widget_id: str | None = None) -> None:
+        super().__init__(id=widget_id)
+        self.list = ChatList(widget_id="chat-list")
+        self._heading = Static(id="chat-heading", markup=False)
+        self._words = ""
+        self._shelf, self._empty = ShelfKind.CURRENT, True
+
+    def compose(self) -> ComposeResult:
+        """Build the heading and the list."""
+        yield self._heading
+        yield self.list
+
+    def on_mount(self) -> None:
+        """Have the heading name the list's keys while they are heard."""
+        self.watch(self.list, "has_focus", self._show_heading)
+
+    def show(self, library: Library, current: ChatId) -> None:
+        """Show what was read of the list."""
+        self._shelf, self._empty = library.shelf, not library.chats
+        self._show_heading()
+        self.list.show(library.chats, current)
+
+    def _show_heading(self) -> None:
+        """Show the heading; one that did not change is not laid out again."""
+        shelves = list(ShelfKind)
+        following = shelves[(shelves.index(self._shelf) + 1) % len(shelves)]
+        empty = ": none" if self._empty else ""
+        hint = f"  (tab: {following})" if self.list.has_focus else ""
+        words = HEADINGS[self._shelf] + empty + hint
+        if words != self._words:
+            self._words = words
+            self._heading.update(words)
+
+
+def _place(chats: Sequence[ChatSummary], wanted: ChatId, before: int | None) -> int | None:
+    """Return where the cursor goes: to its chat, else to what has taken its place."""
+    for number, chat in enumerate(chats):
+        if chat.chat_id == wanted:
+            return number
+    return None if before is None or not chats else min(before, len(chats) - 1)
 
 
 def _row(chat: ChatSummary, current: ChatId) -> Text:

@@ -1,0 +1,127 @@
+"""The search over all chats: hits while one types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from potluck_tui.keys import SEARCH, hints
+from potluck_tui.library import Library
+from potluck_tui.views import NO_MESSAGE, Hit
+from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.words import counted
+
+PAUSE_SECONDS = 0.15
+"""A search begins this long after the last key."""
+
+
+class SearchScreen(ModalScreen[int | None]):
+    """Closes with the number of a hit, or `None`.
+
+    Args:
+        library: Has the query and its hits; `show_hits` says that there are others.
+        search: Begins another search.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in SEARCH]
+
+    def __init__(self, library: Library, search: Callable[[str], None]) -> None:
+        super().__init__()
+        self._library = library
+        self._search = search
+        self._pause: Timer | None = None
+        self._shown: tuple[Hit, ...] | None = None
+        self._wanted = False
+        """Enter came before the hits: the first one is shown when they are there."""
+
+    def compose(self) -> ComposeResult:
+        """Build the line and the list of hits."""
+        with Vertical(classes="dialog -wide-dialog"):
+            line = Input(self._library.query, placeholder="Search all chats", compact=True)
+            line.cursor_blink = False
+            yield line
+            found = OptionList(markup=False, compact=True)
+            found.can_focus = False
+            yield found
+            yield Static(id="search-count", markup=False)
+            yield KeyHints(hints(SEARCH), widget_id="hints")
+
+    def on_mount(self) -> None:
+        """Show what the last search found."""
+        self.set_focus(self.query_one(Input))
+        self.show_hits()
+        if self._library.hit_number >= 0:
+            self.query_one(OptionList).highlighted = self._library.hit_number
+
+    def show_hits(self) -> None:
+        """Show what there is now."""
+        library = self._library
+        if library.hits != self._shown:
+            self._shown = library.hits
+            found = self.query_one(OptionList)
+            found.clear_options()
+            found.add_options([Option(_row(hit)) for hit in library.hits])
+            found.highlighted = 0 if library.hits else None
+        self.query_one("#search-count", Static).update(_count(library))
+        if self._wanted and library.hits_known:
+            self._wanted = False
+            self.action_show()
+
+    @on(Input.Changed)
+    def wait_for_a_pause(self) -> None:
+        """Search once the typing pauses."""
+        if self._pause is not None:
+            self._pause.stop()
+        self._wanted = False
+        self._pause = self.set_timer(PAUSE_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._search(self.query_one(Input).value)
+
+    @on(OptionList.OptionSelected)
+    @on(Input.Submitted)
+    def action_show(self) -> None:
+        """Close with the hit under the cursor, once the search for what is typed has ended."""
+        library = self._library
+        if self.query_one(Input).value.strip() != library.query or not library.hits_known:
+            self._wanted = True
+            self._begin()
+        elif library.hits:
+            self.dismiss(self.query_one(OptionList).highlighted)
+
+    def action_move(self, lines: int) -> None:
+        """Move the cursor; the line keeps the focus."""
+        found = self.query_one(OptionList)
+        found.action_cursor_down() if lines > 0 else found.action_cursor_up()
+
+    def action_close(self) -> None:
+        """Close without a hit."""
+        self.dismiss(None)
+
+
+def _row(hit: Hit) -> Text:
+    """Return a hit as its chat's title and, for a message, what stands around the words."""
+    row = Text(hit.title, style="bold", no_wrap=True, overflow="ellipsis")
+    if hit.message_id != NO_MESSAGE:
+        row.append("\n  ", "not bold")
+        for text, match in hit.snippet:
+            row.append(text, "reverse not bold" if match else "not bold")
+    return row
+
+
+def _count(library: Library) -> str:
+    if not library.query:
+        return "Words of titles and messages; “words in quotes” stand together."
+    if library.hits_known:
+        return counted(len(library.hits), "hit")
+    return "searching…"
