@@ -91,7 +91,7 @@ async def status(options: argparse.Namespace, home: Home) -> int:
 
 def _in_words(instance: dict[str, object]) -> str:
     return (
-        f"runs as process {instance['process_id']} since {instance['uptime_seconds']} seconds, "
+        f"runs as process {instance['process_id']} for {instance['uptime_seconds']} seconds, "
         f"version {instance['version']}"
     )
 

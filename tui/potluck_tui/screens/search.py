@@ -40,7 +40,7 @@ class SearchScreen(ModalScreen[int | None]):
         self._library = library
         self._search = search
         self._pause: Timer | None = None
-        self._shown: tuple[Hit, ...] | None = None
+        self._shown: tuple[Hit, ...] = ()
         self._wanted = False
         """Enter came before the hits: the first one is shown when they are there."""
 
@@ -66,16 +66,24 @@ class SearchScreen(ModalScreen[int | None]):
     def show_hits(self) -> None:
         """Show what there is now."""
         library = self._library
-        if library.hits != self._shown:
-            self._shown = library.hits
-            found = self.query_one(OptionList)
-            found.clear_options()
-            found.add_options([Option(_row(hit)) for hit in library.hits])
-            found.highlighted = 0 if library.hits else None
+        # What the last search found stays until the next one has ended.
+        if library.hits != self._shown and (library.hits_known or not library.query):
+            self._list(library.hits)
         self.query_one("#search-count", Static).update(_count(library))
         if self._wanted and library.hits_known:
             self._wanted = False
             self.action_show()
+
+    def _list(self, hits: tuple[Hit, ...]) -> None:
+        """List hits; a cursor that was moved stays on its hit."""
+        found = self.query_one(OptionList)
+        moved_to = self._shown[found.highlighted] if found.highlighted else None
+        self._shown = hits
+        found.clear_options()
+        found.add_options([Option(_row(hit)) for hit in hits])
+        places = [(hit.chat_id, hit.message_id) for hit in hits]
+        same = moved_to and (moved_to.chat_id, moved_to.message_id)
+        found.highlighted = places.index(same) if same in places else 0 if hits else None
 
     @on(Input.Changed)
     def wait_for_a_pause(self) -> None:
