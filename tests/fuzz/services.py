@@ -28,6 +28,9 @@ EXPECTED = set(grpc.StatusCode) - {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEAD
 
 MESSAGES = {
     "Submit": scheduler_pb2.SubmitRequest(content="Hi", model="echo", request_id="a"),
+    "Regenerate": scheduler_pb2.RegenerateRequest(chat_id="a", message_id="b"),
+    "UpdateChat": scheduler_pb2.UpdateChatRequest(chat_id="a", title="b", pinned=True),
+    "SavePreset": scheduler_pb2.SavePresetRequest(preset=scheduler_pb2.Preset(name="a")),
     "CreateInvite": scheduler_pb2.CreateInviteRequest(role="client"),
     "ListChats": scheduler_pb2.ListChatsRequest(limit=3, page_token="1"),
     "SearchChats": scheduler_pb2.SearchChatsRequest(query='"a" OR b*'),
