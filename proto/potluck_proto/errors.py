@@ -19,6 +19,7 @@
     │   ├── NoNodes              no worker is connected
     │   ├── EngineMissing        the worker lacks the engine; says what to install
     │   ├── QueueFull
+    │   ├── ModelBusy            loaded in another way, and in use
     │   ├── LimitReached         too much at once from one client, or too large
     │   └── Draining
     ├── LostError                something died under the work: try again
@@ -190,6 +191,12 @@ class QueueFull(CapacityError):
     """Too many requests wait already."""
 
     code = pb.ERROR_CODE_QUEUE_FULL
+
+
+class ModelBusy(CapacityError):
+    """The model is held in another way than asked for, and in use; the message has both."""
+
+    code = pb.ERROR_CODE_MODEL_BUSY
 
 
 class LimitReached(CapacityError):

@@ -53,6 +53,7 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "LoadModel": VIEWERS,
     SCHEDULER_SERVICE + "UnloadModel": VIEWERS,
     SCHEDULER_SERVICE + "ReadLogs": VIEWERS,
+    SCHEDULER_SERVICE + "FitModel": VIEWERS,
     SCHEDULER_SERVICE + "Explain": VIEWERS,
     SCHEDULER_SERVICE + "GetStatus": VIEWERS,
     # Who belongs to the pool is decided where its authority is.

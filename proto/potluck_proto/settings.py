@@ -60,6 +60,8 @@ def load(
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{home.settings_file} has no option {table}.{option}.") from error
         raise SettingsError(
             f"The setting {table}.{option} cannot be {first['input']!r}: {first['msg']}."
         ) from error

@@ -34,6 +34,8 @@ VERDICTS = {
 
 def node_from_proto(state: types.NodeState) -> Node:
     """Return what the core needs of a worker's state."""
+    # What a unified device has is main memory, which is there already.
+    devices = [device for device in state.devices if not device.unified]
     return Node(
         node_id=NodeId(state.node_id),
         name=state.name,
@@ -50,8 +52,8 @@ def node_from_proto(state: types.NodeState) -> Node:
             for loaded in state.loaded
             if loaded.state != types.MODEL_STATE_FAILED
         ),
-        memory_free_bytes=sum(device.memory_free_bytes for device in state.devices),
-        memory_total_bytes=sum(device.memory_total_bytes for device in state.devices),
+        memory_free_bytes=sum(device.memory_free_bytes for device in devices),
+        memory_total_bytes=sum(device.memory_total_bytes for device in devices),
         draining=state.draining,
     )
 

@@ -24,6 +24,7 @@ from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.model import Decision, Request
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.edge import Context, or_abort
+from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generation, Generations
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
@@ -129,7 +130,7 @@ class SchedulerService(ChatService, NodeCalls):
             explanation = decision.explanation
             if decision.error is not None:
                 raise decision.error
-            options = worker.LoadOptions(
+            options = types.LoadOptions(
                 model=explanation.model.name, quantization=explanation.model.quantization
             )
             stub = self._stub(explanation.node_id or "")
@@ -151,6 +152,10 @@ class SchedulerService(ChatService, NodeCalls):
 
         await or_abort(unload(), context)
         return pb.UnloadModelResponse()
+
+    async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
+        """Say what a model takes on each node that has it."""
+        return await or_abort(fit_model(request, self._nodes, self._default_model), context)
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

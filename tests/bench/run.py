@@ -18,7 +18,13 @@ from potluck_worker.supervisor import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 POTLUCK = Path(sys.executable).parent / "potluck"
-SCRIPTS = ("bench/engine.py", "bench/neighbour.py", "bench/terminal.py", "bench/terminal_rivals.py")
+SCRIPTS = (
+    "bench/fit.py",
+    "bench/engine.py",
+    "bench/neighbour.py",
+    "bench/terminal.py",
+    "bench/terminal_rivals.py",
+)
 REPEATS = 5
 
 

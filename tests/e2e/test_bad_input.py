@@ -59,6 +59,32 @@ def test_a_model_too_big_for_the_machine_is_refused_with_both_numbers(machine: M
     check_sentence(machine.potluck("ask", "-m", "giant", "Hi"), "1048576.0 GiB", "free")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nonsense"], ("'nonsense'", "potluck-starter")),
+        (["potluck-starter", "--context", "0"], ("--context", "0")),
+        (["potluck-starter", "--slots", "-3"], ("--slots", "-3")),
+        (["potluck-starter", "--gpu-layers", "-1"], ("--gpu-layers", "-1")),
+        (["potluck-starter", "--node", "nowhere"], ("nowhere",)),
+    ],
+)
+def test_a_question_about_memory_that_cannot_be_is_refused(
+    machine: Machine, arguments: list[str], parts: tuple[str, ...]
+) -> None:
+    check_sentence(machine.potluck("fit", *arguments), *parts)
+
+
+def test_what_a_node_cannot_hold_it_says_itself(machine: Machine) -> None:
+    beyond = machine.potluck("fit", "potluck-starter", "--context", "4096")
+    assert beyond.returncode == 1
+    assert "4,096" in beyond.stdout
+    assert "trained for 2,048" in beyond.stdout
+    unknown = machine.potluck("fit", "potluck-starter", "--kv-type", "q5")
+    assert unknown.returncode == 2
+    assert "q8_0" in unknown.stderr
+
+
 def test_a_prompt_longer_than_the_context_says_both_lengths(machine: Machine) -> None:
     result = machine.potluck("ask", typed="word " * 50_000)
     check_sentence(result, "tokens", "context")

@@ -86,3 +86,17 @@ def test_two_homes_are_two_pools(machine: Machine) -> None:
         assert len(nodes) == 1
     finally:
         assert other.potluck("down").returncode == 0
+
+
+def test_what_a_model_takes_is_said_with_what_would_fit(machine: Machine) -> None:
+    machine.add_fake_model("giant", memory_bytes=2**20, token_bytes=2**30, context_length=4096)
+    fits = machine.potluck("fit", "potluck-starter", "--context", "512", "--slots", "2")
+    assert fits.returncode == 0, fits.stderr
+    assert "potluck-starter:Q8_0 fits." in fits.stdout
+    assert "context 512, 2 at once" in fits.stdout
+    assert max(map(len, fits.stdout.splitlines())) <= 80
+    giant = machine.potluck("fit", "giant", "--json")
+    assert giant.returncode == 1, giant.stderr
+    (node,) = json.loads(giant.stdout)["nodes"]
+    assert "fits" not in node["fit"]
+    assert int(node["fit"]["devices"][0]["kv_cache_bytes"]) == 4 * 4096 * 2**30

@@ -1,68 +1,51 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from engines.asking import ask, described, planned, question
 from engines.driving import STARTER
+from potluck_worker.engines.sizing import HOST, Options
 
 
-def inspect(path: Path, context: int = 4096) -> dict[str, dict[str, object]]:
-    result = subprocess.run(
-        [
-            sys.executable,
-            *("-m", "potluck_worker.inspect_host", str(path)),
-            *("--context", str(context), "--slots", "2"),
-        ],
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    found: dict[str, dict[str, object]] = json.loads(result.stdout)
-    return found
+def options(context_length: int = 512, slots: int = 2) -> Options:
+    return Options(context_length, slots, "f16")
 
 
 def test_a_file_says_what_it_is() -> None:
-    found = inspect(STARTER)["inspection"]
-    assert found["architecture"] == "llama"
-    assert found["quantization"] == "Q8_0"
-    assert found["license"] == "mit"
-    assert found["has_chat_template"]
-    bits = found["bits_per_weight"]
-    assert isinstance(bits, float)
-    assert 8.4 < bits < 8.6
+    found = described(STARTER, options()).inspection
+    assert found.architecture == "llama"
+    assert found.quantization == "Q8_0"
+    assert found.license == "mit"
+    assert found.has_chat_template
+    assert 8.4 < found.bits_per_weight < 8.6
 
 
 def test_the_dry_run_knows_what_the_context_takes() -> None:
-    short, long = (inspect(STARTER, context)["inspection"] for context in (256, 512))
-    assert isinstance(short["kv_cache_bytes"], int)
-    assert isinstance(long["kv_cache_bytes"], int)
-    assert long["kv_cache_bytes"] == 2 * short["kv_cache_bytes"] > 0
-    assert (short["context_length"], long["context_length"]) == (256, 512)
+    short, long = (planned(STARTER, options(length)).estimate.on(HOST) for length in (256, 512))
+    assert long.kv_cache_bytes == 2 * short.kv_cache_bytes > 0
+    assert long.weights_bytes == short.weights_bytes > 2 * 2**20
 
 
 def test_a_context_beyond_the_training_is_cut_to_it() -> None:
-    found = inspect(STARTER, 10**6)["inspection"]
-    assert found["context_length"] == found["training_context_length"]
-
-
-def test_no_context_length_means_the_default(tmp_path: Path) -> None:
-    path = tmp_path / "m.fake.toml"
-    path.write_text("context_length = 100000\nslots = 1\nmemory_bytes = 5")
-    found = inspect(path, 0)["inspection"]
-    assert (found["context_length"], found["slots"], found["weights_bytes"]) == (4096, 1, 5)
-    found = inspect(STARTER, 0)["inspection"]
-    assert found["context_length"] == found["training_context_length"] == 2048
+    found = described(STARTER, options(10**6))
+    assert found.plan.estimate.options.context_length == found.inspection.training_context_length
 
 
 def test_a_file_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"nonsense")
-    failure = inspect(path)["failure"]
-    assert "x.gguf is not a GGUF" in str(failure["message"])
+    failure = ask("describe", path, options())["failure"]
+    assert "x.gguf is not a GGUF" in failure["message"]
+
+
+def test_a_cache_that_a_model_cannot_have_is_refused_with_what_it_can(tmp_path: Path) -> None:
+    failure = ask("plan", STARTER, Options(512, 1, "q8_0", flash_attention=False))["failure"]
+    assert "V cache" in failure["message"]
+    assert "f16" in failure["message"]
 
 
 def test_an_inspection_ends_with_the_daemon_that_wanted_it(tmp_path: Path) -> None:
@@ -71,8 +54,8 @@ def test_an_inspection_ends_with_the_daemon_that_wanted_it(tmp_path: Path) -> No
     with subprocess.Popen(
         [
             sys.executable,
-            *("-m", "potluck_worker.inspect_host", str(path)),
-            *("--context", "512", "--slots", "2", "--lifeline"),
+            *("-m", "potluck_worker.inspect_host"),
+            *("describe", question(path, options()), "--lifeline"),
         ],
         stdin=subprocess.PIPE,
         start_new_session=True,

@@ -69,6 +69,8 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     end: types.End = field(default_factory=lambda: types.End(reason=types.END_REASON_END_OF_TURN))
     asked: list[pb.GenerateRequest] = field(default_factory=list)
     loaded: list[types.LoadedModel] = field(default_factory=list)
+    fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
+    fit_asked: list[types.LoadOptions] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=lambda: {"": ["the worker's line"]})
     new_lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     log_readers: int = 0
@@ -153,7 +155,10 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         return pb.DrainResponse()
 
     async def Fit(self, request: pb.FitRequest, context: Context) -> pb.FitResponse:
-        return pb.FitResponse(fits=True)
+        self.fit_asked.append(request.options)
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        return pb.FitResponse(fit=self.fit)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         return pb.EmbedResponse()

@@ -12,9 +12,14 @@ import os
 import signal
 import sys
 import tempfile
+from pathlib import Path
 
+from engines.asking import question
 from potluck_worker import inspect_host
 from potluck_worker.engines.llama import require_library
+from potluck_worker.engines.sizing import Options
+
+OPTIONS = Options(512, 2, "f16")
 
 SECONDS = 20
 """What takes longer hangs."""
@@ -27,7 +32,7 @@ def inspect(path: str) -> dict[str, object]:
         if process == 0:
             signal.alarm(SECONDS)
             os.dup2(output.fileno(), 1)
-            sys.argv = ["inspect_host", path, "--context=512", "--slots=2"]
+            sys.argv = ["inspect_host", "describe", question(Path(path), OPTIONS)]
             code = 1
             try:
                 code = inspect_host.main()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engines.asking import AMPLE
 from engines.test_engine_host import host
 from lineages.adapters import make_adapter, make_merged
 from lineages.conftest import Files
@@ -19,7 +20,8 @@ from potluck_proto.errors import ModelFileError, PotluckError, UnsupportedModel
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.engines.base import Finished, Load, Loaded, LoadFailed
 from potluck_worker.engines.llama.engine import LlamaEngine
-from potluck_worker.inspect_host import inspect_gguf
+from potluck_worker.engines.sizing import Options, Question
+from potluck_worker.inspect_host import describe
 
 PROMPTS = ["the house and the computer", "Which model has the answer?", "a b c " * 30]
 
@@ -124,7 +126,7 @@ def test_what_belongs_to_a_model_is_no_model(tmp_path: Path, kind: str, message:
     else:
         write(path, "clip", {"general.type": "mmproj", "clip.has_vision_encoder": True}, [])
     with pytest.raises(UnsupportedModel, match=message):
-        inspect_gguf(path, CONTEXT_LENGTH, 1, "f16")
+        describe(Question(str(path), Options(CONTEXT_LENGTH, 1, "f16"), AMPLE))
 
 
 def test_a_child_applies_an_adapter_or_says_why_not(files: Files, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.asking import question
 from lineages.conftest import CATALOGUE, Files
-from lineages.inspector import SECONDS
+from lineages.inspector import OPTIONS, SECONDS
 from lineages.make import Lineage, make
 from potluck_proto.v1 import types_pb2 as types
 
@@ -145,9 +146,8 @@ def test_a_reader_that_is_made_to_take_memory_is_held_to_its_limit(tmp_path: Pat
         file.truncate(file.tell() + 8 * count)  # so many empty texts, of which each takes memory
     limited = "from potluck_worker import inspect_host as i; i.MEMORY_LIMIT_BYTES = 2**28; i.main()"
     result = subprocess.run(
-        [sys.executable, "-c", limited, str(path), "--context=512", "--slots=1"],
+        [sys.executable, "-c", limited, "describe", question(path, OPTIONS)],
         capture_output=True,
-        text=True,
         check=True,
     )
     assert "bad_alloc" in json.loads(result.stdout)["failure"]["message"]

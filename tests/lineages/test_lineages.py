@@ -7,6 +7,7 @@ from itertools import islice
 
 import pytest
 
+from engines.asking import AMPLE
 from engines.driving import drive, plain_class
 from lineages.conftest import Files
 from lineages.engines import CONTEXT_LENGTH, answers, check_same, greedy, loaded
@@ -14,7 +15,8 @@ from lineages.kinds import ENCODERS, LINEAGES
 from potluck_worker.engines.base import Generate, Load
 from potluck_worker.engines.llama.engine import LlamaEngine
 from potluck_worker.engines.llama.snapshots import DISTANCE_TOKENS
-from potluck_worker.inspect_host import inspect_gguf
+from potluck_worker.engines.sizing import HOST, Options, Question
+from potluck_worker.inspect_host import describe
 
 each_lineage = pytest.mark.parametrize("name", LINEAGES)
 
@@ -27,17 +29,19 @@ PROMPTS = (
 
 @pytest.mark.parametrize("name", [*LINEAGES, *ENCODERS])
 def test_the_dry_run_knows_what_the_load_takes(files: Files, name: str) -> None:
-    inspection = inspect_gguf(files(name), CONTEXT_LENGTH, 3, "f16")
+    options = Options(CONTEXT_LENGTH, 3, "f16", flash_attention=True)
+    described = describe(Question(str(files(name)), options, AMPLE))
+    inspection, share = described.inspection, described.plan.estimate.on(HOST)
     engine = LlamaEngine()
-    found = engine.load(Load(str(files(name)), inspection.context_length, 3, threads=1))
+    found = engine.load(Load(str(files(name)), CONTEXT_LENGTH, 3, flash_attention=True, threads=1))
     engine.close()
     assert inspection.architecture == (LINEAGES | ENCODERS)[name].architecture
     assert inspection.quantization == "F32"
     assert inspection.bits_per_weight == 32
     assert inspection.embeds_only == (name in ENCODERS)
-    assert found.kv_cache_bytes == inspection.kv_cache_bytes
-    assert found.compute_bytes == inspection.compute_bytes
-    assert found.weights_bytes == pytest.approx(inspection.weights_bytes, abs=20_000)
+    assert found.kv_cache_bytes == share.kv_cache_bytes
+    assert found.compute_bytes == share.compute_bytes
+    assert found.weights_bytes == share.weights_bytes
     if name in LINEAGES:
         assert found.kv_cache_bytes > 0
 

@@ -10,10 +10,12 @@ import gguf
 import numpy as np
 import pytest
 
+from engines.asking import AMPLE
 from lineages.engines import answers, loaded
 from lineages.quantize import MADE, NAMES, SEARCHED
 from lineages.test_embedding import embed
-from potluck_worker.inspect_host import inspect_gguf
+from potluck_worker.engines.sizing import Options, Question
+from potluck_worker.inspect_host import describe
 
 QUANTIZATIONS = [NAMES.get(name, name) for name in (*MADE, *SEARCHED)]
 
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", QUANTIZATIONS)
 def test_its_name_and_bits_are_right_and_it_answers(folder: Path, name: str) -> None:
     path = folder / f"{name}.gguf"
-    found = inspect_gguf(path, 256, 1, "f16")
+    found = describe(Question(str(path), Options(256, 1, "f16"), AMPLE)).inspection
     tensors = gguf.GGUFReader(path).tensors
     weights = sum(int(tensor.n_elements) for tensor in tensors)
     size_bytes = sum(int(tensor.n_bytes) for tensor in tensors)

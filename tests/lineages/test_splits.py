@@ -13,9 +13,9 @@ from lineages.kinds import LINEAGES
 from lineages.make import make
 from potluck_proto.errors import ModelFileError
 from potluck_worker.models import ModelStore, StoredModel
+from worker.stores import MANY, store
 
 PROMPTS = ["the house and the computer"]
-MANY = 2**60
 
 
 @pytest.fixture
@@ -29,10 +29,6 @@ def folder(tmp_path: Path) -> Path:
 
 def part(folder: Path, number: int) -> Path:
     return folder / f"large-{number:05d}-of-00003.gguf"
-
-
-def store(folder: Path) -> ModelStore:
-    return ModelStore(folder, (), folder.parent / "found.json", context_length=256, slots=1)
 
 
 async def listed(models: ModelStore) -> list[StoredModel]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from potluck_proto import settings
@@ -10,11 +11,18 @@ from potluck_proto.errors import SettingsError
 from potluck_proto.home import Home
 
 
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: int = 1
+
+
 class Sample(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POTLUCK_SAMPLE_")
 
     slots: int = 4
     name: str = "x"
+    parts: dict[str, Part] = {}
 
 
 @pytest.fixture
@@ -39,6 +47,8 @@ def test_the_command_line_wins_over_the_environment_over_the_file(
     [
         ("[worker]\nslot = 5\n", "no option worker.slot; did you mean 'slots'"),
         ("[worker]\nslots = 'many'\n", "worker.slots cannot be 'many'"),
+        ('[worker.parts."a b"]\nsizes = 5\n', "no option worker.parts.a b.sizes"),
+        ('[worker.parts."a b"]\nsize = "much"\n', "worker.parts.a b.size cannot be 'much'"),
         ("[wroker]\n", r"no table \[wroker\]"),
         ("slots = = 5", "cannot be read: .*line 1"),
     ],

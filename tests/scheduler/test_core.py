@@ -93,6 +93,7 @@ def test_the_first_step_that_finds_a_place_decides(
         ([node("a")], "smal", UnknownModel, "Did you mean small:Q4_K_M"),
         ([node("a")], "zzz", UnknownModel, "There are: small:Q4_K_M"),
         ([node("a", 1), node("b", 0.5)], "small", NotEnoughMemory, "a has 1.0 of 16.0 GiB free"),
+        ([node("a", 1)], "small", NotEnoughMemory, "`potluck fit small:Q4_K_M` says what would"),
         ([node("a", draining=True)], "small", Draining, "a is being drained"),
         ([node("a", 9, model(), **leaving())], "small", Draining, "a is unloading small:Q4_K_M"),
         (

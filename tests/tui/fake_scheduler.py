@@ -433,6 +433,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.UnloadModelResponse:
         return await not_played(context)
 
+    async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
+        return await not_played(context)
+
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
     ) -> AsyncIterator[pb.ReadLogsResponse]:

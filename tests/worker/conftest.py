@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.daemon import WorkerDaemon
+from potluck_worker.hardware import Memory, measure_memory
 from potluck_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class Worker:
         """Return the node as it is now."""
         return (await self.stub.Describe(pb.DescribeRequest())).state
 
-    async def loaded(self, name: str) -> types.LoadedModel:
+    async def loaded(self, name: str, **options: object) -> types.LoadedModel:
         """Load a model and return how it is held."""
-        request = pb.LoadRequest(options=pb.LoadOptions(model=name))
+        request = pb.LoadRequest(options=load_options(name, **options))
         responses = [response async for response in self.stub.Load(request)]
         return responses[-1].loaded
 
@@ -48,6 +49,11 @@ class Worker:
         return [
             response async for response in self.stub.Generate(prompt(model, content, **sampling))
         ]
+
+
+def load_options(model: str, **options: object) -> types.LoadOptions:
+    """Return how a model is to be held."""
+    return types.LoadOptions(model=model, **options)  # type: ignore[arg-type]
 
 
 def prompt(model: str, content: str = "Hi", **sampling: object) -> pb.GenerateRequest:
@@ -78,9 +84,13 @@ def home(short_tmp: Path) -> Home:
 
 
 @asynccontextmanager
-async def running(home: Home, settings: WorkerSettings | None = None) -> AsyncIterator[Worker]:
+async def running(
+    home: Home,
+    settings: WorkerSettings | None = None,
+    measure: Callable[[], Memory] = measure_memory,
+) -> AsyncIterator[Worker]:
     """Run a worker; nothing of it may be left afterwards."""
-    daemon = WorkerDaemon(home, settings or WorkerSettings(name="node"))
+    daemon = WorkerDaemon(home, settings or WorkerSettings(name="node"), measure=measure)
     await daemon.start()
     async with network.dial(daemon.addresses[0]) as channel:
         yield Worker(home, daemon, pb_grpc.WorkerServiceStub(channel))

@@ -229,15 +229,6 @@ async def test_the_engines_log_can_be_read(worker: Worker) -> None:
     assert any("KV buffer size" in line for line in response.lines)
 
 
-async def test_fit_says_what_a_model_takes(worker: Worker) -> None:
-    request = pb.FitRequest(options=pb.LoadOptions(model="potluck-starter"))
-    fit = await worker.stub.Fit(request)
-    (host,) = fit.devices
-    assert fit.fits
-    assert host.weights_bytes > 2**20
-    assert host.kv_cache_bytes > 2**20
-
-
 async def test_without_a_pool_nobody_elsewhere_can_call(home: Home) -> None:
     async with running(home, WorkerSettings(name="node", listen="127.0.0.1:0")) as worker:
         assert worker.daemon.addresses == [network.unix_address(home.worker_socket)]

@@ -122,7 +122,7 @@ async def test_a_daemon_that_is_killed_takes_a_child_in_a_long_call_along(
 async def test_a_daemon_that_is_killed_takes_a_load_along(home: Home) -> None:
     add_fake(home, "stuck", 'stall_on_load = true\nstall_with = "deaf"\nlitter = true\n')
     async with daemon(home) as running:
-        call = running.stub.Load(pb.LoadRequest(options=pb.LoadOptions(model="stuck")))
+        call = running.stub.Load(pb.LoadRequest(options=types.LoadOptions(model="stuck")))
         leader = await running.leader()
         running.process.kill()
         await until_gone(leader, running.process.pid)
@@ -160,7 +160,7 @@ async def test_a_daemon_is_not_kept_from_stopping_by_a_deaf_child(home: Home) ->
 async def test_the_kernel_would_take_an_engine_first(home: Home) -> None:
     add_fake(home, "m")
     async with daemon(home) as running:
-        async for _ in running.stub.Load(pb.LoadRequest(options=pb.LoadOptions(model="m"))):
+        async for _ in running.stub.Load(pb.LoadRequest(options=types.LoadOptions(model="m"))):
             pass
         leader = await running.leader()
         assert oom_score_adjustment(leader) == "1000"

@@ -20,6 +20,11 @@ def test_a_containers_limit_is_the_memory_that_there_is(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
     (tmp_path / "memory.current").write_text(f"{2**29}\n")
     assert hardware.measure_memory(tmp_path) == hardware.Memory(2**30, 2**29)
+    (tmp_path / "memory.stat").write_text(
+        f"anon 7\ninactive_file {2**27}\nactive_file {2**26}\nshmem 9\n"
+    )
+    free_bytes = 2**29 + 2**27 + 2**26
+    assert hardware.measure_memory(tmp_path) == hardware.Memory(2**30, free_bytes)
 
 
 def without_engine(monkeypatch: pytest.MonkeyPatch, kind: str, tools: set[str]) -> str:

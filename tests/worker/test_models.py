@@ -8,9 +8,8 @@ import pytest
 from engines.driving import STARTER
 from potluck_proto.errors import AmbiguousModel, EngineMissing, ModelFileError, UnknownModel
 from potluck_worker.engines.base import failure_of
-from potluck_worker.models import FileStamp, Finding, ModelStore
-
-MANY = 2**60
+from potluck_worker.models import FileStamp, Finding
+from worker.stores import MANY, store
 
 
 @pytest.fixture
@@ -18,11 +17,6 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
-
-
-def store(folder: Path, *paths: Path) -> ModelStore:
-    cache = folder.parent / "inspections.json"
-    return ModelStore(folder, paths, cache, context_length=512, slots=1)
 
 
 async def test_a_name_is_the_files_without_its_quantization(folder: Path) -> None:

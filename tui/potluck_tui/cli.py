@@ -76,6 +76,20 @@ def build_parser() -> argparse.ArgumentParser:
     remove = of_nodes.add_parser("remove", help="let a machine in no more, from now on")
     remove.add_argument("node", help="its name, id or address")
     models = commands.add_parser("models", help="list the models of the pool")
+    fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
+    fit.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
+    )
+    fit.add_argument("--context", type=int, metavar="TOKENS", help="tokens of each conversation")
+    fit.add_argument("--slots", type=int, metavar="COUNT", help="conversations at once")
+    fit.add_argument("--kv-type", choices=["f16", "q8_0", "q4_0"], help="what the KV cache stores")
+    fit.add_argument("--gpu-layers", type=int, metavar="COUNT", help="layers on graphics cards")
+    fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
+    fit.add_argument("--node", default="", metavar="NAME", help="ask this machine alone")
     status = commands.add_parser("status", help="say what runs on this machine")
 
     logs = commands.add_parser("logs", help="show a log of the pool")
@@ -109,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="stop what runs on this machine")
 
     others = _add_pairing(commands)
-    for command in (ask, chats, nodes, add, models, status, logs, up, down, *others):
+    for command in (ask, chats, nodes, add, models, fit, status, logs, up, down, *others):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -55,6 +55,8 @@ class DeviceView:
     total_bytes: int
     free_bytes: int
     others_bytes: int = 0
+    utilisation: float | None = None
+    temperature_celsius: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class NodeView:
     """Label and problem of each model file that this node cannot use."""
     refusals: tuple[str, ...] = ()
     """Whom it turned away lately, and why."""
+    notices: tuple[str, ...] = ()
+    """What it did by itself."""
 
     @property
     def main_device(self) -> DeviceView | None:
@@ -159,6 +163,7 @@ class NodeView:
                 if model.HasField("problem")
             ),
             refusals=tuple(map(refusal_words, state.refusals)),
+            notices=tuple(clean(notice.text) for notice in state.notices),
         )
 
 
@@ -178,6 +183,8 @@ class ModelView:
     memory_needed_bytes: int
     usable: bool
     problem: str = ""
+    note: str = ""
+    """What is less than its node's settings say, so that it fits."""
     title: str = ""
     architecture: str = ""
     is_default: bool = False
@@ -199,6 +206,7 @@ class ModelView:
             memory_needed_bytes=description.memory_needed_bytes,
             usable=model.usable,
             problem=clean(description.problem.message),
+            note=clean(description.note),
             title=clean(description.title),
             architecture=clean(description.architecture),
             is_default=model.is_default,
@@ -302,6 +310,10 @@ def _device(device: types_pb2.Device) -> DeviceView:
         total_bytes=device.memory_total_bytes,
         free_bytes=device.memory_free_bytes,
         others_bytes=device.memory_others_bytes,
+        utilisation=device.utilisation if device.HasField("utilisation") else None,
+        temperature_celsius=(
+            device.temperature_celsius if device.HasField("temperature_celsius") else None
+        ),
     )
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from potluck_tui.pool import Health, ModelView, NodeView, PoolView
+from potluck_tui.pool import (
+    DeviceView,
+    EngineView,
+    Health,
+    LoadedView,
+    ModelView,
+    NodeView,
+    PoolView,
+)
 from potluck_tui.words import age, context, count, counted, size
 
 MODEL_COLUMNS = ("model", "   size", "params", "context", "licence", "on", "now")
@@ -74,6 +84,8 @@ def model_details(model: ModelView, pool: PoolView) -> Text:
         text.append(f"\n{where}")
     if model.problem:
         text.append(f"\n{model.problem}", style="red")
+    elif model.note:
+        text.append(f"\n{model.note}", style="yellow")
     elif pool.fit(model) == "no room":
         text.append("\nNo node has that much free now: another model would be evicted.", "yellow")
     return text
@@ -136,10 +148,6 @@ def node_details(node: NodeView) -> Table:
     def line(name: str, value: str, style: str = "") -> None:
         table.add_row(name, Text(value, style))
 
-    def heading(words: str) -> None:
-        table.add_row("")
-        table.add_row(Text(words, "bold not dim"))
-
     line("health", node.health.value, _HEALTH_STYLES[node.health])
     if node.problem:
         line("problem", node.problem, "red")
@@ -149,33 +157,52 @@ def node_details(node: NodeView) -> Table:
     line("seen", f"{age(node.age_seconds)} ago{way}")
     if node.tags:
         line("tags", ", ".join(node.tags))
-    if node.devices:
-        heading("Devices")
-    for device in node.devices:
-        others = f", {size(device.others_bytes)} by other programs" if device.others_bytes else ""
-        free = f"{size(device.free_bytes)} of {size(device.total_bytes)} free"
-        line(f"  {device.accelerator}", f"{device.name}: {free}{others}")
-    if node.engines:
-        heading("Engines")
-    for engine in node.engines:
-        if engine.available:
-            line("  ready", f"{engine.name} {engine.version}".strip(), "green")
-        else:
-            line("  missing", f"{engine.name}: {engine.advice or 'no advice'}", "yellow")
-    if node.loaded:
-        heading("Loaded")
-    for model in node.loaded:
-        line(
-            f"  {model.state}",
-            f"{model.label} by {model.engine}: {size(model.memory_bytes)}, "
-            f"{context(model.context_length)} context, {model.slots_busy} of "
-            f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting",
-        )
-    if node.model_problems:
-        heading("Unusable")
-    for name, problem in node.model_problems:
-        line("  file", f"{name}: {problem}", "red")
+    for heading, rows in _sections(node):
+        if rows:
+            table.add_row("")
+            table.add_row(Text(heading, "bold not dim"))
+        for name, value, style in rows:
+            line(f"  {name}", value, style)
     return table
+
+
+_Row = tuple[str, str, str]
+"""Name, value and style."""
+
+
+def _sections(node: NodeView) -> Iterator[tuple[str, list[_Row]]]:
+    """Yield a heading and its rows for all that a node has several of."""
+    yield "Devices", [(device.accelerator, _device_words(device), "") for device in node.devices]
+    yield "Engines", [_engine_row(engine) for engine in node.engines]
+    yield "Loaded", [(model.state, _loaded_words(model), "") for model in node.loaded]
+    yield "Unusable", [("file", f"{name}: {said}", "red") for name, said in node.model_problems]
+    yield "Turned away", [("refused", refusal, "") for refusal in node.refusals]
+    yield "Done by itself", [("notice", notice, "yellow") for notice in node.notices]
+
+
+def _device_words(device: DeviceView) -> str:
+    words = f"{device.name}: {size(device.free_bytes)} of {size(device.total_bytes)} free"
+    if device.others_bytes:
+        words += f", {size(device.others_bytes)} by other programs"
+    if device.utilisation is not None:
+        words += f", {device.utilisation:.0%} busy"
+    if device.temperature_celsius is not None:
+        words += f", {device.temperature_celsius:.0f} °C"
+    return words
+
+
+def _engine_row(engine: EngineView) -> _Row:
+    if engine.available:
+        return "ready", f"{engine.name} {engine.version}".strip(), "green"
+    return "missing", f"{engine.name}: {engine.advice or 'no advice'}", "yellow"
+
+
+def _loaded_words(model: LoadedView) -> str:
+    return (
+        f"{model.label} by {model.engine}: {size(model.memory_bytes)}, "
+        f"{context(model.context_length)} context, {model.slots_busy} of "
+        f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting"
+    )
 
 
 def fitted(text: str, cells: int) -> str:

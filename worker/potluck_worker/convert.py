@@ -42,6 +42,14 @@ END_REASONS: dict[EndReason, types.EndReason.ValueType] = {
     "failed": types.END_REASON_FAILED,
 }
 
+ACCELERATORS: dict[str, types.Accelerator.ValueType] = {
+    "cpu": types.ACCELERATOR_CPU,
+    "cuda": types.ACCELERATOR_CUDA,
+    "rocm": types.ACCELERATOR_ROCM,
+    "metal": types.ACCELERATOR_METAL,
+    "vulkan": types.ACCELERATOR_VULKAN,
+}
+
 STOP_STRINGS_LIMIT = 16_384
 """The most stop strings of a request."""
 
@@ -141,6 +149,11 @@ def _dry(dry: types.Dry) -> Dry:
 def _given(**values: Any) -> dict[str, Any]:
     """Return what a message sets: its 0 is absent, and leaves the default."""
     return {name: value for name, value in values.items() if value}
+
+
+def accelerator_of(name: str) -> types.Accelerator.ValueType:
+    """Return the kind of a card by the engine's name for it."""
+    return ACCELERATORS.get(name, types.ACCELERATOR_UNSPECIFIED)
 
 
 def response(event: Started | Produced | Finished) -> pb.GenerateResponse:

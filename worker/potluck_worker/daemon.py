@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from potluck_proto import daemon, network
 from potluck_proto.doors import Doors
@@ -16,10 +16,14 @@ from potluck_proto.pulse import Pulse
 from potluck_proto.record import Record
 from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
-from potluck_worker.hardware import accelerator_kind, llama_availability
+from potluck_worker.cards import Cards
+from potluck_worker.fitting import Fitter
+from potluck_worker.hardware import Memory, accelerator_kind, llama_availability, measure_memory
 from potluck_worker.manager import ModelManager
+from potluck_worker.measurements import Measurements
 from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore
+from potluck_worker.pool import MemoryPool
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
 from potluck_worker.state import NodeReporter
@@ -29,6 +33,10 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 3.0
 """How soon a new model file is seen."""
 
+YIELD_SECONDS = 0.5
+"""How soon models make way for other programs."""
+
+CARDS_SECONDS = 30.0
 ANNOUNCE_SECONDS = 30.0
 STOP_SECONDS = 1.0
 """What answers, and then open calls, get to end when the daemon stops."""
@@ -43,26 +51,47 @@ class WorkerDaemon:
         home: Where its state is; must be prepared.
         settings: How it behaves.
         limits: What callers may cost.
+        measure: Returns the machine's memory; replaced in tests.
     """
 
-    def __init__(self, home: Home, settings: WorkerSettings, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: WorkerSettings,
+        limits: Limits | None = None,
+        measure: Callable[[], Memory] = measure_memory,
+    ) -> None:
         self._home = home
         self._settings = settings
         self._node_id = home.node_id()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
+        self.pool = MemoryPool(
+            Cards(),
+            margin_bytes=settings.memory_margin_bytes,
+            card_margin_bytes=settings.card_margin_bytes,
+            measure=measure,
+        )
+        version = llama_availability().version
+        self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
             home.models,
             settings.model_paths,
             home.root / "inspections.json",
-            context_length=settings.context_length,
-            slots=settings.slots,
+            settings=settings,
+            measurements=self._measurements,
+            room=self.pool.room_when_empty,
             changed=self._pulse.beat,
         )
-        self.manager = ModelManager(settings, home.logs, self._pulse.beat)
-        reporter = NodeReporter(self._node_id, settings, self.store, self.manager)
-        self._advertiser = Advertiser()
+        fitter = Fitter(settings, self.store, self.pool, self._measurements)
+        self.manager = ModelManager(
+            settings, home.logs, self.pool, self._measurements, fitter.estimate, self._pulse.beat
+        )
         refusals = Refusals(self._pulse.beat)
+        reporter = NodeReporter(
+            self._node_id, settings, self.store, self.manager, self.pool, refusals
+        )
+        self._advertiser = Advertiser()
         self._doors = Doors(
             lambda server: pb_grpc.add_WorkerServiceServicer_to_server(self._service, server),
             home.worker_socket.parent,
@@ -73,11 +102,12 @@ class WorkerDaemon:
         self._service = WorkerService(
             self.store,
             self.manager,
+            fitter,
+            self.pool,
             reporter,
             self._pulse,
             home.logs,
             self.membership,
-            refusals,
         )
 
     async def run(self) -> None:
@@ -97,8 +127,11 @@ class WorkerDaemon:
         """Open the doors, look at the models, tell the network. Raises `PotluckError`."""
         await self.membership.look()
         await self._doors.open_local(self._home.worker_socket)
+        await self.pool.cards.look()
         await self.store.scan()
         self._keep(self._rescan())
+        self._keep(self._yield_memory())
+        self._keep(self._look_at_cards())
         self._keep(self.membership.keep_looking(SCAN_SECONDS))
         self._keep(self._announce())
         log.info("listening on %s", ", ".join(self.addresses))
@@ -118,6 +151,7 @@ class WorkerDaemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
         await self.manager.close(STOP_SECONDS)
+        self._measurements.save()
         await self._doors.stop(STOP_SECONDS)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
@@ -128,8 +162,20 @@ class WorkerDaemon:
             await asyncio.sleep(SCAN_SECONDS)
             try:
                 await self.store.scan()
+                await asyncio.to_thread(self._measurements.save)
             except OSError as error:
                 log.warning("cannot look for models: %s", error)
+
+    async def _yield_memory(self) -> None:
+        while self._settings.yield_memory:
+            await asyncio.sleep(YIELD_SECONDS)
+            await self.manager.yield_memory()
+
+    async def _look_at_cards(self) -> None:
+        """Ask the engine again what is free on cards of which nothing else knows it."""
+        while self.pool.cards.need_looks:
+            await asyncio.sleep(CARDS_SECONDS)
+            await self.pool.cards.look()
 
     async def _announce(self) -> None:
         """Tell the network, and again when free memory or the membership changed much.
@@ -146,7 +192,7 @@ class WorkerDaemon:
             await self._pulse.wait(ANNOUNCE_SECONDS)
 
     def _record(self) -> Record:
-        memory = self.manager.memory()
+        memory = self.pool.memory()
         return Record(
             role=Role.WORKER,
             node_id=self._node_id,

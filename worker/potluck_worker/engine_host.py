@@ -154,6 +154,7 @@ class EngineHost:
             queue_length=self._engine.queue_length,
             tokens_per_second=self._speed.tokens_per_second(now) if busy else 0.0,
             steps=self._steps,
+            fullness=self._engine.fullness,
         )
 
     def _report_loading(self, fraction: float) -> None:

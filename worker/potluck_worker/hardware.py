@@ -43,10 +43,23 @@ def measure_memory(cgroup: Path = CGROUP) -> Memory:
     total, free = machine.total, machine.available
     try:
         limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
+        used = int((cgroup / "memory.current").read_text()) - _reclaimable_bytes(cgroup)
     except (OSError, ValueError):  # no container, or "max": no limit
         return Memory(total, free)
     return Memory(min(total, limit), max(0, min(free, limit - used)))
+
+
+def _reclaimable_bytes(cgroup: Path) -> int:
+    """Return what a container's files take of its memory, which they give up when it is needed.
+
+    A model that was read from disk would count twice otherwise.
+    """
+    try:
+        lines = (cgroup / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    sizes = dict(line.split() for line in lines)
+    return int(sizes.get("inactive_file", 0)) + int(sizes.get("active_file", 0))
 
 
 def processor_name() -> str:

@@ -1,51 +1,71 @@
-"""The child process that reads a model file: `python -m potluck_worker.inspect_host PATH`.
+"""The child process that reads model files.
 
-Prints one JSON object: `{"inspection": {...}}` with the fields of `base.Inspection`, or
-`{"failure": {"code", "message", "fields"}}`. The file is untrusted, so the process limits itself.
+`python -m potluck_worker.inspect_host VERB [QUESTION]`: the question is JSON, and so is the answer,
+on standard output. Files are untrusted, so the process limits itself.
 
-Sizes come from the engine: a dry run makes the context without memory behind it, and llama.cpp
-says what it would have taken.
+| verb | question | answer |
+| --- | --- | --- |
+| `describe` | `sizing.Question` | `sizing.Described`: what the file says, how this node holds it |
+| `plan` | `sizing.Question` | `sizing.Plan`: how this node holds it |
+| `fit` | `sizing.Question` | `sizing.Fit`: whether it fits in one way, and what would |
+| `cards` | none | a list of `sizing.Card`: the cards that the engine sees |
+
+A failure is `{"failure": {"code", "message", "fields"}}`.
+
+What a file is, its name says: `open_model` has a line for each engine.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
-import json
 import resource
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import psutil
+import msgspec
 
 from potluck_proto.errors import PotluckError
-from potluck_worker import child
+from potluck_worker import child, engine_host
+from potluck_worker.engines import ways
 from potluck_worker.engines.base import Inspection, failure_of
-from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel
+from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
 from potluck_worker.engines.llama import require_library
+from potluck_worker.engines.sizing import Card, Described, Fit, Plan, Question, Sizer
 
 CPU_LIMIT_SECONDS = 60
+
+AS_LARGE_AS = engine_host
+"""Imported so that this process is as large as an engine's child is without its model: what it
+measures of itself goes into the estimates."""
 
 MEMORY_LIMIT_BYTES = 4 * 2**30
 """What the process may write to: a dry run takes some 100 MB, and a graphics driver a few more. The
 limit is on data and not on addresses, of which drivers reserve as many as there are."""
 
-DEFAULT_CONTEXT_TOKENS = 4096
-"""What `--context 0` asks for: enough for a chat, and affordable with any model."""
-
 SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
 """What people call the file types that the library calls otherwise."""
 
 
-def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
-    """Describe a model of the fake engine."""
+Opened = tuple[Sizer, Callable[[], Inspection]]
+"""A file to be asked for sizes, and what it says of itself."""
+
+
+def open_model(path: Path) -> Opened:
+    """Open a file with the engine that runs it. Raises `PotluckError`."""
+    return _open_fake(path) if path.name.endswith(FAKE_SUFFIX) else _open_gguf(path)
+
+
+def _open_fake(path: Path) -> Opened:
     model = FakeModel.read(path)
-    return Inspection(
+    inspection = Inspection(
         architecture="fake",
         parameter_count=0,
-        quantization="",
-        bits_per_weight=0.0,
+        quantization=model.quantization,
+        bits_per_weight=model.bits_per_weight,
         training_context_length=model.context_length,
         vocabulary_size=2**24,
         has_chat_template=True,
@@ -55,37 +75,26 @@ def inspect_fake(path: Path, context_length: int, slots: int) -> Inspection:
         base_model="",
         tokenizer_sha256="fake",
         template_sha256="fake",
-        context_length=context_within(model.context_length, context_length),
-        slots=model.slots_of(slots),
-        weights_bytes=model.memory_bytes,
-        kv_cache_bytes=0,
-        compute_bytes=0,
-        process_bytes=_own_bytes(),
     )
+    return FakeSizer(model), lambda: inspection
 
 
-def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> Inspection:
-    """Describe a GGUF file. Raises `PotluckError`."""
+def _open_gguf(path: Path) -> Opened:
     require_library()
+    from potluck_worker.engines.llama import library
+    from potluck_worker.engines.llama.sizer import LlamaSizer
+
+    sizer = LlamaSizer(path, library.start())
+    return sizer, lambda: _inspect_gguf(sizer.model)
+
+
+def _inspect_gguf(model: Any) -> Inspection:
     from llama_cpp import llama_cpp as api
 
-    from potluck_worker.engines.llama import library
     from potluck_worker.engines.llama.vocabulary import Vocabulary
 
-    log = library.start()
-    process_bytes = _own_bytes()
-    model = library.Model(path, log, dry=True)
-    model.require_use()
     metadata = model.metadata()
     vocabulary = Vocabulary(model.vocabulary)
-    context_length = context_within(model.training_context_length, context_length)
-    library.open_context(
-        model,
-        context_length=context_length,
-        cells=context_length * slots,
-        slots=slots,
-        kv_type=kv_type,
-    )
     weights_bytes = int(api.llama_model_size(model.pointer))
     parameters = int(api.llama_model_n_params(model.pointer))
     template = metadata.get("tokenizer.chat_template", "")
@@ -104,18 +113,7 @@ def inspect_gguf(path: Path, context_length: int, slots: int, kv_type: str) -> I
         base_model=metadata.get("general.base_model.0.name", ""),
         tokenizer_sha256=vocabulary.sha256(),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
-        context_length=context_length,
-        slots=slots,
-        weights_bytes=weights_bytes,
-        kv_cache_bytes=log.kv_cache_bytes,
-        compute_bytes=log.compute_bytes + model.late_bytes(context_length, slots),
-        process_bytes=process_bytes,
     )
-
-
-def context_within(longest: int, asked: int) -> int:
-    """Return a context length in tokens that the model takes; 0 asks for the default."""
-    return min(asked or DEFAULT_CONTEXT_TOKENS, longest)
 
 
 def _scheme(file_type: str) -> str:
@@ -131,8 +129,41 @@ def _scheme(file_type: str) -> str:
     return name.split(" ")[0]
 
 
-def _own_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
+def describe(question: Question) -> Described:
+    """Return what a file says of itself, and how this node holds it. Raises `PotluckError`."""
+    sizer, inspect = open_model(Path(question.path))
+    return Described(inspect(), _plan(sizer, question))
+
+
+def plan(question: Question) -> Plan:
+    """Return how this node holds a file. Raises `PotluckError`."""
+    sizer, _ = open_model(Path(question.path))
+    return _plan(sizer, question)
+
+
+def _plan(sizer: Sizer, question: Question) -> Plan:
+    # The settings are for all models; none gets a longer context than it was trained for.
+    longest, asked = sizer.training_context_length, question.options.context_length or 0
+    options = replace(question.options, context_length=min(asked, longest))
+    return ways.plan(sizer, options, question.room, shorten=question.shorten)
+
+
+def fit(question: Question) -> Fit:
+    """Return whether a file fits in one way, and what would. Raises `PotluckError`."""
+    sizer, _ = open_model(Path(question.path))
+    return ways.fit(sizer, question.options, question.room)
+
+
+def cards() -> Sequence[Card]:
+    """Return the cards that the engine sees. Raises `EngineMissing`."""
+    require_library()
+    from potluck_worker.engines.llama import devices, library
+
+    library.start()
+    return devices.cards()
+
+
+VERBS: Mapping[str, Callable[[Question], Any]] = {"describe": describe, "plan": plan, "fit": fit}
 
 
 def _limit(kind: int, most: int) -> None:
@@ -143,12 +174,10 @@ def _limit(kind: int, most: int) -> None:
 
 
 def main() -> int:
-    """Print what the file says."""
+    """Answer one question."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--context", type=int, required=True, help="tokens; 0 is the default")
-    parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--kv-type", default="f16")
+    parser.add_argument("verb", choices=[*VERBS, "cards"])
+    parser.add_argument("question", nargs="?", help="JSON")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input does")
     options = parser.parse_args()
     if options.lifeline:
@@ -156,15 +185,15 @@ def main() -> int:
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
-        if options.path.name.endswith(FAKE_SUFFIX):
-            inspection = inspect_fake(options.path, options.context, options.slots)
-        else:
-            inspection = inspect_gguf(options.path, options.context, options.slots, options.kv_type)
+        answer: Any = cards() if options.verb == "cards" else _answer(options)
     except PotluckError as error:
-        print(json.dumps({"failure": dataclasses.asdict(failure_of(error))}))
-    else:
-        print(json.dumps({"inspection": dataclasses.asdict(inspection)}))
+        answer = {"failure": failure_of(error)}
+    print(msgspec.json.encode(answer).decode())
     return 0
+
+
+def _answer(options: argparse.Namespace) -> Any:
+    return VERBS[options.verb](msgspec.json.decode(options.question, type=Question))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The models in memory: loaded once, accounted for, and gone when their engine is.
 
 The worker owns its memory. A load is allowed when what the engine says it takes, and a margin, is
-free now beyond what loads under way have reserved; otherwise it is refused with all the numbers.
+free beyond what was promised to others (`pool.py`); otherwise it is refused with all the numbers.
+Where other programs take memory, models that nobody uses make way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,24 +19,32 @@ from potluck_proto.errors import (
     Displaced,
     Draining,
     EngineDied,
+    ModelBusy,
     NotEnoughMemory,
     Stalled,
 )
 from potluck_worker.engine_log import engine_log_path
 from potluck_worker.engines.base import Load
-from potluck_worker.hardware import Memory, measure_memory
-from potluck_worker.models import StoredModel
+from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Options
+from potluck_worker.measurements import Measurement, Measurements
+from potluck_worker.models import Key, StoredModel
+from potluck_worker.pool import MemoryPool
 from potluck_worker.settings import WorkerSettings
 from potluck_worker.supervisor import EngineProcess
+
+log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 30.0
 CRASH_MEMORY_SECONDS = 60.0
 """Crashes further apart than this are not in a row."""
 
-GIB = 2**30
+YIELD_SHARE = 0.5
+"""Of a margin: with less free, idle models make way, until the whole margin is free again. A load
+leaves the whole margin, so that a model does not go as soon as it came."""
 
-Key = tuple[str, str]
-"""Name and quantization."""
+NOTICES_KEPT = 8
+
+GIB = 2**30
 
 
 @dataclass(slots=True)
@@ -42,9 +53,31 @@ class Resident:
 
     model: StoredModel
     process: EngineProcess
+    estimate: Estimate
+    """How it is held, and what it was promised."""
+    asked: Options
+    """What the load asked for."""
     loading: asyncio.Task[EngineProcess] | None = None
     draining: asyncio.Task[None] | None = None
     """Set once it takes no new answers; done when its memory is free."""
+
+    def is_what(self, asked: Options) -> bool:
+        """Say whether it is held as a request wants it."""
+        return asked in (AS_PLANNED, self.asked) or self.estimate.is_what(asked)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody uses it."""
+        busy = self.loading or self.draining or self.process.requests_open
+        return not busy
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the node did by itself, for a person."""
+
+    unix_seconds: float
+    text: str
 
 
 @dataclass(slots=True)
@@ -62,67 +95,85 @@ class ModelManager:
     Args:
         settings: The worker's settings.
         logs: Folder for the engines' logs.
+        pool: The memory.
+        measurements: What models took before.
+        size: Returns how a model would be loaded when it is asked for in some way.
         changed: Called when anything that a scheduler sees changed.
-        measure: Returns the machine's memory; replaced in tests.
+
+    Attributes:
+        draining: Whether the node takes no new work.
+        notices: What the node did by itself, the newest last.
     """
 
     def __init__(
         self,
         settings: WorkerSettings,
         logs: Path,
+        pool: MemoryPool,
+        measurements: Measurements,
+        size: Callable[[StoredModel, Options], Awaitable[Estimate]],
         changed: Callable[[], None],
-        measure: Callable[[], Memory] = measure_memory,
     ) -> None:
         self._settings = settings
         self._logs = logs
+        self._pool = pool
+        self._measurements = measurements
+        self._size = size
         self._changed = changed
-        self._measure = measure
         self._residents: dict[Key, Resident] = {}
         self._crashes: dict[Key, Crashes] = {}
         self.draining = False
+        self.notices: deque[Notice] = deque(maxlen=NOTICES_KEPT)
 
     @property
     def residents(self) -> list[Resident]:
         """Models in memory or on their way there."""
         return list(self._residents.values())
 
-    def memory(self) -> Memory:
-        """Return the machine's memory; what loads under way will take counts as taken."""
-        memory = self._measure()
-        reserved = sum(
-            r.model.memory_needed_bytes for r in self.residents if r.process.loaded is None
-        )
-        return Memory(memory.total_bytes, max(0, memory.free_bytes - reserved))
-
-    def free_for_models(self) -> int:
-        """Return the bytes that another model may take."""
-        return max(0, self.memory().free_bytes - self._settings.memory_margin_bytes)
-
     def resident(self, model: StoredModel) -> Resident | None:
         """Return a model that is in memory or on its way there."""
-        return self._residents.get((model.name, model.quantization))
+        return self._residents.get(model.key)
 
-    async def ensure_loaded(self, model: StoredModel) -> EngineProcess:
+    async def ensure_loaded(self, model: StoredModel, asked: Options = AS_PLANNED) -> EngineProcess:
         """Return the engine that holds a model, loading it first where needed.
 
         Callers that come while it loads share the load. A caller that is cancelled leaves it to the
         others: a load that was begun is finished.
 
+        Args:
+            model: Which.
+            asked: How it must be held; any way will do where it says nothing.
+
         Raises:
             Draining: The node takes no new work.
+            ModelBusy: It is held in another way, and in use.
             NotEnoughMemory: It does not fit; the message has the numbers.
             PotluckError: The engine refused the file, or died.
         """
-        if self.draining:
-            raise Draining("This node is being drained and takes no new work.")
+        self._check_draining(model)
         resident = self.resident(model)
-        if resident is None:
-            resident = self._begin_load(model)
-        if resident.draining is not None:
-            raise Draining(f"{model.name} is being unloaded here and takes no new work.")
+        if resident is not None and not resident.is_what(asked):
+            await self._make_way(resident, asked)
+        if self.resident(model) is None:
+            estimate = await self._size(model, asked)
+            self._check_draining(model)
+            # Whoever asked for the same meanwhile may have begun.
+            if self.resident(model) is None:
+                self._begin_load(model, estimate, asked)
+        resident = self._residents[model.key]
+        if not resident.is_what(asked):
+            raise _busy(resident, asked)
         if resident.loading is None:
             return resident.process
         return await asyncio.shield(resident.loading)
+
+    def _check_draining(self, model: StoredModel) -> None:
+        """Raise `Draining` where the node, or the model, takes no new work."""
+        if self.draining:
+            raise Draining("This node is being drained and takes no new work.")
+        resident = self.resident(model)
+        if resident is not None and resident.draining is not None:
+            raise Draining(f"{model.name} is being unloaded here and takes no new work.")
 
     async def unload(self, model: StoredModel) -> int:
         """Free a model; return its bytes, 0 where it was not loaded.
@@ -134,7 +185,7 @@ class ModelManager:
         if resident is None:
             return 0
         await asyncio.shield(self._drain(resident, f"{model.name} was unloaded"))
-        return resident.model.memory_needed_bytes
+        return resident.estimate.total_bytes
 
     def drain(self, draining: bool) -> None:
         """Take no new work and free all models, or take work again.
@@ -172,39 +223,67 @@ class ModelManager:
         await resident.process.close(reason)
         self._forget(resident)
 
-    def _begin_load(self, model: StoredModel) -> Resident:
-        key = (model.name, model.quantization)
+    async def yield_memory(self) -> None:
+        """Unload models that nobody uses while other programs leave too little memory.
+
+        The one that was not used for longest goes first; pinned ones stay.
+        """
+        short = self._pool.short_devices(YIELD_SHARE)
+        while short and (resident := self._least_recently_used(short)):
+            free = ", ".join(
+                f"{mib(self._pool.free_bytes()[device_id])} MiB of {self._pool.name(device_id)}"
+                for device_id in short
+            )
+            text = f"{resident.model.name} was unloaded, since other programs left {free} free."
+            log.warning("%s", text)
+            self.notices.append(Notice(time.time(), text))
+            await asyncio.shield(self._drain(resident, f"{resident.model.name} made way"))
+            short = self._pool.short_devices(1.0)
+
+    def _least_recently_used(self, devices: Sequence[str]) -> Resident | None:
+        """Return the model to unload first so that some devices have more free."""
+        candidates = [
+            resident
+            for resident in self.residents
+            if resident.idle
+            and not self._settings.wanted(*resident.model.key).pinned
+            and any(self._pool.holds_some(resident.model.key, device_id) for device_id in devices)
+        ]
+        return min(candidates, key=lambda resident: resident.process.idle_since, default=None)
+
+    async def _make_way(self, resident: Resident, asked: Options) -> None:
+        """Unload a model that is held in another way. Raises `ModelBusy` where it is in use."""
+        if not resident.idle:
+            raise _busy(resident, asked)
+        log.info("%s is loaded anew, in another way", resident.model.name)
+        await asyncio.shield(self._drain(resident, f"{resident.model.name} was loaded anew"))
+
+    def _begin_load(self, model: StoredModel, estimate: Estimate, asked: Options) -> None:
+        key = model.key
         self._check_backoff(key)
-        self._check_memory(model)
+        self._check_memory(model, estimate)
         log_path = engine_log_path(self._logs, *key)
         process = EngineProcess(model.engine, log_path, lambda: self._on_change(key))
-        resident = Resident(model, process)
+        resident = Resident(model, process, estimate, asked)
         self._residents[key] = resident
+        self._pool.book(key, estimate, process)
         resident.loading = asyncio.create_task(self._load(resident), name=f"load {model.name}")
         # A failure reaches those who wait; when all of them left, nobody needs it.
         resident.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._changed()
-        return resident
 
     async def _load(self, resident: Resident) -> EngineProcess:
-        model, inspection = resident.model, resident.model.inspection
-        assert inspection is not None
+        model = resident.model
         try:
-            await resident.process.load(
-                Load(
-                    path=str(model.path),
-                    context_length=inspection.context_length,
-                    slots=inspection.slots,
-                    threads=self._settings.threads,
-                ),
-                model.file_bytes,
-            )
+            frame = _load_frame(resident, self._settings.threads)
+            await resident.process.load(frame, model.file_bytes)
         except BaseException as error:
             self._forget(resident)
             if isinstance(error, EngineDied | Stalled):
-                self._count_crash((model.name, model.quantization))
+                self._count_crash(model.key)
             raise
         resident.loading = None
+        self._measure(resident)
         return resident.process
 
     def _on_change(self, key: Key) -> None:
@@ -214,13 +293,24 @@ class ModelManager:
             self._forget(resident)
             if resident.draining is None:
                 self._count_crash(key)
+        elif resident and resident.process.loaded:
+            self._measure(resident)
         self._changed()
+
+    def _measure(self, resident: Resident) -> None:
+        """Keep what a model has taken by now, for the next estimate."""
+        if self._residents.get(resident.model.key) is not resident:
+            return  # its engine died as soon as it was there
+        peak_bytes = self._pool.look(resident.model.key)
+        measurement = Measurement(peak_bytes, resident.process.stats.fullness)
+        self._measurements.note(resident.model.file_id, resident.estimate, measurement)
 
     def _forget(self, resident: Resident) -> None:
         """Take a model off the list, now that nothing of its child is left."""
-        key = (resident.model.name, resident.model.quantization)
+        key = resident.model.key
         if self._residents.get(key) is resident:
             del self._residents[key]
+            self._pool.release(key)
             self._changed()
 
     def _count_crash(self, key: Key) -> None:
@@ -239,27 +329,62 @@ class ModelManager:
                 f"{rest:.0f} seconds. `potluck logs {key[0]}` may say why."
             )
 
-    def _check_memory(self, model: StoredModel) -> None:
-        needed, margin = model.memory_needed_bytes, self._settings.memory_margin_bytes
-        memory = self.memory()
-        if needed + margin <= memory.free_bytes:
+    def _check_memory(self, model: StoredModel, estimate: Estimate) -> None:
+        room = self._pool.room()
+        if room.holds(estimate):
             return
-        found = model.inspection
-        assert found is not None
+        taken = room.taken(estimate)
+        tightest = min(taken, key=lambda device: room.free_bytes.get(device, 0) - taken[device])
+        share = estimate.on(tightest)
         parts = (
-            f"{gib(found.weights_bytes)} weights, {gib(found.kv_cache_bytes)} KV cache, "
-            f"{gib(found.compute_bytes + found.process_bytes)} working memory"
+            f"{gib(share.weights_bytes)} weights, {gib(share.kv_cache_bytes)} KV cache, "
+            f"{gib(share.compute_bytes + share.process_bytes)} working memory"
         )
-        idle = [r.model.name for r in self.residents if r.process.requests_open == 0]
-        advice = "Take a smaller quantization or model, or a smaller context_length or slots"
+        needed, margin = taken[tightest], self._pool.margin_bytes(tightest)
+        free = max(0, self._pool.free_bytes().get(tightest, 0))
+        idle = [resident.model.name for resident in self.residents if resident.idle]
+        advice = f"`potluck fit {model.name}` says what would fit"
         if idle:
-            advice += f", or unload {', '.join(idle)}"
+            advice += f"; or unload {', '.join(idle)}"
         raise NotEnoughMemory(
-            f"{model.name} needs {gib(needed)} GiB ({parts}) and {gib(margin)} GiB kept free; "
-            f"{gib(memory.free_bytes)} of {gib(memory.total_bytes)} GiB are free. {advice}.",
+            f"{model.name} needs {gib(needed)} GiB ({parts}) of {self._pool.name(tightest)} and "
+            f"{gib(margin)} GiB kept free; {gib(free)} of "
+            f"{gib(self._pool.total_bytes(tightest))} GiB are free. {advice}.",
             needed_bytes=needed,
-            free_bytes=memory.free_bytes,
+            free_bytes=free,
         )
+
+
+def _load_frame(resident: Resident, threads: int | None) -> Load:
+    """Return how the engine is told to hold a model."""
+    options = resident.estimate.options
+    assert options.context_length and options.slots
+    return Load(
+        path=str(resident.model.path),
+        context_length=options.context_length,
+        slots=options.slots,
+        kv_type=options.kv_type or "f16",
+        gpu_layers=options.gpu_layers if resident.estimate.layers else None,
+        host_experts=options.host_experts or 0,
+        flash_attention=options.flash_attention,
+        threads=threads,
+        lora_adapters=options.lora_adapters,
+    )
+
+
+def _busy(resident: Resident, asked: Options) -> ModelBusy:
+    """Return the refusal to hold a model in another way while it is in use."""
+    differing = ", ".join(
+        f"{name.replace('_', ' ')} {getattr(resident.estimate.options, name)} and not {value}"
+        for name in Options.__slots__
+        if (value := getattr(asked, name)) not in (None, ())
+        and value != getattr(resident.estimate.options, name)
+    )
+    how = "is being loaded" if resident.loading else "is loaded and in use"
+    return ModelBusy(
+        f"{resident.model.name} {how} here with {differing or 'other options'}. Wait until nobody "
+        "uses it, or unload it."
+    )
 
 
 def _displaced(why: str) -> Displaced:
@@ -269,3 +394,8 @@ def _displaced(why: str) -> Displaced:
 def gib(size_bytes: int) -> str:
     """Return a size in GiB for a person."""
     return f"{size_bytes / GIB:.1f}"
+
+
+def mib(size_bytes: int) -> str:
+    """Return a size in MiB for a person."""
+    return f"{size_bytes / 2**20:,.0f}"

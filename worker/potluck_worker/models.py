@@ -4,6 +4,10 @@ Files are found in the home's `models` folder, in the paths of the settings, and
 starter model). A file is read in a child process, once: the result is kept by path, size and time
 of change, so that a restart and a rescan are cheap. A file that cannot be used is listed with the
 reason rather than hidden.
+
+How the node would hold a model, its plan, is decided with what would be free if no model were in
+memory, and decided anew when that changed enough to matter. A load that needs nothing else takes
+what the plan says or is refused: it never takes less context than the node described.
 """
 
 from __future__ import annotations
@@ -13,22 +17,26 @@ import contextlib
 import json
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from potluck_proto.errors import (
     AmbiguousModel,
+    BadRequest,
     ModelFileError,
     PotluckError,
     UnknownModel,
 )
-from potluck_worker.engines.base import Failure, Inspection, error_of
+from potluck_worker import questions
+from potluck_worker.engines.base import Failure, Inspection, error_of, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
+from potluck_worker.engines.sizing import Described, Plan, Question, Room
 from potluck_worker.hardware import llama_availability
+from potluck_worker.measurements import Measurements
+from potluck_worker.settings import WorkerSettings
 from potluck_worker.splits import parts_of, whole_name
 
 log = logging.getLogger(__name__)
@@ -37,8 +45,12 @@ PACKAGED = Path(__file__).parent / "models"
 """Holds the starter model."""
 
 GGUF_SUFFIX = ".gguf"
-INSPECTION_SECONDS = 60.0
-"""A file that takes longer to read is refused."""
+
+REPLAN_BYTES = 512 * 2**20
+"""How much more memory there must be before a plan that settled for less is made anew."""
+
+Key = tuple[str, str]
+"""Name and quantization."""
 
 _QUANTIZATION = re.compile(r"[-._]((?:I?Q\d|BF16|F16|F32)\w*)$", re.IGNORECASE)
 
@@ -53,10 +65,11 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What inspecting a file led to: exactly one of the two is set."""
+    """What inspecting a file led to: a failure, or the other two."""
 
     stamp: FileStamp
     inspection: Inspection | None = None
+    plan: Plan | None = None
     failure: Failure | None = None
 
 
@@ -68,9 +81,26 @@ class StoredModel:
     name: str
     quantization: str
     engine: str
-    file_bytes: int
+    stamp: FileStamp
     inspection: Inspection | None
+    plan: Plan | None
+    """How this node holds it by default, corrected by what it took before."""
     problem: PotluckError | None
+
+    @property
+    def key(self) -> Key:
+        """Name and quantization, which no two usable models of a node share."""
+        return self.name, self.quantization
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file, or of all parts of a split one."""
+        return self.stamp.size_bytes
+
+    @property
+    def file_id(self) -> str:
+        """What changes when the file does."""
+        return f"{self.path.name} {self.stamp.size_bytes} {self.stamp.changed_ns}"
 
     @property
     def starter(self) -> bool:
@@ -80,11 +110,7 @@ class StoredModel:
     @property
     def memory_needed_bytes(self) -> int:
         """What loading it takes, by the engine's own account; 0 where it cannot be loaded."""
-        found = self.inspection
-        if found is None:
-            return 0
-        sizes = (found.weights_bytes, found.kv_cache_bytes, found.compute_bytes)
-        return sum(sizes) + found.process_bytes
+        return self.plan.estimate.total_bytes if self.plan else 0
 
     def answers_to(self, name: str, quantization: str) -> bool:
         """Say whether a reference means this model; case does not matter."""
@@ -102,8 +128,9 @@ class ModelStore:
         folder: The home's models folder.
         paths: Further files or folders.
         cache: Where findings are kept between runs.
-        context_length: Tokens for each conversation that sizes are asked for.
-        slots: Conversations at once, likewise.
+        settings: How models are held.
+        measurements: What models took before.
+        room: Returns what a model may take where no other is in memory.
         changed: Called when the list changed.
     """
 
@@ -113,17 +140,20 @@ class ModelStore:
         paths: Sequence[Path],
         cache: Path,
         *,
-        context_length: int,
-        slots: int,
+        settings: WorkerSettings,
+        measurements: Measurements,
+        room: Callable[[], Room],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._places = [folder, *paths, PACKAGED]
         self._cache = cache
-        self._context_length = context_length
-        self._slots = slots
+        self._settings = settings
+        self._measurements = measurements
+        self._room = room
         self._changed = changed
         self._scanning = asyncio.Lock()
         self._findings = self._read_cache()
+        self._doubted: set[str] = set()
         self.models: tuple[StoredModel, ...] = ()
 
     async def scan(self) -> None:
@@ -133,7 +163,7 @@ class ModelStore:
             fresh = {}
             for path, stamp in found.items():
                 known = self._findings.get(str(path))
-                if known is None or known.stamp != stamp:
+                if known is None or known.stamp != stamp or self._is_outdated(str(path), known):
                     log.info("inspecting %s", path.name)
                     known = await self._inspect(path, stamp)
                 fresh[str(path)] = known
@@ -141,14 +171,26 @@ class ModelStore:
                 self._findings = fresh
                 await asyncio.to_thread(self._write_cache)
             missing = [path for path in self._places if not path.exists()]
-            models = [_stored(Path(path), finding) for path, finding in fresh.items()]
+            models = [self._stored(Path(path), finding) for path, finding in fresh.items()]
             models += [_missing(path) for path in missing]
             models.sort(key=lambda model: (model.starter, model.name.lower(), model.quantization))
             if [_identity(m) for m in models] != [_identity(m) for m in self.models]:
                 self.models = tuple(models)
                 self._changed()
 
-    async def find(self, name: str, quantization: str, free_bytes: int) -> StoredModel:
+    def _is_outdated(self, path: str, known: Finding) -> bool:
+        """Say whether the memory changed so much that a plan is to be made anew.
+
+        Twice in a row, since a model that is just being unloaded is nobody's for a moment.
+        """
+        outdated = known.plan is not None and _outgrown(known.plan, self._room())
+        confirmed = outdated and path in self._doubted
+        self._doubted.discard(path)
+        if outdated and not confirmed:
+            self._doubted.add(path)
+        return confirmed
+
+    async def find(self, name: str, quantization: str, room: Room) -> StoredModel:
         """Return the model that a reference means, looking for new files if none does.
 
         Without a quantization it is the one with the most bits per weight that fits.
@@ -156,7 +198,7 @@ class ModelStore:
         Args:
             name: As typed, without the quantization.
             quantization: As typed; may be empty.
-            free_bytes: Memory that a model may take.
+            room: What a model may take.
 
         Raises:
             UnknownModel: No file answers to the name.
@@ -173,7 +215,7 @@ class ModelStore:
         if not usable:
             assert matches[0].problem is not None
             raise matches[0].problem
-        fitting = [model for model in usable if model.memory_needed_bytes <= free_bytes]
+        fitting = [model for model in usable if model.plan and room.holds(model.plan.estimate)]
         best = max(fitting, key=_bits, default=min(usable, key=_bits))
         twins = [m for m in usable if (m.name, m.quantization) == (best.name, best.quantization)]
         if len(twins) > 1:
@@ -181,43 +223,37 @@ class ModelStore:
             raise AmbiguousModel(f"{name!r} is several files: {places}. Remove or rename one.")
         return best
 
+    def smaller(self, model: StoredModel) -> list[StoredModel]:
+        """Return the smaller quantizations of a model that can be used, the best first."""
+        found = [
+            other
+            for other in self.models
+            if other.name == model.name and other.plan is not None and _bits(other) < _bits(model)
+        ]
+        return sorted(found, key=_bits, reverse=True)
+
+    def adapter(self, name: str) -> Path:
+        """Return a LoRA adapter's file by its name. Raises `BadRequest` where there is none."""
+        for place in filter(Path.is_dir, self._places):
+            for path in (place / name, place / f"{name}{GGUF_SUFFIX}"):
+                if path.parent == place and path.suffix == GGUF_SUFFIX and path.is_file():
+                    return path
+        raise BadRequest(
+            f"This node has no LoRA adapter {name!r}. Put its GGUF file into a models folder."
+        )
+
     def _matches(self, name: str, quantization: str) -> list[StoredModel]:
         return [model for model in self.models if model.answers_to(name, quantization)]
 
     async def _inspect(self, path: Path, stamp: FileStamp) -> Finding:
         """Read a file in a child process, which may die of it."""
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "potluck_worker.inspect_host",
-            str(path),
-            f"--context={self._context_length}",
-            f"--slots={self._slots}",
-            "--lifeline",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
+        wanted = self._settings.wanted(*_names(path))
+        question = Question(str(path), wanted.options, self._room(), shorten=wanted.shorten)
         try:
-            async with asyncio.timeout(INSPECTION_SECONDS):
-                output = await child.stdout.read()
-        except TimeoutError:
-            return _unreadable(stamp, f"{path.name} could not be read within a minute.")
-        finally:
-            child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
-            await child.wait()
-        try:
-            said = json.loads(output)
-            if "failure" in said:
-                return Finding(stamp, failure=Failure(**said["failure"]))
-            return Finding(stamp, inspection=Inspection(**said["inspection"]))
-        except (ValueError, TypeError, KeyError):
-            return _unreadable(
-                stamp, f"{path.name} is damaged: the engine crashed on it. Download it again."
-            )
+            found = await questions.ask("describe", Described, question)
+        except PotluckError as error:
+            return Finding(stamp, failure=failure_of(error))
+        return Finding(stamp, inspection=found.inspection, plan=found.plan)
 
     def _read_cache(self) -> dict[str, Finding]:
         try:
@@ -236,9 +272,28 @@ class ModelStore:
         draft.write_text(json.dumps({"asked": self._asked(), "findings": findings}))
         draft.replace(self._cache)
 
-    def _asked(self) -> list[int | str]:
-        """Return what findings depend on beside the file."""
-        return [self._context_length, self._slots, llama_availability().version]
+    def _asked(self) -> list[object]:
+        """Return what findings depend on beside the file and the memory."""
+        return [self._settings.how_models_are_held(), llama_availability().version]
+
+    def _stored(self, path: Path, finding: Finding) -> StoredModel:
+        model = _stored(path, finding)
+        if model.plan is None:
+            return model
+        estimate = self._measurements.corrected(model.file_id, model.plan.estimate)
+        return replace(model, plan=replace(model.plan, estimate=estimate))
+
+
+def _outgrown(plan: Plan, room: Room) -> bool:
+    """Say whether a plan no longer fits, or settled for less than would fit now."""
+    fitted = plan.room.holds(plan.estimate)
+    if fitted and not room.holds(plan.estimate):
+        return True
+    settled = bool(plan.note) or not fitted
+    return settled and any(
+        free_bytes > plan.room.free_bytes.get(device_id, 0) + REPLAN_BYTES
+        for device_id, free_bytes in room.free_bytes.items()
+    )
 
 
 def _find_files(places: Iterable[Path]) -> dict[Path, FileStamp]:
@@ -277,8 +332,8 @@ def _stem(path: Path) -> str:
     return whole_name(path).removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
 
 
-def _stored(path: Path, finding: Finding) -> StoredModel:
-    inspection = finding.inspection
+def _names(path: Path, inspection: Inspection | None = None) -> tuple[str, str]:
+    """Return the name and the quantization of a model, the latter by its file where it says it."""
     name = _stem(path)
     if inspection is not None:
         quantization = inspection.quantization
@@ -288,21 +343,29 @@ def _stored(path: Path, finding: Finding) -> StoredModel:
         quantization = match[1].upper() if match else ""
     if quantization:
         name = re.sub(rf"[-._]{re.escape(quantization)}$", "", name, flags=re.IGNORECASE)
+    return name, quantization
+
+
+def _stored(path: Path, finding: Finding) -> StoredModel:
+    name, quantization = _names(path, finding.inspection)
     failure = finding.failure
     problem = None if failure is None else error_of(failure)
     engine = "fake" if path.name.endswith(FAKE_SUFFIX) else "llama"
     return StoredModel(
-        path, name, quantization, engine, finding.stamp.size_bytes, inspection, problem
+        path=path,
+        name=name,
+        quantization=quantization,
+        engine=engine,
+        stamp=finding.stamp,
+        inspection=finding.inspection,
+        plan=finding.plan,
+        problem=problem,
     )
 
 
 def _missing(path: Path) -> StoredModel:
     problem = ModelFileError(f"{path} of the setting worker.model_paths does not exist.")
-    return StoredModel(path, _stem(path), "", "", 0, None, problem)
-
-
-def _unreadable(stamp: FileStamp, message: str) -> Finding:
-    return Finding(stamp, failure=Failure(int(ModelFileError.code), message))
+    return StoredModel(path, _stem(path), "", "", FileStamp(0, 0), None, None, problem)
 
 
 def _bits(model: StoredModel) -> float:
@@ -311,4 +374,5 @@ def _bits(model: StoredModel) -> float:
 
 def _identity(model: StoredModel) -> tuple[object, ...]:
     """Return what makes two lists of models differ; errors do not compare by themselves."""
-    return (model.path, model.file_bytes, model.inspection, model.problem and model.problem.message)
+    problem = model.problem and model.problem.message
+    return (model.path, model.stamp, model.inspection, model.plan, problem)

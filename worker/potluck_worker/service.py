@@ -11,19 +11,21 @@ from pathlib import Path
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, errors
-from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.errors import PotluckError
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
-from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
+from potluck_worker.convert_fit import fit_to_proto, options_of
 from potluck_worker.engine_log import find_engine_log, logged_models
+from potluck_worker.fitting import Fitter
 from potluck_worker.manager import ModelManager
 from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore, StoredModel
-from potluck_worker.state import NodeReporter, loaded_model
+from potluck_worker.pool import MemoryPool
+from potluck_worker.state import NodeReporter
 from potluck_worker.supervisor import EngineProcess
 
 log = logging.getLogger(__name__)
@@ -42,11 +44,12 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
     Args:
         store: The model files.
         manager: The models in memory.
+        fitter: Asks what models would take.
+        pool: The memory.
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
         logs: Folder of the logs.
         membership: This worker's place in a pool.
-        refusals: Whom it turned away.
 
     Attributes:
         watchers: Open `Watch` streams.
@@ -57,18 +60,20 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self,
         store: ModelStore,
         manager: ModelManager,
+        fitter: Fitter,
+        pool: MemoryPool,
         reporter: NodeReporter,
         pulse: Pulse,
         logs: Path,
         membership: Membership,
-        refusals: Refusals,
     ) -> None:
         self._store = store
         self._manager = manager
+        self._fitter = fitter
+        self._pool = pool
         self._reporter = reporter
         self._pulse = pulse
         self._membership = membership
-        self._refusals = refusals
         self._logs = logs
         self._numbers = itertools.count()
         self.watchers = 0
@@ -76,7 +81,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """Return the node as it is now."""
-        return pb.DescribeResponse(protocol_version=PROTOCOL_VERSION, state=self._state())
+        return pb.DescribeResponse(protocol_version=PROTOCOL_VERSION, state=self._reporter.report())
 
     async def Watch(
         self, request: pb.WatchRequest, context: Context
@@ -86,40 +91,33 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         try:
             while True:
                 yield pb.WatchResponse(
-                    state=self._state(), certificate_request=self._membership.certificate_request()
+                    state=self._reporter.report(),
+                    certificate_request=self._membership.certificate_request(),
                 )
                 await self._pulse.wait(WATCH_SECONDS)
         finally:
             self.watchers -= 1
 
     async def Fit(self, request: pb.FitRequest, context: Context) -> pb.FitResponse:
-        """Say what a model takes with this node's settings, and whether that is free."""
-        options = request.options
-        found = await self._find(options.model, options.quantization, context)
-        inspection, free_bytes = found.inspection, self._manager.memory().free_bytes
-        assert inspection is not None
-        if options.context_length not in (0, inspection.context_length):
-            error = BadRequest(
-                f"Fit knows the context of this node's settings, {inspection.context_length}."
-            )
+        """Say what a model takes, whether that is free, and what would fit instead."""
+        found = await self._find(request.options.model, request.options.quantization, context)
+        try:
+            asked = options_of(request.options, found, self._store.adapter)
+            verdict = await self._fitter.fit(found, asked)
+        except PotluckError as error:
             await errors.abort(context, error)
-        device = pb.DeviceFit(
-            device_id="host",
-            weights_bytes=inspection.weights_bytes,
-            kv_cache_bytes=inspection.kv_cache_bytes,
-            compute_bytes=inspection.compute_bytes + inspection.process_bytes,
-            margin_bytes=free_bytes - self._manager.free_for_models(),
-            free_bytes=free_bytes,
-        )
-        fits = found.memory_needed_bytes <= self._manager.free_for_models()
-        return pb.FitResponse(devices=[device], fits=fits)
+        return pb.FitResponse(fit=fit_to_proto(verdict, self._pool))
 
     async def Load(
         self, request: pb.LoadRequest, context: Context
     ) -> AsyncIterator[pb.LoadResponse]:
         """Load a model, reporting how far it is."""
         found = await self._find(request.options.model, request.options.quantization, context)
-        loading = asyncio.create_task(self._manager.ensure_loaded(found))
+        try:
+            asked = options_of(request.options, found, self._store.adapter)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        loading = asyncio.create_task(self._manager.ensure_loaded(found, asked))
         try:
             async for fraction in self._progress(found, loading):
                 yield pb.LoadResponse(fraction=fraction)
@@ -129,7 +127,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         finally:
             loading.cancel()
         if (resident := self._manager.resident(found)) is not None:
-            yield pb.LoadResponse(fraction=1.0, loaded=loaded_model(resident))
+            yield pb.LoadResponse(fraction=1.0, loaded=self._reporter.loaded_model(resident))
 
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
         """Free a model, once its answers ended or `drain_seconds` passed."""
@@ -203,15 +201,10 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
             await errors.abort(context, error)
         return pb.TakeCertificateResponse()
 
-    def _state(self) -> types.NodeState:
-        state = self._reporter.report()
-        state.refusals.extend(self._refusals.recent())
-        return state
-
     async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
         """Return the model that is meant, or fail the call."""
         try:
-            return await self._store.find(name, quantization, self._manager.free_for_models())
+            return await self._store.find(name, quantization, self._pool.room())
         except PotluckError as error:
             await errors.abort(context, error)
 

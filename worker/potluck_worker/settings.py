@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from potluck_proto.settings import host_name
+from potluck_worker.engines.base import KvType
+from potluck_worker.engines.sizing import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the settings want one model to be held."""
+
+    options: Options
+    shorten: bool
+    """Whether its context may be shorter where it does not fit; not where its own table has one."""
+    pinned: bool
+
+
+class ModelSettings(BaseModel):
+    """What one model has for itself: table `[worker.models."NAME"]` or `"NAME:QUANTIZATION"`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    context_length: int | None = Field(None, ge=16)
+    """Tokens for each conversation. It is never shortened: the model is loaded so or not at all."""
+
+    slots: int | None = Field(None, ge=1, le=64)
+    """Conversations at once."""
+
+    kv_type: KvType | None = None
+    """What the cache stores: see `worker.kv_type`."""
+
+    gpu_layers: int | None = Field(None, ge=0)
+    """Layers on graphics cards."""
+
+    flash_attention: bool | None = None
+    """Whether attention is computed in one pass."""
+
+    pinned: bool = False
+    """Keep it in memory when other programs need memory."""
 
 
 class WorkerSettings(BaseSettings):
@@ -26,16 +63,37 @@ class WorkerSettings(BaseSettings):
     """Model files, or folders of them, beside the home's own `models`."""
 
     context_length: int = Field(4096, ge=16)
-    """Tokens for each conversation; a model trained for less gets what it was trained for."""
+    """Tokens for each conversation; a model trained for less gets what it was trained for, and one
+    that does not fit gets what does, but no less than 2,048."""
 
     slots: int = Field(4, ge=1, le=64)
     """Conversations at once for each model."""
+
+    kv_type: KvType = "f16"
+    """What the cache of keys and values stores: `q8_0` takes about half of `f16` and costs hardly
+    any quality, `q4_0` about a quarter and costs some. Both need flash attention."""
+
+    gpu_layers: int | None = Field(None, ge=0)
+    """Layers on graphics cards; by default all, or as many as fit."""
+
+    flash_attention: bool | None = None
+    """Whether attention is computed in one pass, which takes less memory in long contexts; by
+    default where it is faster, or needed."""
+
+    models: dict[str, ModelSettings] = {}
+    """What single models have for themselves, by NAME or NAME:QUANTIZATION."""
 
     threads: int | None = Field(None, ge=1)
     """Threads for each engine; by default the physical cores."""
 
     memory_margin_bytes: int = Field(256 * 2**20, ge=0)
-    """Memory that loading a model leaves free for everything else."""
+    """Main memory that loading a model leaves free for everything else."""
+
+    card_margin_bytes: int = Field(512 * 2**20, ge=0)
+    """The same on each graphics card."""
+
+    yield_memory: bool = True
+    """Unload models that nobody uses when other programs leave less than half of a margin free."""
 
     drain_seconds: float = Field(30, ge=0)
     """What answers get to end when their model is unloaded or the node drained."""
@@ -45,3 +103,26 @@ class WorkerSettings(BaseSettings):
 
     tags: list[str] = []
     """Facts about this node that requests may ask for."""
+
+    def wanted(self, name: str, quantization: str) -> Wanted:
+        """Return how a model is to be held; its own table counts first. Case does not matter."""
+        tables = {key.lower(): table for key, table in self.models.items()}
+        own = tables.get(f"{name}:{quantization}".lower()) or tables.get(name.lower())
+        own = own or ModelSettings()
+        options = _options(own).over(_options(self))
+        return Wanted(options, shorten=own.context_length is None, pinned=own.pinned)
+
+    def how_models_are_held(self) -> dict[str, object]:
+        """Return the options on which plans depend."""
+        names = {"context_length", "slots", "kv_type", "gpu_layers", "flash_attention", "models"}
+        return self.model_dump(mode="json", include=names)
+
+
+def _options(said: ModelSettings | WorkerSettings) -> Options:
+    return Options(
+        context_length=said.context_length,
+        slots=said.slots,
+        kv_type=said.kv_type,
+        gpu_layers=said.gpu_layers,
+        flash_attention=said.flash_attention,
+    )

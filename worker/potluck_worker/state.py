@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 
 import psutil
 
 from potluck_proto import __version__
 from potluck_proto.ids import NodeId
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
+from potluck_worker.convert import accelerator_of
+from potluck_worker.engines.sizing import HOST, Card
+from potluck_worker.footprint import private_bytes
 from potluck_worker.hardware import llama_availability, processor_name
 from potluck_worker.manager import ModelManager, Resident
 from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.pool import MemoryPool
 from potluck_worker.settings import WorkerSettings
 
 
@@ -24,6 +30,8 @@ class NodeReporter:
         settings: The worker's settings.
         store: The model files.
         manager: The models in memory.
+        pool: The memory.
+        refusals: Whom it turned away.
     """
 
     def __init__(
@@ -32,26 +40,29 @@ class NodeReporter:
         settings: WorkerSettings,
         store: ModelStore,
         manager: ModelManager,
+        pool: MemoryPool,
+        refusals: Refusals,
     ) -> None:
         self._node_id = node_id
         self._settings = settings
         self._store = store
         self._manager = manager
+        self._pool = pool
+        self._refusals = refusals
         self._revisions = itertools.count(1)
         self._processor = processor_name()
-        self._itself = psutil.Process()
         psutil.cpu_percent()  # the first call only starts the measurement
 
     def report(self) -> types.NodeState:
         """Return the node as it is now."""
-        loaded = [loaded_model(resident) for resident in self._manager.residents]
+        loaded = [self.loaded_model(resident) for resident in self._manager.residents]
         return types.NodeState(
             node_id=self._node_id,
             name=self._settings.name,
             version=__version__,
             revision=next(self._revisions),
             measured_unix_seconds=time.time(),
-            devices=[self._host(sum(model.memory_bytes for model in loaded))],
+            devices=self._devices(sum(model.memory_bytes for model in loaded)),
             engines=self._engines(),
             models=[self._describe(model) for model in self._store.models],
             loaded=loaded,
@@ -60,19 +71,38 @@ class NodeReporter:
             tokens_per_second=sum(model.tokens_per_second for model in loaded),
             queue_length=sum(model.queue_length for model in loaded),
             tags=self._settings.tags,
+            refusals=self._refusals.recent(),
+            notices=[
+                types.Notice(unix_seconds=notice.unix_seconds, text=notice.text)
+                for notice in self._manager.notices
+            ],
         )
 
-    def _host(self, models_bytes: int) -> types.Device:
-        memory = self._manager.memory()
-        ours = models_bytes + self._itself.memory_info().rss
-        return types.Device(
-            id="host",
+    def _devices(self, models_bytes: int) -> list[types.Device]:
+        """Return main memory and the cards; what loading leaves free on purpose is not free."""
+        free = self._pool.room().free_bytes
+        ours_bytes = models_bytes + private_bytes(os.getpid())
+        host = types.Device(
+            id=HOST,
             name=self._processor,
             accelerator=types.ACCELERATOR_CPU,
-            memory_total_bytes=memory.total_bytes,
-            # What loading leaves free on purpose is not free for a model.
-            memory_free_bytes=self._manager.free_for_models(),
-            memory_others_bytes=max(0, memory.total_bytes - memory.free_bytes - ours),
+            memory_total_bytes=self._pool.total_bytes(HOST),
+            memory_free_bytes=free[HOST],
+            memory_others_bytes=max(0, self._pool.used_bytes() - ours_bytes),
+        )
+        return [host, *(self._card(card, free[card.id]) for card in self._pool.cards.known)]
+
+    def _card(self, card: Card, free_bytes: int) -> types.Device:
+        reading = self._pool.cards.read(card)
+        return types.Device(
+            id=card.id,
+            name=card.name,
+            accelerator=accelerator_of(card.accelerator),
+            memory_total_bytes=card.memory_total_bytes,
+            memory_free_bytes=free_bytes,
+            utilisation=reading.utilisation,
+            temperature_celsius=reading.temperature_celsius,
+            unified=card.unified,
         )
 
     def _engines(self) -> list[types.EngineDescription]:
@@ -83,7 +113,10 @@ class NodeReporter:
                 version=llama.version,
                 available=llama.available,
                 advice=llama.advice,
-                accelerators=[types.ACCELERATOR_CPU],
+                accelerators=sorted(
+                    {types.ACCELERATOR_CPU}
+                    | {accelerator_of(c.accelerator) for c in self._pool.cards.known}
+                ),
             )
         ]
 
@@ -112,45 +145,49 @@ class NodeReporter:
             description.base_model = found.base_model
             description.tokenizer_sha256 = found.tokenizer_sha256
             description.template_sha256 = found.template_sha256
-            description.context_length = found.context_length
-            description.slots = found.slots
+        if model.plan is not None:
+            options = model.plan.estimate.options
+            description.context_length = options.context_length or 0
+            description.slots = options.slots or 0
+            description.note = model.plan.note
         return description
 
-
-def loaded_model(resident: Resident) -> types.LoadedModel:
-    """Return a model in memory as schedulers see it."""
-    process, loaded, stats = resident.process, resident.process.loaded, resident.process.stats
-    model = types.LoadedModel(
-        name=resident.model.name,
-        quantization=resident.model.quantization,
-        engine=resident.model.engine,
-        state=_model_state(resident),
-        load_fraction=process.load_fraction,
-        slots_busy=stats.slots_busy,
-        queue_length=stats.queue_length,
-        tokens_per_second=stats.tokens_per_second,
-        process_id=process.process_id,
-        memory_bytes=_resident_bytes(process.process_id),
-    )
-    if loaded is not None:
-        model.context_length = loaded.context_length
-        model.slots = loaded.slots
-        model.weights_bytes = loaded.weights_bytes
-        model.kv_cache_bytes = loaded.kv_cache_bytes
-        model.compute_bytes = loaded.compute_bytes
-        if process.requests_open == 0:
-            model.idle_seconds = time.monotonic() - process.idle_since
-    return model
+    def loaded_model(self, resident: Resident) -> types.LoadedModel:
+        """Return a model in memory as schedulers see it."""
+        process, loaded, stats = resident.process, resident.process.loaded, resident.process.stats
+        options, key = resident.estimate.options, resident.model.key
+        model = types.LoadedModel(
+            name=resident.model.name,
+            quantization=resident.model.quantization,
+            engine=resident.model.engine,
+            state=_model_state(resident),
+            load_fraction=process.load_fraction,
+            slots_busy=stats.slots_busy,
+            queue_length=stats.queue_length,
+            tokens_per_second=stats.tokens_per_second,
+            process_id=process.process_id,
+            pinned=self._settings.wanted(*key).pinned,
+            memory_bytes=self._pool.taken_bytes(key),
+            memory_booked_bytes=resident.estimate.total_bytes,
+            kv_type=options.kv_type or "",
+            gpu_layers=options.gpu_layers or 0,
+            layers=resident.estimate.layers,
+            host_experts=options.host_experts or 0,
+            lora_adapters=options.lora_adapters,
+        )
+        if loaded is not None:
+            model.context_length = loaded.context_length
+            model.slots = loaded.slots
+            model.weights_bytes = loaded.weights_bytes
+            model.kv_cache_bytes = loaded.kv_cache_bytes
+            model.compute_bytes = loaded.compute_bytes
+            model.flash_attention = loaded.flash_attention
+            if process.requests_open == 0:
+                model.idle_seconds = time.monotonic() - process.idle_since
+        return model
 
 
 def _model_state(resident: Resident) -> types.ModelState.ValueType:
     if resident.draining is not None:
         return types.MODEL_STATE_DRAINING
     return types.MODEL_STATE_READY if resident.process.loaded else types.MODEL_STATE_LOADING
-
-
-def _resident_bytes(process_id: int) -> int:
-    try:
-        return int(psutil.Process(process_id).memory_info().rss)
-    except psutil.Error:
-        return 0

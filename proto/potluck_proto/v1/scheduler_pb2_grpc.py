@@ -171,6 +171,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
                 _registered_method=True)
+        self.FitModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/FitModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -375,6 +380,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FitModel(self, request, context):
+        """What a model takes on each node that has it, whether that fits, and what
+        would. Nothing is loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -525,6 +538,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.SerializeToString,
+            ),
+            'FitModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.FitModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -1268,6 +1286,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/ReadLogs',
             potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FitModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/FitModel',
+            potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

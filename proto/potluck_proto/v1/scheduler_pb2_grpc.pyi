@@ -95,6 +95,10 @@ class SchedulerServiceStub:
     """Brings a paired client the certificate that follows its own."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
+    FitModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]
+    """What a model takes on each node that has it, whether that fits, and what
+    would. Nothing is loaded.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -164,6 +168,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Brings a paired client the certificate that follows its own."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
+    FitModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]  # type: ignore[assignment]
+    """What a model takes on each node that has it, whether that fits, and what
+    would. Nothing is loaded.
+    """
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -392,6 +400,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.ReadLogsResponse], _abc.AsyncIterator[_scheduler_pb2.ReadLogsResponse]]:
         """The last lines of a log of the pool, then new ones where `follow` is set."""
+
+    @_abc_1.abstractmethod
+    def FitModel(
+        self,
+        request: _scheduler_pb2.FitModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.FitModelResponse, _abc.Awaitable[_scheduler_pb2.FitModelResponse]]:
+        """What a model takes on each node that has it, whether that fits, and what
+        would. Nothing is loaded.
+        """
 
     @_abc_1.abstractmethod
     def Explain(

@@ -137,6 +137,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_ENGINE_MISSING: _ErrorCode.ValueType  # 32
     ERROR_CODE_QUEUE_FULL: _ErrorCode.ValueType  # 33
     ERROR_CODE_DRAINING: _ErrorCode.ValueType  # 34
+    ERROR_CODE_MODEL_BUSY: _ErrorCode.ValueType  # 35
     ERROR_CODE_LIMIT: _ErrorCode.ValueType  # 36
     ERROR_CODE_ENGINE_DIED: _ErrorCode.ValueType  # 40
     """Something died."""
@@ -187,6 +188,7 @@ ERROR_CODE_NO_NODES: ErrorCode.ValueType  # 31
 ERROR_CODE_ENGINE_MISSING: ErrorCode.ValueType  # 32
 ERROR_CODE_QUEUE_FULL: ErrorCode.ValueType  # 33
 ERROR_CODE_DRAINING: ErrorCode.ValueType  # 34
+ERROR_CODE_MODEL_BUSY: ErrorCode.ValueType  # 35
 ERROR_CODE_LIMIT: ErrorCode.ValueType  # 36
 ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 """Something died."""
@@ -901,6 +903,7 @@ class ModelDescription(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     STARTER_FIELD_NUMBER: _builtins.int
     EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a person types: the file's name without its ending and quantization."""
     quantization: _builtins.str
@@ -928,6 +931,10 @@ class ModelDescription(_message.Message):
     """The model that comes with Potluck."""
     embeds_only: _builtins.bool
     """It embeds texts and cannot chat."""
+    note: _builtins.str
+    """What is less than the node's settings say so that the model fits, for a
+    person; empty where nothing is. A load takes no less than is said here.
+    """
     @_builtins.property
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Engines on this node that can run it; empty where none can."""
@@ -961,14 +968,199 @@ class ModelDescription(_message.Message):
         problem: Global___Error | None = ...,
         starter: _builtins.bool = ...,
         embeds_only: _builtins.bool = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelDescription: _TypeAlias = ModelDescription  # noqa: Y015
+
+@_typing.final
+class LoadOptions(_message.Message):
+    """Which file, and how to hold it in memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    KV_TYPE_FIELD_NUMBER: _builtins.int
+    GPU_LAYERS_FIELD_NUMBER: _builtins.int
+    FLASH_ATTENTION_FIELD_NUMBER: _builtins.int
+    LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    HOST_EXPERTS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    quantization: _builtins.str
+    context_length: _builtins.int
+    """In tokens per sequence; 0 takes the node's setting."""
+    slots: _builtins.int
+    """Sequences at once; 0 takes the node's setting."""
+    kv_type: _builtins.str
+    """f16, q8_0 or q4_0; empty takes the node's setting."""
+    gpu_layers: _builtins.int
+    """Layers on cards; absent takes the node's setting, else as many as fit."""
+    flash_attention: _builtins.bool
+    """Absent takes the node's setting, else leaves it to the engine."""
+    engine: _builtins.str
+    """Empty takes the one that runs the file."""
+    host_experts: _builtins.int
+    """Layers on cards but for their experts, which are in main memory; absent
+    takes as few as fit.
+    """
+    @_builtins.property
+    def lora_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of files in the node's models folders."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        context_length: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        kv_type: _builtins.str = ...,
+        gpu_layers: _builtins.int | None = ...,
+        flash_attention: _builtins.bool | None = ...,
+        lora_adapters: _abc.Iterable[_builtins.str] | None = ...,
+        engine: _builtins.str = ...,
+        host_experts: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "_host_experts", b"_host_experts", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "host_experts", b"host_experts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "_host_experts", b"_host_experts", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "host_experts", b"host_experts", "kv_type", b"kv_type", "lora_adapters", b"lora_adapters", "model", b"model", "quantization", b"quantization", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__flash_attention: _TypeAlias = _typing.Literal["flash_attention"]  # noqa: Y015
+    _WhichOneofArgType__flash_attention: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_layers: _TypeAlias = _typing.Literal["gpu_layers"]  # noqa: Y015
+    _WhichOneofArgType__gpu_layers: _TypeAlias = _typing.Literal["_gpu_layers", b"_gpu_layers"]  # noqa: Y015
+    _WhichOneofReturnType__host_experts: _TypeAlias = _typing.Literal["host_experts"]  # noqa: Y015
+    _WhichOneofArgType__host_experts: _TypeAlias = _typing.Literal["_host_experts", b"_host_experts"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flash_attention) -> _WhichOneofReturnType__flash_attention | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_layers) -> _WhichOneofReturnType__gpu_layers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__host_experts) -> _WhichOneofReturnType__host_experts | None: ...
+
+Global___LoadOptions: _TypeAlias = LoadOptions  # noqa: Y015
+
+@_typing.final
+class Fit(_message.Message):
+    """What a model takes at its peak, held in one way, and whether that is free."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    LARGEST_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    fits: _builtins.bool
+    largest_context_length: _builtins.int
+    """The largest context that fits, all else as asked; 0 for none."""
+    training_context_length: _builtins.int
+    layers: _builtins.int
+    """Layers that cards could hold; 0 where the node has none."""
+    measured: _builtins.bool
+    """Whether the sizes are what the same took here before."""
+    note: _builtins.str
+    """What is less than the node's settings say, where nothing else was asked
+    for than what it would do by itself; for a person.
+    """
+    @_builtins.property
+    def options(self) -> Global___LoadOptions:
+        """The way that was asked for, each value decided."""
+
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceFit]: ...
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadOptions]:
+        """Where it does not fit: ways that do, each of them asked for, best first."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___LoadOptions | None = ...,
+        devices: _abc.Iterable[Global___DeviceFit] | None = ...,
+        fits: _builtins.bool = ...,
+        largest_context_length: _builtins.int = ...,
+        alternatives: _abc.Iterable[Global___LoadOptions] | None = ...,
+        training_context_length: _builtins.int = ...,
+        layers: _builtins.int = ...,
+        measured: _builtins.bool = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "devices", b"devices", "fits", b"fits", "largest_context_length", b"largest_context_length", "layers", b"layers", "measured", b"measured", "note", b"note", "options", b"options", "training_context_length", b"training_context_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fit: _TypeAlias = Fit  # noqa: Y015
+
+@_typing.final
+class DeviceFit(_message.Message):
+    """Memory on one device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    KV_CACHE_BYTES_FIELD_NUMBER: _builtins.int
+    COMPUTE_BYTES_FIELD_NUMBER: _builtins.int
+    MARGIN_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    PROCESS_BYTES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    UNIFIED_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    weights_bytes: _builtins.int
+    kv_cache_bytes: _builtins.int
+    compute_bytes: _builtins.int
+    margin_bytes: _builtins.int
+    """Kept free on purpose."""
+    free_bytes: _builtins.int
+    """Free now, the margin included, and what the model itself has already."""
+    process_bytes: _builtins.int
+    """What the process takes beside the model's buffers."""
+    name: _builtins.str
+    accelerator: Global___Accelerator.ValueType
+    total_bytes: _builtins.int
+    unified: _builtins.bool
+    """Its memory is a part of the host's."""
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        weights_bytes: _builtins.int = ...,
+        kv_cache_bytes: _builtins.int = ...,
+        compute_bytes: _builtins.int = ...,
+        margin_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        process_bytes: _builtins.int = ...,
+        name: _builtins.str = ...,
+        accelerator: Global___Accelerator.ValueType = ...,
+        total_bytes: _builtins.int = ...,
+        unified: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "compute_bytes", b"compute_bytes", "device_id", b"device_id", "free_bytes", b"free_bytes", "kv_cache_bytes", b"kv_cache_bytes", "margin_bytes", b"margin_bytes", "name", b"name", "process_bytes", b"process_bytes", "total_bytes", b"total_bytes", "unified", b"unified", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceFit: _TypeAlias = DeviceFit  # noqa: Y015
 
 @_typing.final
 class LoadedModel(_message.Message):
@@ -993,6 +1185,13 @@ class LoadedModel(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     IDLE_SECONDS_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
+    KV_TYPE_FIELD_NUMBER: _builtins.int
+    GPU_LAYERS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    FLASH_ATTENTION_FIELD_NUMBER: _builtins.int
+    LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
+    MEMORY_BOOKED_BYTES_FIELD_NUMBER: _builtins.int
+    HOST_EXPERTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     quantization: _builtins.str
     engine: _builtins.str
@@ -1011,6 +1210,18 @@ class LoadedModel(_message.Message):
     pinned: _builtins.bool
     idle_seconds: _builtins.float
     process_id: _builtins.int
+    kv_type: _builtins.str
+    """How it is held, beside the context and the slots."""
+    gpu_layers: _builtins.int
+    layers: _builtins.int
+    """Of so many; 0 where the node has no cards."""
+    flash_attention: _builtins.bool
+    memory_booked_bytes: _builtins.int
+    """What it was promised: its peak, of all devices."""
+    host_experts: _builtins.int
+    """Layers on cards but for their experts, which are in main memory."""
+    @_builtins.property
+    def lora_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1031,10 +1242,17 @@ class LoadedModel(_message.Message):
         pinned: _builtins.bool = ...,
         idle_seconds: _builtins.float = ...,
         process_id: _builtins.int = ...,
+        kv_type: _builtins.str = ...,
+        gpu_layers: _builtins.int = ...,
+        layers: _builtins.int = ...,
+        flash_attention: _builtins.bool = ...,
+        lora_adapters: _abc.Iterable[_builtins.str] | None = ...,
+        memory_booked_bytes: _builtins.int = ...,
+        host_experts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_bytes", b"compute_bytes", "context_length", b"context_length", "engine", b"engine", "idle_seconds", b"idle_seconds", "kv_cache_bytes", b"kv_cache_bytes", "load_fraction", b"load_fraction", "memory_bytes", b"memory_bytes", "name", b"name", "pinned", b"pinned", "process_id", b"process_id", "quantization", b"quantization", "queue_length", b"queue_length", "slots", b"slots", "slots_busy", b"slots_busy", "state", b"state", "tokens_per_second", b"tokens_per_second", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_bytes", b"compute_bytes", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "host_experts", b"host_experts", "idle_seconds", b"idle_seconds", "kv_cache_bytes", b"kv_cache_bytes", "kv_type", b"kv_type", "layers", b"layers", "load_fraction", b"load_fraction", "lora_adapters", b"lora_adapters", "memory_booked_bytes", b"memory_booked_bytes", "memory_bytes", b"memory_bytes", "name", b"name", "pinned", b"pinned", "process_id", b"process_id", "quantization", b"quantization", "queue_length", b"queue_length", "slots", b"slots", "slots_busy", b"slots_busy", "state", b"state", "tokens_per_second", b"tokens_per_second", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1054,6 +1272,7 @@ class Device(_message.Message):
     MEMORY_OTHERS_BYTES_FIELD_NUMBER: _builtins.int
     UTILISATION_FIELD_NUMBER: _builtins.int
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
+    UNIFIED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     accelerator: Global___Accelerator.ValueType
@@ -1063,6 +1282,8 @@ class Device(_message.Message):
     """Taken by programs that are not ours."""
     utilisation: _builtins.float
     temperature_celsius: _builtins.float
+    unified: _builtins.bool
+    """Its memory is a part of the host's, so it does not add to it."""
     def __init__(
         self,
         *,
@@ -1074,10 +1295,11 @@ class Device(_message.Message):
         memory_others_bytes: _builtins.int = ...,
         utilisation: _builtins.float | None = ...,
         temperature_celsius: _builtins.float | None = ...,
+        unified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "temperature_celsius", b"temperature_celsius", "utilisation", b"utilisation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "accelerator", b"accelerator", "id", b"id", "memory_free_bytes", b"memory_free_bytes", "memory_others_bytes", b"memory_others_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "temperature_celsius", b"temperature_celsius", "utilisation", b"utilisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "accelerator", b"accelerator", "id", b"id", "memory_free_bytes", b"memory_free_bytes", "memory_others_bytes", b"memory_others_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "temperature_celsius", b"temperature_celsius", "unified", b"unified", "utilisation", b"utilisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
     _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
@@ -1157,6 +1379,30 @@ class Refusal(_message.Message):
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
+class Notice(_message.Message):
+    """Something that a node did by itself, for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    unix_seconds: _builtins.float
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        unix_seconds: _builtins.float = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "unix_seconds", b"unix_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
+
+@_typing.final
 class NodeState(_message.Message):
     """One worker as it is now. Everything in it is the worker's own measurement."""
 
@@ -1176,6 +1422,7 @@ class NodeState(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     name: _builtins.str
@@ -1200,6 +1447,10 @@ class NodeState(_message.Message):
         """Free for user-chosen facts such as `licence:commercial`."""
 
     @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
+        """The last ones, newest last."""
+
+    @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
         """Whom the node turned away lately."""
 
@@ -1220,11 +1471,12 @@ class NodeState(_message.Message):
         tokens_per_second: _builtins.float = ...,
         queue_length: _builtins.int = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
+        notices: _abc.Iterable[Global___Notice] | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "queue_length", b"queue_length", "refusals", b"refusals", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "refusals", b"refusals", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

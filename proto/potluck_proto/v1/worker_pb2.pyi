@@ -104,72 +104,16 @@ class WatchResponse(_message.Message):
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
 
 @_typing.final
-class LoadOptions(_message.Message):
-    """Which file, and how to hold it in memory."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    QUANTIZATION_FIELD_NUMBER: _builtins.int
-    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
-    SLOTS_FIELD_NUMBER: _builtins.int
-    KV_TYPE_FIELD_NUMBER: _builtins.int
-    GPU_LAYERS_FIELD_NUMBER: _builtins.int
-    FLASH_ATTENTION_FIELD_NUMBER: _builtins.int
-    LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    quantization: _builtins.str
-    context_length: _builtins.int
-    """In tokens per sequence; 0 takes the node's setting."""
-    slots: _builtins.int
-    """Sequences at once; 0 takes the node's setting."""
-    kv_type: _builtins.str
-    """f16, q8_0 or q4_0; empty takes the node's setting."""
-    gpu_layers: _builtins.int
-    flash_attention: _builtins.bool
-    engine: _builtins.str
-    @_builtins.property
-    def lora_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        quantization: _builtins.str = ...,
-        context_length: _builtins.int = ...,
-        slots: _builtins.int = ...,
-        kv_type: _builtins.str = ...,
-        gpu_layers: _builtins.int | None = ...,
-        flash_attention: _builtins.bool | None = ...,
-        lora_adapters: _abc.Iterable[_builtins.str] | None = ...,
-        engine: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention", "_gpu_layers", b"_gpu_layers", "context_length", b"context_length", "engine", b"engine", "flash_attention", b"flash_attention", "gpu_layers", b"gpu_layers", "kv_type", b"kv_type", "lora_adapters", b"lora_adapters", "model", b"model", "quantization", b"quantization", "slots", b"slots"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__flash_attention: _TypeAlias = _typing.Literal["flash_attention"]  # noqa: Y015
-    _WhichOneofArgType__flash_attention: _TypeAlias = _typing.Literal["_flash_attention", b"_flash_attention"]  # noqa: Y015
-    _WhichOneofReturnType__gpu_layers: _TypeAlias = _typing.Literal["gpu_layers"]  # noqa: Y015
-    _WhichOneofArgType__gpu_layers: _TypeAlias = _typing.Literal["_gpu_layers", b"_gpu_layers"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__flash_attention) -> _WhichOneofReturnType__flash_attention | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_layers) -> _WhichOneofReturnType__gpu_layers | None: ...
-
-Global___LoadOptions: _TypeAlias = LoadOptions  # noqa: Y015
-
-@_typing.final
 class FitRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def options(self) -> Global___LoadOptions: ...
+    def options(self) -> _types_pb2.LoadOptions: ...
     def __init__(
         self,
         *,
-        options: Global___LoadOptions | None = ...,
+        options: _types_pb2.LoadOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -183,71 +127,21 @@ Global___FitRequest: _TypeAlias = FitRequest  # noqa: Y015
 class FitResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    DEVICES_FIELD_NUMBER: _builtins.int
-    FITS_FIELD_NUMBER: _builtins.int
-    LARGEST_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
-    ALTERNATIVES_FIELD_NUMBER: _builtins.int
-    fits: _builtins.bool
-    largest_context_length: _builtins.int
-    """The largest context that fits, 0 for none."""
+    FIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceFit]: ...
-    @_builtins.property
-    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadOptions]:
-        """What would fit instead, best first."""
-
+    def fit(self) -> _types_pb2.Fit: ...
     def __init__(
         self,
         *,
-        devices: _abc.Iterable[Global___DeviceFit] | None = ...,
-        fits: _builtins.bool = ...,
-        largest_context_length: _builtins.int = ...,
-        alternatives: _abc.Iterable[Global___LoadOptions] | None = ...,
+        fit: _types_pb2.Fit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "devices", b"devices", "fits", b"fits", "largest_context_length", b"largest_context_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FitResponse: _TypeAlias = FitResponse  # noqa: Y015
-
-@_typing.final
-class DeviceFit(_message.Message):
-    """Memory on one device."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
-    KV_CACHE_BYTES_FIELD_NUMBER: _builtins.int
-    COMPUTE_BYTES_FIELD_NUMBER: _builtins.int
-    MARGIN_BYTES_FIELD_NUMBER: _builtins.int
-    FREE_BYTES_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    weights_bytes: _builtins.int
-    kv_cache_bytes: _builtins.int
-    compute_bytes: _builtins.int
-    margin_bytes: _builtins.int
-    """Kept free on purpose."""
-    free_bytes: _builtins.int
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        weights_bytes: _builtins.int = ...,
-        kv_cache_bytes: _builtins.int = ...,
-        compute_bytes: _builtins.int = ...,
-        margin_bytes: _builtins.int = ...,
-        free_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_bytes", b"compute_bytes", "device_id", b"device_id", "free_bytes", b"free_bytes", "kv_cache_bytes", b"kv_cache_bytes", "margin_bytes", b"margin_bytes", "weights_bytes", b"weights_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeviceFit: _TypeAlias = DeviceFit  # noqa: Y015
 
 @_typing.final
 class LoadRequest(_message.Message):
@@ -255,11 +149,11 @@ class LoadRequest(_message.Message):
 
     OPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def options(self) -> Global___LoadOptions: ...
+    def options(self) -> _types_pb2.LoadOptions: ...
     def __init__(
         self,
         *,
-        options: Global___LoadOptions | None = ...,
+        options: _types_pb2.LoadOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -109,14 +109,17 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Fit(self, request, context):
-        """How much memory a model would take, asked from the engine.
+        """How much memory a model would take, asked from the engine, and what would
+        fit instead. Nothing is loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Load(self, request, context):
-        """Loads a model, or waits for the load under way; reports as it goes.
+        """Loads a model, or waits for the load under way; reports as it goes. One that
+        is held in another way than the options say is loaded anew if nobody uses
+        it, else the call fails as MODEL_BUSY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,9 +42,14 @@ class WorkerServiceStub:
     also the heartbeat, on the channel that carries the work.
     """
     Fit: _grpc.UnaryUnaryMultiCallable[_worker_pb2.FitRequest, _worker_pb2.FitResponse]
-    """How much memory a model would take, asked from the engine."""
+    """How much memory a model would take, asked from the engine, and what would
+    fit instead. Nothing is loaded.
+    """
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
-    """Loads a model, or waits for the load under way; reports as it goes."""
+    """Loads a model, or waits for the load under way; reports as it goes. One that
+    is held in another way than the options say is loaded anew if nobody uses
+    it, else the call fails as MODEL_BUSY.
+    """
     Unload: _grpc.UnaryUnaryMultiCallable[_worker_pb2.UnloadRequest, _worker_pb2.UnloadResponse]
     """Returns when the memory is free. New answers are refused as DRAINING from
     the start; those under way get the worker's `drain_seconds`, then end as
@@ -83,9 +88,14 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     also the heartbeat, on the channel that carries the work.
     """
     Fit: _aio.UnaryUnaryMultiCallable[_worker_pb2.FitRequest, _worker_pb2.FitResponse]  # type: ignore[assignment]
-    """How much memory a model would take, asked from the engine."""
+    """How much memory a model would take, asked from the engine, and what would
+    fit instead. Nothing is loaded.
+    """
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
-    """Loads a model, or waits for the load under way; reports as it goes."""
+    """Loads a model, or waits for the load under way; reports as it goes. One that
+    is held in another way than the options say is loaded anew if nobody uses
+    it, else the call fails as MODEL_BUSY.
+    """
     Unload: _aio.UnaryUnaryMultiCallable[_worker_pb2.UnloadRequest, _worker_pb2.UnloadResponse]  # type: ignore[assignment]
     """Returns when the memory is free. New answers are refused as DRAINING from
     the start; those under way get the worker's `drain_seconds`, then end as
@@ -139,7 +149,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.FitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.FitResponse, _abc.Awaitable[_worker_pb2.FitResponse]]:
-        """How much memory a model would take, asked from the engine."""
+        """How much memory a model would take, asked from the engine, and what would
+        fit instead. Nothing is loaded.
+        """
 
     @_abc_1.abstractmethod
     def Load(
@@ -147,7 +159,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.LoadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.LoadResponse], _abc.AsyncIterator[_worker_pb2.LoadResponse]]:
-        """Loads a model, or waits for the load under way; reports as it goes."""
+        """Loads a model, or waits for the load under way; reports as it goes. One that
+        is held in another way than the options say is loaded anew if nobody uses
+        it, else the call fails as MODEL_BUSY.
+        """
 
     @_abc_1.abstractmethod
     def Unload(

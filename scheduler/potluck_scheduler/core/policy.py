@@ -202,7 +202,9 @@ def _refuse(
             f"{p.node.name} has {gib(p.free_bytes)} of {gib(p.node.memory_total_bytes)} GiB free"
             for p in places
         )
-        advice = "Take a smaller quantization or model, close other programs, or add a machine."
+        advice = (
+            f"`potluck fit {key}` says what would fit; or close other programs, or add a machine."
+        )
         error: PotluckError = NotEnoughMemory(
             f"{key} needs {gib(needed)} GiB of memory; {numbers}. {advice}", needed_bytes=needed
         )

@@ -46,7 +46,17 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, chats, daemons, logs, pairing, pool, service, setting_up
+    from potluck_tui.commands import (
+        ask,
+        chats,
+        daemons,
+        fit,
+        logs,
+        pairing,
+        pool,
+        service,
+        setting_up,
+    )
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -63,6 +73,7 @@ def _command(name: str) -> Command:
         "service status": service.status,
         "install": setting_up.install,
         "models": pool.models,
+        "fit": fit.fit,
         "status": daemons.status,
         "logs": logs.logs,
         "up": daemons.up,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
-from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.commands.printing import binary_size, print_json, print_table
 from potluck_tui.connect import running_pool
 from potluck_tui.pool import refusal_words, stranger_words
 
@@ -60,16 +61,19 @@ async def models(options: argparse.Namespace, home: Home) -> int:
         ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
     )
     for model in response.models:
-        if not model.usable:
-            print(clean(f"{model.description.name}: {model.description.problem.message}"))
+        description = model.description
+        said = description.note if model.usable else description.problem.message
+        if said:
+            print(clean(f"{description.name}: {said}"))
     print(f"\nPut GGUF files into {home.models} to add models.")
     return 0
 
 
 def _node_row(node: pb.Node) -> list[str]:
     state = node.state
-    free = sum(device.memory_free_bytes for device in state.devices) / GIB
-    total = sum(device.memory_total_bytes for device in state.devices) / GIB
+    devices = [device for device in state.devices if not device.unified]
+    free = sum(device.memory_free_bytes for device in devices) / GIB
+    total = sum(device.memory_total_bytes for device in devices) / GIB
     return [
         state.name or "?",
         pb.NodeHealth.Name(node.health).removeprefix("NODE_HEALTH_").lower(),
@@ -85,6 +89,9 @@ def _print_problems(node: pb.Node) -> None:
     """Say what a node lacks, with what to do about it."""
     if node.HasField("problem"):
         print(clean(f"{node.state.name or node.address}: {node.problem.message}"))
+    for notice in node.state.notices:
+        when = time.strftime("%H:%M", time.localtime(notice.unix_seconds))
+        print(clean(f"{node.state.name}, {when}: {notice.text}"))
     for engine in node.state.engines:
         if not engine.available and engine.advice:
             print(clean(f"{node.state.name}: no {engine.name}: {engine.advice}"))
@@ -98,18 +105,14 @@ def _model_row(model: pb.ModelSummary) -> list[str]:
     return [
         ":".join(filter(None, (description.name, description.quantization)))
         + (" *" if model.is_default else ""),
-        _size(description.file_bytes),
+        binary_size(description.file_bytes),
         _count(description.parameter_count),
         str(description.context_length or "-"),
-        _size(description.memory_needed_bytes),
+        binary_size(description.memory_needed_bytes),
         clean(description.license) or "?",
         ", ".join(model.node_names),
         state,
     ]
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def _count(number: int) -> str:

@@ -36,6 +36,10 @@ class Frame(Struct, frozen=True, tag=str.lower, tag_field="kind"):
     """What crosses the pipe as one piece. Its kind on the wire is the name of its class."""
 
 
+KvType = Literal["f16", "q8_0", "q4_0"]
+"""What the cache of keys and values stores."""
+
+
 # --- daemon to child ---------------------------------------------------------------------------
 
 
@@ -49,9 +53,11 @@ class Load(Frame, frozen=True):
     """Sequences at once."""
     kv_cells: int | None = None
     """Tokens in the KV cache, all sequences together; `None` lets each fill its context."""
-    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    kv_type: KvType = "f16"
     gpu_layers: int | None = None
     """Layers on the accelerator; `None` means all that there are."""
+    host_experts: int = 0
+    """Layers, from the first on, whose experts are in main memory all the same."""
     flash_attention: bool | None = None
     """`None` leaves it to the engine."""
     threads: int | None = None
@@ -202,6 +208,7 @@ class Loaded(Frame, frozen=True):
     compute_bytes: SizeBytes
     context_length: Count
     slots: Count
+    flash_attention: bool = False
     longest_step_seconds: Annotated[float, Meta(ge=0)] = 0.0
     """What a step may take on this machine, as the warm-up tells; 0 where that is no matter. An
     engine is not taken for stalled before twice that."""
@@ -304,6 +311,8 @@ class Stats(Frame, frozen=True):
     """Decoded over the last second, all sequences together."""
     steps: Count
     """Counts up with each step: an engine that works and does not step is stalled."""
+    fullness: float = 0.0
+    """How near to full use it ever came, 0 to 1: a whole batch at the end of a full cache is 1."""
 
 
 ToChild = Load | Generate | Embed | Cancel | Close
@@ -315,7 +324,7 @@ FromChild = Loading | Loaded | LoadFailed | Started | Produced | Finished | Embe
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a model file says of itself, and the memory that the engine says it would take.
+    """What a model file says of itself.
 
     Made by `python -m potluck_worker.inspect_host` in a child of its own, since the file is
     untrusted and an engine may abort on it.
@@ -337,14 +346,6 @@ class Inspection:
     tokenizer_sha256: str
     """Over the vocabulary: equal for two files whose token ids mean the same."""
     template_sha256: str
-    context_length: int
-    """Tokens for each sequence, as the sizes below assume."""
-    slots: int
-    weights_bytes: int
-    kv_cache_bytes: int
-    compute_bytes: int
-    process_bytes: int
-    """What the child takes beside the model: the interpreter and the libraries."""
 
 
 # --- the engine --------------------------------------------------------------------------------
@@ -387,6 +388,11 @@ class Engine(Protocol):
     @property
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
+        ...
+
+    @property
+    def fullness(self) -> float:
+        """How near to full use it ever came, as `Stats` has it."""
         ...
 
     def close(self) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import struct
 import time
 import tomllib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -37,7 +38,9 @@ from potluck_worker.engines.base import (
     failed,
 )
 from potluck_worker.engines.faults import Crash, Stall
+from potluck_worker.engines.sizing import HOST, Estimate, Options, Share
 from potluck_worker.engines.text import AnswerText
+from potluck_worker.footprint import private_bytes
 
 STEP_SECONDS = 0.02
 """A step waits no longer than this, so that commands are heard."""
@@ -59,7 +62,14 @@ class FakeModel:
     step_seconds: float = 0.0
     """What a step takes, as on a slow machine."""
     load_seconds: float = 0.0
+    quantization: str = ""
+    bits_per_weight: float = 0.0
     memory_bytes: int = 2**20
+    """What it says that it takes, beside its process."""
+    token_bytes: int = 0
+    """What it says that each token of its cache takes."""
+    takes_memory: bool = False
+    """Whether it really takes `memory_bytes`."""
     context_length: int = 4096
     """The longest that it may be loaded with."""
     slots: int = 0
@@ -107,6 +117,38 @@ class _Sequence:
     text: AnswerText
 
 
+class FakeSizer:
+    """Says what a fake model says that it takes.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: FakeModel) -> None:
+        self._model = model
+        self._process_bytes = private_bytes(os.getpid())
+        self.training_context_length = model.context_length
+
+    def ask(self, options: Options) -> Estimate:
+        """Return what it takes, held like this."""
+        assert options.context_length and options.slots
+        slots = self._model.slots_of(options.slots)
+        share = Share(
+            HOST,
+            weights_bytes=self._model.memory_bytes,
+            kv_cache_bytes=self._model.token_bytes * options.context_length * slots,
+            process_bytes=self._process_bytes,
+        )
+        return Estimate(
+            replace(options, slots=slots, gpu_layers=0, host_experts=0, flash_attention=False),
+            (share,),
+        )
+
+    def stretches(self, options: Options) -> list[tuple[int, int]]:
+        """Return the one range in which a longer context takes more."""
+        return [(1, self._model.context_length)]
+
+
 class FakeEngine:
     """An engine that says what its file says.
 
@@ -119,6 +161,7 @@ class FakeEngine:
         self._waiting: deque[Generate] = deque()
         self._running: list[_Sequence] = []
         self._ended: list[FromChild] = []
+        self._taken: list[bytes] = []
 
     def load(self, load: Load) -> Loaded:
         """Pretend to load."""
@@ -127,6 +170,7 @@ class FakeEngine:
         self._context_length = load.context_length
         started = time.monotonic()
         while (passed := time.monotonic() - started) < self._model.load_seconds:
+            self._take(passed / self._model.load_seconds)
             self._progress(passed / self._model.load_seconds)
             time.sleep(STEP_SECONDS)
         if self._model.litter:
@@ -135,6 +179,7 @@ class FakeEngine:
             faults.stall(self._model.stall_with)
         if self._model.crash_on_load:
             faults.crash(self._model.crash_with, load.path)
+        self._take(1.0)
         return Loaded(
             self._model.memory_bytes,
             0,
@@ -143,6 +188,12 @@ class FakeEngine:
             self._slots,
             longest_step_seconds=self._model.step_seconds,
         )
+
+    def _take(self, fraction: float) -> None:
+        """Take a part of the memory of a model that takes some."""
+        if self._model.takes_memory:
+            size_bytes = int(fraction * self._model.memory_bytes) - sum(map(len, self._taken))
+            self._taken.append(b"x" * size_bytes)
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -190,6 +241,11 @@ class FakeEngine:
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
         return len(self._waiting)
+
+    @property
+    def fullness(self) -> float:
+        """One that takes memory takes all when it loads; another never takes what it says."""
+        return 1.0 if self._model.takes_memory else 0.0
 
     def step(self) -> list[FromChild]:
         """Say the words whose time has come."""

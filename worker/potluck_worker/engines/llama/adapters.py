@@ -27,7 +27,6 @@ def apply_adapters(model: Model, context: Any, paths: Sequence[Path]) -> None:
     count = len(adapters)
     pointers = (api.llama_adapter_lora_p_ctypes * count)(*adapters)
     scales = (ctypes.c_float * count)(*[1.0] * count)
-    model.log.forget_scratch()
     api.llama_set_adapters_lora(context, pointers, count, scales)
 
 

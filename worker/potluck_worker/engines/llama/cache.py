@@ -33,11 +33,13 @@ class Held:
         id: llama.cpp's number of it.
         tokens: What it holds, in order.
         busy: Whether an answer is under way in it.
+        lent: How many of its tokens lie in cells of the sequence that it was copied from.
     """
 
     id: int
     tokens: list[int] = field(default_factory=list)
     busy: bool = False
+    lent: int = 0
     last_used: float = 0.0
 
 
@@ -75,6 +77,8 @@ class KVCache:
                 length = 0
             elif length:
                 api.llama_memory_seq_cp(self._memory, best.id, target.id, 0, length)
+                target.lent = length
+        target.lent = min(target.lent, length)
         target.tokens = tokens[:length]
         target.busy = True
         return target
@@ -145,6 +149,7 @@ class KVCache:
         """Forget what a sequence holds."""
         api.llama_memory_seq_rm(self._memory, held.id, -1, -1)
         held.tokens = []
+        held.lent = 0
         self._snapshots.drop(held.id)
 
     def snapshot_place(self, prompt_length: int) -> int:
@@ -157,6 +162,11 @@ class KVCache:
         """Keep a copy of what a sequence remembers, if it is at that place of its prompt."""
         if held and len(held.tokens) == self.snapshot_place(prompt_length):
             self._snapshots.make(held.id, len(held.tokens))
+
+    @property
+    def cells_used(self) -> int:
+        """Cells that hold tokens, each counted once; at least so many."""
+        return sum(len(held.tokens) - held.lent for held in self._all)
 
     def trim(self, limit_tokens: int) -> None:
         """Drop ended answers, oldest first, until the others have so many tokens at most."""

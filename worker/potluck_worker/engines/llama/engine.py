@@ -43,7 +43,7 @@ from potluck_worker.engines.base import (
     failed,
     failure_of,
 )
-from potluck_worker.engines.llama import library
+from potluck_worker.engines.llama import devices, library
 from potluck_worker.engines.llama.adapters import apply_adapters
 from potluck_worker.engines.llama.batch import Batch
 from potluck_worker.engines.llama.cache import KVCache
@@ -84,13 +84,18 @@ class LlamaEngine:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
+        self._fullness = 0.0
 
     def load(self, load: Load) -> Loaded:
         """Load the model. Raises `ModelError` for a file that cannot be."""
         log = library.start()
         self._name = Path(load.path).stem
         self._model = library.Model(
-            Path(load.path), log, gpu_layers=load.gpu_layers, progress=self._progress
+            Path(load.path),
+            log,
+            gpu_layers=load.gpu_layers,
+            host_experts=load.host_experts,
+            progress=self._progress,
         )
         self._model.require_use()
         self._metadata = self._model.metadata()
@@ -144,13 +149,15 @@ class LlamaEngine:
         self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
         token_seconds = self._warm_up()
         self._pace = Pace(token_seconds)
+        taken = sum(devices.breakdown(self._context).values(), devices.Taken())
+        late_bytes = self._model.late_bytes(load.context_length, load.slots)
         return Loaded(
-            weights_bytes=log.weights_bytes,
-            kv_cache_bytes=log.kv_cache_bytes,
-            compute_bytes=log.compute_bytes
-            + self._model.late_bytes(load.context_length, load.slots),
+            weights_bytes=taken.weights_bytes + log.adapters_bytes,
+            kv_cache_bytes=taken.kv_cache_bytes,
+            compute_bytes=taken.compute_bytes + log.output_bytes + late_bytes,
             context_length=load.context_length,
             slots=load.slots,
+            flash_attention=log.flash_attention,
             longest_step_seconds=token_seconds * self._most_tokens(),
         )
 
@@ -214,6 +221,11 @@ class LlamaEngine:
     def queue_length(self) -> int:
         """Requests that wait for a slot."""
         return len(self._submitted) + len(self._waiting) + self._embedder.jobs_waiting
+
+    @property
+    def fullness(self) -> float:
+        """How near it came to a whole batch at the end of a full cache, 0 to 1."""
+        return self._fullness
 
     def step(self) -> list[FromChild]:
         """Admit, compute one batch, draw; return what came of it."""
@@ -380,6 +392,8 @@ class LlamaEngine:
                     self._draw(part.sequence, part.row, events)
                 except PotluckError as error:
                     part.sequence.end, part.sequence.failure = "failed", failure_of(error)
+        together = min(1.0, len(self._batch) / library.COMPUTED_TOGETHER)
+        self._fullness = max(self._fullness, together * self._cache.cells_used / self._cells)
         seconds, prompt_tokens = time.monotonic() - started, len(self._batch) - decoding
         self._pace.learn(decoding=decoding, prompt_tokens=prompt_tokens, seconds=seconds)
         if prompt_tokens == 0:

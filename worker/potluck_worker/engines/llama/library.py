@@ -92,6 +92,7 @@ class Model:
         vocabulary_only: Read the header and the vocabulary, no weights.
         dry: Reserve no memory for weights, so that a context only counts.
         gpu_layers: Layers on the accelerator; `None` means all.
+        host_experts: Layers, from the first on, whose experts are in main memory all the same.
         progress: Called with 0 to 1 while it loads.
 
     Attributes:
@@ -111,6 +112,7 @@ class Model:
         vocabulary_only: bool = False,
         dry: bool = False,
         gpu_layers: int | None = None,
+        host_experts: int = 0,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         check_file(path)
@@ -119,10 +121,12 @@ class Model:
         parameters.no_alloc = dry
         if gpu_layers is not None:
             parameters.n_gpu_layers = gpu_layers
-        if dry or not api.llama_supports_gpu_offload():
-            # On a processor, weights are repacked into copies, so mapping the file as well costs
-            # more memory than reading it; and a dry run asserts with any other mode.
-            parameters.load_mode = api.LLAMA_LOAD_MODE_NONE
+        overrides = _experts_in_main_memory(host_experts)
+        if host_experts:
+            parameters.tensor_buft_overrides = ctypes.addressof(overrides)
+        # A dry run asserts with any other mode, and a load must take what the dry run counted. On a
+        # processor, weights are repacked into copies, so mapping the file as well would cost more.
+        parameters.load_mode = api.LLAMA_LOAD_MODE_NONE
 
         def report(fraction: float, _data: object) -> bool:
             if progress is not None:
@@ -208,6 +212,17 @@ class Model:
         return not (recurrent or api.llama_model_is_hybrid(self.pointer))
 
     @property
+    def layers(self) -> int:
+        """Layers that cards can hold; the output counts as one."""
+        return int(api.llama_model_n_layer(self.pointer)) + 1
+
+    @property
+    def expert_layers(self) -> int:
+        """Layers with experts, of which a token uses a few; 0 where there are none."""
+        experts = self._said("expert_count") not in ("", "0")
+        return int(api.llama_model_n_layer(self.pointer)) if experts else 0
+
+    @property
     def window(self) -> int:
         """Tokens that layers with a sliding window look back; 0 without such layers."""
         return int(api.llama_model_n_swa(self.pointer))
@@ -226,6 +241,13 @@ class Model:
     def batch_tokens(self, context_length: int) -> int:
         """Return the most tokens in a step: a text of `context_length`, where it may not be cut."""
         return max(context_length, BATCH_TOKENS) if self.embeds_only else BATCH_TOKENS
+
+    def scores_bytes(self, context_length: int, slots: int) -> int:
+        """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
+        batch = self.batch_tokens(context_length)
+        cells = batch if self.embeds_only else context_length * slots
+        together = batch if self.embeds_only else COMPUTED_TOGETHER
+        return 4 * cells * together * int(api.llama_model_n_head(self.pointer))
 
     def late_bytes(self, context_length: int, slots: int) -> int:
         """Return what is allocated only when it is needed, at most.
@@ -282,18 +304,17 @@ def open_context(
     parameters.swa_full = False
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
     if flash_attention is None and not api.llama_supports_gpu_offload():
-        flash_attention = (
-            kv_type != "f16" or _plain_attention_bytes(model, cells, together) > PLAIN_LIMIT_BYTES
-        )
+        scores_bytes = model.scores_bytes(context_length, cells // context_length)
+        flash_attention = kv_type != "f16" or scores_bytes > PLAIN_LIMIT_BYTES
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
     parameters.no_perf = True
-    model.log.errors.clear()
+    model.log.listen_to_context()
     context = api.llama_init_from_model(model.pointer, parameters)
     if not context:
         raise ModelFileError(
             f"llama.cpp cannot make a context of {cells:,} tokens for {slots} sequences: "
-            f"{model.log.reason}. Load with a shorter context or fewer slots."
+            f"{model.log.reason}. Load it with a shorter context, fewer slots, or the kv_type f16."
         )
     if not (model.embeds_only or api.llama_get_memory(context)):
         raise UnsupportedModel(
@@ -303,9 +324,21 @@ def open_context(
     return context
 
 
-def _plain_attention_bytes(model: Model, cells: int, tokens: int) -> int:
-    """Return the largest matrix of scores without flash attention: cells by tokens by heads."""
-    return 4 * cells * tokens * int(api.llama_model_n_head(model.pointer))
+class _Override(ctypes.Structure):
+    """`llama_model_tensor_buft_override`: where the tensors of some names go."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def _experts_in_main_memory(layers: int) -> ctypes.Array[_Override]:
+    """Return what tells llama.cpp to keep the experts of the first layers in main memory."""
+    buffer_type = api._lib["ggml_backend_cpu_buffer_type"]
+    buffer_type.restype = ctypes.c_void_p
+    overrides = (_Override * (layers + 1))()  # the last one stays empty, and ends them
+    for layer in range(layers):
+        overrides[layer].pattern = rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()
+        overrides[layer].buffer_type = buffer_type()
+    return overrides
 
 
 def physical_cores() -> int:

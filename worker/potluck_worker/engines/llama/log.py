@@ -1,4 +1,4 @@
-"""llama.cpp's log, which alone says how large buffers are and why something failed."""
+"""llama.cpp's log, which alone says why something failed, and some more."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ LEVEL_DEBUG = 1
 LEVEL_ERROR = 4
 LEVEL_CONTINUED = 5
 
-_SIZE = re.compile(r"(model|LoRA|KV|RS|compute|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
+_SIZE = re.compile(r"(LoRA|RS|output) (?:buffer )?size\s*=\s*([\d.]+) MiB")
 _WHERE = re.compile(r"^(?:\w+: |error loading model[ \w]*: )+")
 _SAID = re.compile(r"general\.(architecture|type) +str += (.+)")
+_FLASH_ATTENTION = re.compile(
+    r"(?:flash_attn\s*=|Flash Attention(?: not supported, set to)?) (enabled|disabled)"
+)
 _TOTAL_KV = re.compile(r"llama_kv_cache\w*: size\s*=\s*([\d.]+) MiB \(\s*(\d+) cells")
 
 
@@ -26,6 +29,7 @@ class Log:
     Attributes:
         errors: The last lines that said what went wrong.
         said: What the file that was read last says it is: its `architecture` and `type`.
+        flash_attention: Whether the context that was made last uses it.
     """
 
     _listening: ClassVar[Log | None] = None
@@ -35,6 +39,7 @@ class Log:
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
         self.said: dict[str, str] = {}
+        self.flash_attention = False
         self._bytes: dict[str, float] = {}
         self._last_cache = 0.0, 1
         self._level = LEVEL_DEBUG
@@ -52,26 +57,26 @@ class Log:
         if self._level >= LEVEL_ERROR:
             self.errors.append(line.strip())
         if match := _TOTAL_KV.search(line):
-            self._add("total KV", match[1])
             self._last_cache = float(match[1]) * 2**20, int(match[2])
         elif match := _SIZE.search(line):
             self._add(match[1], match[2])
         elif match := _SAID.search(line):
             self.said[match[1]] = match[2].strip()
+        elif match := _FLASH_ATTENTION.search(line):
+            self.flash_attention = match[1] == "enabled"
 
     def _add(self, kind: str, mebibytes: str) -> None:
         self._bytes[kind] = self._bytes.get(kind, 0.0) + float(mebibytes) * 2**20
 
     @property
-    def weights_bytes(self) -> int:
-        """Buffers of weights and adapters since the process started."""
-        return int(self._bytes.get("model", 0) + self._bytes.get("LoRA", 0))
+    def adapters_bytes(self) -> int:
+        """Buffers of LoRA adapters since the process started."""
+        return int(self._bytes.get("LoRA", 0))
 
     @property
-    def kv_cache_bytes(self) -> int:
-        """Buffers of the KV cache and of recurrent states; in a dry run, what they would be."""
-        kv = max(self._bytes.get("KV", 0), self._bytes.get("total KV", 0))
-        return int(kv + self._bytes.get("RS", 0))
+    def output_bytes(self) -> int:
+        """The buffer of logits of the context that was made last."""
+        return int(self._bytes.get("output", 0))
 
     def sequence_bytes(self, sequences: int, window: int) -> int:
         """Return what a sequence has that cannot be cut: its state, or a window of so many tokens.
@@ -80,11 +85,6 @@ class Log:
         """
         size_bytes, cells = self._last_cache
         return int(self._bytes.get("RS", 0) / sequences + window * size_bytes / cells)
-
-    @property
-    def compute_bytes(self) -> int:
-        """Scratch buffers and logits."""
-        return int(self._bytes.get("compute", 0) + self._bytes.get("output", 0))
 
     @property
     def reason(self) -> str:
@@ -100,6 +100,9 @@ class Log:
         self.errors.clear()
         self.said.clear()
 
-    def forget_scratch(self) -> None:
-        """Forget the scratch buffers, since others take their place."""
-        self._bytes.pop("compute", None)
+    def listen_to_context(self) -> None:
+        """Forget what was said of another context."""
+        self.errors.clear()
+        self._last_cache = 0.0, 1
+        self._bytes.pop("RS", None)
+        self._bytes.pop("output", None)

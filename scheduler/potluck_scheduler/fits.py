@@ -1,0 +1,78 @@
+"""What a model takes on each node that has it: the nodes are asked, all at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from potluck_proto.errors import NodeLost, NoNodes, UnknownModel, UnknownNode, from_rpc
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.convert import node_from_proto
+from potluck_scheduler.core.model import Node
+from potluck_scheduler.core.resolve import default_model, resolve
+from potluck_scheduler.nodes import NodeRegistry
+
+FIT_SECONDS = 90.0
+"""A node asks its engine in some seconds, once for each quantization that it has."""
+
+
+async def fit_model(
+    request: pb.FitModelRequest, nodes: NodeRegistry, configured_default: str
+) -> pb.FitModelResponse:
+    """Ask every node that has a model whether it fits.
+
+    Args:
+        request: Which model, on which nodes, held how.
+        nodes: The workers.
+        configured_default: For a request that names no model; empty lets the pool decide.
+
+    Raises:
+        NoNodes: No worker is connected.
+        UnknownNode: None is called so.
+        UnknownModel: None that may be asked has it.
+    """
+    there = [node_from_proto(state) for state in nodes.living_states()]
+    if not there:
+        raise NoNodes("No worker is connected. `potluck up` starts one on this machine.")
+    asked = [node for node in there if _is_meant(node, request.node, nodes)]
+    if not asked:
+        names = ", ".join(node.name for node in there)
+        raise UnknownNode(f"No node is called {request.node}. There are: {names}.")
+    typed = request.model or configured_default or default_model(asked)
+    keys = resolve(typed, there)
+    having = [node for node in asked if any(node.model(key) for key in keys)]
+    if not having:
+        raise UnknownModel(f"{request.node} does not have {typed}.", model=typed)
+    options = types.LoadOptions()
+    options.CopyFrom(request.options)
+    options.model = keys[0].name
+    # Of several quantizations, each node takes the best that fits there.
+    options.quantization = keys[0].quantization if len(keys) == 1 else ""
+    fits = await asyncio.gather(*(_ask(node, options, nodes) for node in having))
+    return pb.FitModelResponse(nodes=fits)
+
+
+def _is_meant(node: Node, asked: str, nodes: NodeRegistry) -> bool:
+    """Say whether a node is the one that was asked for by name, id or address."""
+    if not asked:
+        return True
+    connection = nodes.find(asked)
+    return connection is not None and connection.node_id == node.node_id
+
+
+async def _ask(node: Node, options: types.LoadOptions, nodes: NodeRegistry) -> pb.NodeFit:
+    answer = pb.NodeFit(node_id=node.node_id, node_name=node.name)
+    stub = nodes.stub(node.node_id)
+    if stub is None:
+        answer.problem.CopyFrom(NodeLost(f"{node.name} is not connected any more.").to_proto())
+        return answer
+    try:
+        response = await stub.Fit(worker.FitRequest(options=options), timeout=FIT_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        answer.problem.CopyFrom(from_rpc(error, node.name).to_proto())
+    else:
+        answer.fit.CopyFrom(response.fit)
+    return answer

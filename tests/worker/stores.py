@@ -1,0 +1,31 @@
+"""A model store without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from potluck_worker.engines.sizing import HOST, Room
+from potluck_worker.measurements import Measurements
+from potluck_worker.models import ModelStore
+from potluck_worker.settings import WorkerSettings
+
+MANY = Room({HOST: 2**60})
+
+
+def store(
+    folder: Path,
+    *paths: Path,
+    room: Callable[[], Room] = lambda: MANY,
+    settings: WorkerSettings | None = None,
+) -> ModelStore:
+    """Return a store over a folder, which keeps its own files beside it."""
+    home = folder.parent
+    return ModelStore(
+        folder,
+        paths,
+        home / "inspections.json",
+        settings=settings or WorkerSettings(context_length=256, slots=1),
+        measurements=Measurements(home / "measurements.json", "1"),
+        room=room,
+    )

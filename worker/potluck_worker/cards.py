@@ -1,0 +1,148 @@
+"""The cards of this machine: which the engine sees, and how they are now.
+
+Which there are is asked once, from the engine in a child. How they are now comes from where asking
+costs nothing: NVIDIA's management library where it is installed, the kernel's files for AMD's. For
+other cards the engine is asked again now and then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from potluck_proto.errors import PotluckError
+from potluck_worker import questions
+from potluck_worker.engines.sizing import Card
+
+log = logging.getLogger(__name__)
+
+PCI = Path("/sys/bus/pci/devices")
+
+PLAIN_LIBRARIES = ("libggml-base", "libggml-cpu", "libggml-blas", "libggml.")
+"""What every build of the engine has; another of ggml's libraries computes on some card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a card is now."""
+
+    memory_free_bytes: int
+    utilisation: float | None = None
+    """0 to 1."""
+    temperature_celsius: float | None = None
+    used_by: Mapping[int, int] = field(default_factory=dict)
+    """Bytes by process id, where the driver says it."""
+
+
+class Cards:
+    """Knows the cards.
+
+    Args:
+        ask: Asks the engine, in a child; replaced in tests.
+
+    Attributes:
+        known: As the engine described them last.
+    """
+
+    def __init__(self, ask: Callable[..., Any] = questions.ask) -> None:
+        self._ask = ask
+        self._nvml = _start_nvml()
+        self.known: Sequence[Card] = ()
+
+    async def look(self) -> None:
+        """Ask the engine which cards there are, and what is free on them."""
+        if not engine_has_cards():
+            return
+        try:
+            self.known = await self._ask("cards", tuple[Card, ...])
+        except PotluckError as error:
+            log.warning("cannot look for cards: %s", error.message)
+
+    @property
+    def need_looks(self) -> bool:
+        """Whether some card can only be read by asking the engine again."""
+        return any(self._read(card) is None and not card.unified for card in self.known)
+
+    def read(self, card: Card) -> Reading:
+        """Return how a card is now, or was at the last look."""
+        return self._read(card) or Reading(card.memory_free_bytes)
+
+    def current(self) -> list[Card]:
+        """Return the cards with what is free on them now."""
+        return [
+            replace(card, memory_free_bytes=self.read(card).memory_free_bytes)
+            for card in self.known
+        ]
+
+    def _read(self, card: Card) -> Reading | None:
+        if not card.bus_id:
+            return None
+        if self._nvml is not None and card.accelerator in ("cuda", "vulkan"):
+            return _read_nvml(self._nvml, card.bus_id)
+        return read_kernel_files(PCI / card.bus_id)
+
+
+def engine_has_cards() -> bool:
+    """Say whether the installed engine was built for some card, without loading it."""
+    found = find_spec("llama_cpp")
+    if found is None or not found.submodule_search_locations:
+        return False
+    libraries = Path(found.submodule_search_locations[0], "lib").glob("libggml*")
+    return any(not library.name.startswith(PLAIN_LIBRARIES) for library in libraries)
+
+
+def read_kernel_files(folder: Path) -> Reading | None:
+    """Return what the kernel says of an AMD card, `None` where it says nothing.
+
+    Args:
+        folder: The card's, below `/sys/bus/pci/devices`.
+    """
+    try:
+        total_bytes, used_bytes, busy_percent = (
+            int((folder / name).read_text())
+            for name in ("mem_info_vram_total", "mem_info_vram_used", "gpu_busy_percent")
+        )
+    except (OSError, ValueError):
+        return None
+    degrees = [
+        int(path.read_text()) / 1000 for path in sorted(folder.glob("hwmon/hwmon*/temp1_input"))
+    ]
+    return Reading(total_bytes - used_bytes, busy_percent / 100, degrees[0] if degrees else None)
+
+
+def _start_nvml() -> Any:
+    """Return NVIDIA's management library, started, or `None` where there is none."""
+    if find_spec("pynvml") is None:
+        return None
+    nvml = importlib.import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        log.info("NVIDIA's management library does not start: %s", error)
+        return None
+    return nvml
+
+
+def _read_nvml(nvml: Any, bus_id: str) -> Reading | None:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode())
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        return Reading(
+            memory_free_bytes=memory.free,
+            utilisation=nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+            temperature_celsius=nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            used_by={
+                process.pid: process.usedGpuMemory
+                for process in processes
+                if process.usedGpuMemory is not None
+            },
+        )
+    except nvml.NVMLError as error:
+        log.debug("NVIDIA's management library does not know %s: %s", bus_id, error)
+        return None
