@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import select
 import signal
+import sys
+import threading
+from collections.abc import Callable
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
@@ -32,11 +36,22 @@ async def _chat(home: Home, profile: TerminalProfile, ssh: str) -> None:
         from potluck_tui.app import PotluckApp
 
         app = PotluckApp(client, home, profile)
-
-        def hang_up(_number: int, _frame: object) -> None:
-            # The terminal is gone, and the event loop may be waiting for it for ever.
-            app.save_draft()
-            os._exit(128 + signal.SIGHUP)
-
-        signal.signal(signal.SIGHUP, hang_up)
+        _leave_when_the_line_hangs_up(app.save_draft)
         await app.run_async(mouse=profile.mouse)
+
+
+def _leave_when_the_line_hangs_up(save: Callable[[], None]) -> None:
+    def leave(_number: int, _frame: object) -> None:
+        # The terminal is gone, and the event loop may be waiting for it for ever.
+        save()
+        os._exit(128 + signal.SIGHUP)
+
+    def watch() -> None:
+        line = select.poll()
+        line.register(sys.stdin, 0)  # nothing but that it hung up
+        line.poll()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, leave)
+    # The signal comes by itself only to the session that the terminal leads.
+    threading.Thread(target=watch, daemon=True).start()
