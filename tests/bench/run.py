@@ -24,6 +24,7 @@ SCRIPTS = (
     "bench/neighbour.py",
     "bench/terminal.py",
     "bench/terminal_rivals.py",
+    "bench/crowd.py",
 )
 REPEATS = 5
 
