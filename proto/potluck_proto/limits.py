@@ -29,9 +29,6 @@ class Limits(BaseSettings):
     chat_settings_bytes: int = Field(16 * 2**10, ge=1)
     """The longest title, system prompt and options of a chat; lists of chats hold them."""
 
-    answers: int = Field(1_000, ge=1)
-    """Answers in the pool that are under way or wait."""
-
     handshakes: int = Field(512, ge=1)
     """Connections to a port that have not shown a certificate yet; beyond it, the oldest goes."""
 

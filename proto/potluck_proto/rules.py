@@ -30,6 +30,7 @@ SCHEDULERS = frozenset({Role.OWNER, Role.SCHEDULER})
 RULES: dict[str, frozenset[Role]] = {
     # Chats and answers belong to the house: each of its viewers sees all of them.
     SCHEDULER_SERVICE + "Submit": VIEWERS,
+    SCHEDULER_SERVICE + "Ask": VIEWERS,
     SCHEDULER_SERVICE + "Attach": VIEWERS,
     SCHEDULER_SERVICE + "Stop": VIEWERS,
     SCHEDULER_SERVICE + "Regenerate": VIEWERS,
@@ -68,6 +69,7 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "Load": SCHEDULERS,
     WORKER_SERVICE + "Unload": SCHEDULERS,
     WORKER_SERVICE + "Generate": SCHEDULERS,
+    WORKER_SERVICE + "Work": SCHEDULERS,
     WORKER_SERVICE + "Embed": SCHEDULERS,
     WORKER_SERVICE + "Logs": SCHEDULERS,
     WORKER_SERVICE + "Drain": SCHEDULERS,
@@ -158,7 +160,9 @@ class Gate(grpc.aio.ServerInterceptor):
         }[kind]
         made = make(
             stream if handler.response_streaming else once,
-            _or_none(handler.request_deserializer),
+            handler.request_deserializer
+            if handler.request_streaming
+            else _or_none(handler.request_deserializer),
             handler.response_serializer,
         )
         return cast(Handler, made)

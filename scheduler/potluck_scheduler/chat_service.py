@@ -7,22 +7,28 @@ from contextlib import contextmanager
 
 from potluck_proto import errors
 from potluck_proto.errors import BadRequest, LimitReached, PotluckError
+from potluck_proto.identity import Role
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_proto.limits import Limits
+from potluck_proto.rules import caller
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_scheduler.database import Database
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore, Submission
+
+HEAD_SECONDS = 0.02
+"""What is known of an answer that has just begun waits so long for its first words, so that they go
+out together."""
 
 
 class ChatService(pb_grpc.SchedulerServiceServicer):
     """Questions, answers, and the chats that they make.
 
     Args:
-        store: Where questions and answers are kept.
-        shelf: Where chats are found.
+        database: Where chats and answers are.
         generations: The answers under way.
         limits: What a caller may ask for.
         chats_changed: Called when a viewer should look at the chats again.
@@ -33,14 +39,13 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
 
     def __init__(
         self,
-        store: ChatStore,
-        shelf: ChatShelf,
+        database: Database,
         generations: Generations,
         limits: Limits,
         chats_changed: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._shelf = shelf
+        self._store = ChatStore(database)
+        self._shelf = ChatShelf(database)
         self._generations = generations
         self._limits = limits
         self._chats_changed = chats_changed
@@ -50,14 +55,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Store a prompt, then begin its answer."""
-        submission = await or_abort(self._submit(request), context)
-        return pb.SubmitResponse(
-            chat_id=submission.chat_id,
-            user_message_id=submission.user_message_id,
-            answer_message_id=submission.answer_message_id,
-            generation_id=submission.generation_id,
-            revision=submission.revision,
-        )
+        return _submitted(await or_abort(self._submit(request), context))
 
     async def _submit(self, request: pb.SubmitRequest) -> Submission:
         if not request.content.strip() and not request.attachments:
@@ -71,6 +69,9 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
             )
         self._check_settings(len(request.system_prompt.encode()) + request.preset.ByteSize())
         await self._check_room(ChatId(request.chat_id), size_bytes)
+        if (peer := caller.get()).role is Role.CLIENT:
+            # Who asks is what its certificate says: those who wait are served in turn.
+            request.client = peer.membership
         submission = await self._store.submit(request, self._generations.ids())
         if not submission.repeated:
             self._generations.start(submission)
@@ -88,17 +89,12 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
             )
 
     async def _check_room(self, chat_id: ChatId, more_bytes: int = 0) -> None:
-        """Raise `LimitReached` where a chat, or the pool, has no room for another answer."""
-        limits, under_way = self._limits, len(self._generations.active())
-        if under_way >= limits.answers:
-            raise LimitReached(
-                f"{under_way} answers are under way or wait; the limit is {limits.answers} "
-                "(limits.answers). Try again when some have ended."
-            )
+        """Raise `LimitReached` where a chat has no room for another answer."""
+        limit = self._limits.chat_bytes
         size_bytes = more_bytes + (await self._store.chat_bytes(chat_id) if chat_id else 0)
-        if size_bytes > limits.chat_bytes:
+        if size_bytes > limit:
             raise LimitReached(
-                f"The chat would have {size_bytes:,} bytes; the limit is {limits.chat_bytes:,} "
+                f"The chat would have {size_bytes:,} bytes; the limit is {limit:,} "
                 "(limits.chat_bytes). Start a new one."
             )
 
@@ -137,8 +133,21 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         with self._viewer():
             try:
                 generation_id = GenerationId(request.generation_id)
-                async for response in self._generations.attach(generation_id, request.from_offset):
-                    yield response
+                async for events in self._generations.attach(generation_id, request.from_offset):
+                    yield pb.AttachResponse(events=events)
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
+        """Store a prompt, begin its answer, and show it."""
+        with self._viewer():
+            try:
+                submission = await self._submit(request.submit)
+                submitted: pb.SubmitResponse | None = _submitted(submission)
+                answer = self._generations.attach(submission.generation_id, 0, HEAD_SECONDS)
+                async for events in answer:
+                    yield pb.AskResponse(submitted=submitted, events=events)
+                    submitted = None
             except PotluckError as error:
                 await errors.abort(context, error)
 
@@ -167,8 +176,10 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         }
         response.chat.active = bool(active)
         for message in response.messages:
-            if generation := active.get(GenerationId(message.generation_id)):
-                message.content = generation.text
+            if answer := active.get(GenerationId(message.generation_id)):
+                message.content = answer.text
+                del message.seams[:]
+                message.seams.extend(answer.seams)
         return response
 
     async def UpdateChat(
@@ -189,8 +200,8 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     ) -> pb.DeleteChatResponse:
         """Put a chat away; answers under way in it end."""
         chat_id = ChatId(request.chat_id)
-        for generation in self._generations.in_chat(chat_id):
-            await self._generations.stop(generation.generation_id)
+        for answer in self._generations.in_chat(chat_id):
+            await self._generations.stop(answer.generation_id)
         await or_abort(self._shelf.delete(chat_id), context)
         self._chats_changed()
         return pb.DeleteChatResponse()
@@ -252,3 +263,13 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
             yield
         finally:
             self.viewers -= 1
+
+
+def _submitted(submission: Submission) -> pb.SubmitResponse:
+    return pb.SubmitResponse(
+        chat_id=submission.chat_id,
+        user_message_id=submission.user_message_id,
+        answer_message_id=submission.answer_message_id,
+        generation_id=submission.generation_id,
+        revision=submission.revision,
+    )

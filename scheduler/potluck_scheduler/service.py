@@ -1,4 +1,4 @@
-"""The scheduler's gRPC service: a thin edge over the nodes and the core (and `chat_service`)."""
+"""The scheduler's gRPC service: a thin edge over the answers, the store, the nodes and the core."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, __version__, errors
-from potluck_proto.errors import PotluckError, UnknownNode
+from potluck_proto.errors import NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import GenerationId
 from potluck_proto.logs import read_log
@@ -19,17 +19,20 @@ from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.answer import Answer
 from potluck_scheduler.chat_service import ChatService
+from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
-from potluck_scheduler.core.model import Decision, Request
-from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.core.explanation import Decision
+from potluck_scheduler.core.model import Request
+from potluck_scheduler.database import Database
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import fit_model
-from potluck_scheduler.generations import Generation, Generations
+from potluck_scheduler.generations import Generations
+from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
-from potluck_scheduler.shelf import ChatShelf
-from potluck_scheduler.store import ChatStore
+from potluck_scheduler.settings import SchedulerSettings
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -38,7 +41,6 @@ WATCH_SECONDS = 0.5
 """A watcher hears of changes at most this often."""
 
 WATCH_HEARTBEAT_SECONDS = 2.0
-LOAD_SECONDS = 3600.0
 
 
 class SchedulerService(ChatService, NodeCalls):
@@ -46,35 +48,35 @@ class SchedulerService(ChatService, NodeCalls):
 
     Args:
         home: For the status.
-        core: Decides.
-        store: Where questions and answers are kept.
-        shelf: Where chats are found.
+        settings: How the scheduler behaves.
+        conductor: Tells the core.
+        database: Where chats and answers are.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
         gatehouse: Who belongs to the pool, and what a caller may ask for.
-        default_model: From the settings; empty lets the pool decide.
 
     Attributes:
         chats_revision: Counts changes of chats.
+        viewers: Open streams of viewers.
     """
 
     def __init__(
         self,
         home: Home,
-        core: Scheduler,
-        store: ChatStore,
-        shelf: ChatShelf,
+        settings: SchedulerSettings,
+        conductor: Conductor,
+        database: Database,
         generations: Generations,
         pulse: Pulse,
         gatehouse: Gatehouse,
-        default_model: str,
     ) -> None:
-        ChatService.__init__(self, store, shelf, generations, gatehouse.limits, self.chats_changed)
+        ChatService.__init__(self, database, generations, gatehouse.limits, self.chats_changed)
         NodeCalls.__init__(self, gatehouse, pulse)
         self._home = home
-        self._core = core
+        self._settings = settings
+        self._conductor = conductor
         self._nodes = gatehouse.nodes
-        self._default_model = default_model
+        self._database = database
         self._started = time.monotonic()
         self.chats_revision = 0
 
@@ -98,6 +100,7 @@ class SchedulerService(ChatService, NodeCalls):
                     chats_revision=self.chats_revision,
                     active=map(_active, self._generations.active()),
                     strangers=self._gatehouse.discovery.strangers(),
+                    problem=self._database.problem,
                 )
                 await asyncio.sleep(WATCH_SECONDS)
                 await asyncio.wait([beat], timeout=WATCH_HEARTBEAT_SECONDS - WATCH_SECONDS)
@@ -126,16 +129,14 @@ class SchedulerService(ChatService, NodeCalls):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            decision = self._decide(request.model, request.node)
+            nodes = (request.node,) if request.node else ()
+            decision = self._decide(Request(GenerationId(""), request.model, nodes))
             explanation = decision.explanation
             if decision.error is not None:
                 raise decision.error
-            options = types.LoadOptions(
-                model=explanation.model.name, quantization=explanation.model.quantization
-            )
-            stub = self._stub(explanation.node_id or "")
-            async for _ in stub.Load(worker.LoadRequest(options=options), timeout=LOAD_SECONDS):
-                pass
+            if explanation.node_id is None:
+                raise NotEnoughMemory(f"Not now: {explanation.summary}. Try again later.")
+            await load_model(self._nodes, explanation.node_id, explanation.model, decision.evict)
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
         return await or_abort(load(), context)
@@ -155,7 +156,9 @@ class SchedulerService(ChatService, NodeCalls):
 
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
         """Say what a model takes on each node that has it."""
-        return await or_abort(fit_model(request, self._nodes, self._default_model), context)
+        return await or_abort(
+            fit_model(request, self._nodes, self._settings.default_model), context
+        )
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
@@ -181,8 +184,16 @@ class SchedulerService(ChatService, NodeCalls):
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Say what would be decided now."""
-        explanation = self._decide(request.model).explanation
-        return pb.ExplainResponse(explanation=explanation_to_proto(explanation))
+        decision = self._decide(
+            Request(
+                GenerationId(""),
+                request.model,
+                tuple(request.nodes),
+                tuple(request.tags),
+                context_tokens=request.context_length,
+            )
+        )
+        return pb.ExplainResponse(explanation=explanation_to_proto(decision.explanation))
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -198,16 +209,16 @@ class SchedulerService(ChatService, NodeCalls):
             chats=await or_abort(self._shelf.count(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
+            problem=self._database.problem,
         )
 
     # --- parts ---------------------------------------------------------------------------------
 
     def _models(self) -> list[pb.ModelSummary]:
-        return model_summaries(self._nodes.living_states(), self._default_model)
+        return model_summaries(self._nodes.living_states(), self._settings.default_model)
 
-    def _decide(self, model: str, node: str = "") -> Decision:
-        asked = (node,) if node else ()
-        return self._core.explain(Request(GenerationId(""), model, asked))
+    def _decide(self, request: Request) -> Decision:
+        return self._conductor.core.explain(request)
 
     def _stub(self, node: str) -> WorkerServiceAsyncStub:
         connection = self.connection(node)
@@ -217,12 +228,11 @@ class SchedulerService(ChatService, NodeCalls):
         return stub
 
 
-def _active(generation: Generation) -> pb.ActiveGeneration:
-    phase = generation.progress.phase if generation.progress else types.PHASE_DECODING
+def _active(answer: Answer) -> pb.ActiveGeneration:
     return pb.ActiveGeneration(
-        generation_id=generation.generation_id,
-        chat_id=generation.submission.chat_id,
-        answer_message_id=generation.submission.answer_message_id,
-        node_name=generation.explanation.node_name if generation.explanation else "",
-        phase=phase,
+        generation_id=answer.generation_id,
+        chat_id=answer.submission.chat_id,
+        answer_message_id=answer.submission.answer_message_id,
+        node_name=answer.node_name,
+        phase=answer.progress.phase if answer.progress else types.PHASE_DECODING,
     )

@@ -143,7 +143,7 @@ async def our_worker(
     }
     if threads is not None:
         settings["POTLUCK_WORKER_THREADS"] = str(threads)
-    with _process(
+    with running(
         [sys.executable, "-m", "potluck_worker"], settings, lambda line: line.startswith("ready")
     ):
         async with network.dial(network.unix_address(home.worker_socket)) as channel:
@@ -159,15 +159,18 @@ def llama_server(
     command += map(str, (context_length, slots, threads))
     if plain_weights:
         command.append("--plain-weights")
-    with _process(command, {}, lambda line: line.startswith("http")) as address:
+    with running(command, {}, lambda line: line.startswith("http")) as (address, _):
         yield LlamaServer(address)
 
 
 @contextlib.contextmanager
-def _process(
+def running(
     command: list[str], environment: dict[str, str], is_ready: Callable[[str], bool]
-) -> Iterator[str]:
-    """Run a command while its context lasts; yield the line by which it says that it is ready."""
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a command while its context lasts.
+
+    Yields the line by which it says that it is ready, and the process.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -179,7 +182,7 @@ def _process(
     assert process.stdout is not None
     try:
         line = next(line for line in process.stdout if is_ready(line))
-        yield line.strip()
+        yield line.strip(), process
     finally:
         process.terminate()
         process.wait()

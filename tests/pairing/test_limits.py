@@ -139,25 +139,6 @@ async def until_answered(house: House) -> None:
             return
 
 
-async def test_the_pool_takes_so_many_answers_at_once(short_tmp: Path) -> None:
-    async with limited(short_tmp, answers=2) as house:
-        slow = house.machine("attic").models / "slow.fake.toml"
-        slow.write_text('text = "one two three four five six"\nstep_seconds = 30')
-        await until_listed(house, "slow")
-        request = pb.SubmitRequest(content="Hi", model="slow")
-        for _ in range(2):
-            await submit(house, request)
-        with pytest.raises(LimitReached, match=r"2 answers are under way .*limits\.answers"):
-            await submit(house, request)
-
-
-async def until_listed(house: House, model: str) -> None:
-    """Wait until the pool has a model."""
-    async for pool in house.owner.watch_pool():
-        if pool is not None and any(m.description.name == model for m in pool.models):
-            return
-
-
 def test_limits_are_settings(short_tmp: Path) -> None:
     home = Home(short_tmp)
     home.settings_file.write_text("[limits]\nprompt_bytes = 5\n")

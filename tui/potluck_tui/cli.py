@@ -44,6 +44,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
+    groups = (_add_asking, _add_pool, _add_here, _add_pairing)
+    for command in (command for add in groups for command in add(commands)):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_asking(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what is for questions and chats; return those commands that can print JSON."""
     ask = commands.add_parser("ask", help="ask one question, stream the answer to stdout")
     ask.add_argument("prompt", nargs="*", help="the question; standard input is added when piped")
     ask.add_argument("-m", "--model", default="", help="NAME or NAME:QUANTIZATION")
@@ -51,6 +59,22 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
     ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
     ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
+    ask.add_argument(
+        "--no-move",
+        action="store_true",
+        help="end the answer when its machine is lost, instead of going on at another",
+    )
+
+    explain = commands.add_parser("explain", help="say where an answer would go now, and why")
+    explain.add_argument("model", help="NAME or NAME:QUANTIZATION")
+    explain.add_argument("--context", metavar="N", type=int, help="tokens that it must hold")
+    for command in (ask, explain):
+        command.add_argument(
+            "--tag",
+            action="append",
+            default=[],
+            help="only a machine or model with it: node:NAME, licence:commercial, a tag of yours",
+        )
 
     chats = commands.add_parser("chats", help="list the chats, or search them for words")
     chats.add_argument(
@@ -68,7 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="Markdown has the branch that is shown, JSON all branches",
     )
     export.add_argument("-o", "--output", metavar="FILE", help="the file; else it is printed")
+    return [ask, explain, chats]
 
+
+def _add_pool(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what shows the pool; return those commands that can print JSON."""
     nodes = commands.add_parser("nodes", help="list the machines of the pool, add or remove one")
     of_nodes = nodes.add_subparsers(dest="subcommand", metavar="COMMAND")
     add = of_nodes.add_parser("add", help="use a worker that is not found by itself")
@@ -107,7 +135,11 @@ def build_parser() -> argparse.ArgumentParser:
         "-n", "--lines", type=int, default=100, metavar="LINES", help="how many of the last lines"
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    return [nodes, add, models, fit, status, logs]
 
+
+def _add_here(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what starts and stops the parts on this machine; return those that can print JSON."""
     up = commands.add_parser("up", help="start the scheduler and a worker on this machine")
     up.add_argument("--only", choices=["worker", "scheduler"], help="start just one of them")
     up.add_argument(
@@ -121,11 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="let it end when unused for so long; 0 is never",
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
-
-    others = _add_pairing(commands)
-    for command in (ask, chats, nodes, add, models, fit, status, logs, up, down, *others):
-        command.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    return [up, down]
 
 
 def _add_pairing(commands: Commands) -> list[argparse.ArgumentParser]:

@@ -366,11 +366,14 @@ class Session:
 
     def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
-        self.pool = event.pool
+        before, self.pool = self.pool.problem, event.pool
+        instructions: list[Instruction] = []
+        if event.pool.problem and event.pool.problem != before:
+            instructions.append(do.Say(event.pool.problem, problem=True))
         if was_connected and event.pool.chats_revision == self._revision:
-            return []
+            return instructions
         self._revision = event.pool.chats_revision
-        instructions: list[Instruction] = [self.library.read_again()]
+        instructions.append(self.library.read_again())
         if not was_connected:
             instructions += [do.ListPrompts(), do.ListPresets()]
         if self.chat_id and not self._pending:

@@ -50,6 +50,7 @@ def _command(name: str) -> Command:
         ask,
         chats,
         daemons,
+        explain,
         fit,
         logs,
         pairing,
@@ -60,6 +61,7 @@ def _command(name: str) -> Command:
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
+        "explain": explain.explain,
         "chats": chats.chats,
         "export": chats.export,
         "nodes": pool.nodes,
