@@ -145,6 +145,12 @@ class House:
             ):
                 return
 
+    async def until_there(self) -> None:
+        """Wait until the scheduler answers."""
+        async for pool in self.client.watch_pool():
+            if pool is not None:
+                return
+
     async def pair(self, worker: Daemon) -> None:
         """Have a worker join."""
         request = pb.CreateInviteRequest(role=Role.WORKER)
@@ -175,7 +181,7 @@ async def house_of(workers: int, root: Path) -> AsyncIterator[House]:
         try:
             for daemon in daemons:
                 daemon.start()
-            await house.until_ready(0)
+            await house.until_there()
             for worker in house.workers:
                 await house.pair(worker)
             await house.until_ready(workers)
