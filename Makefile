@@ -3,6 +3,7 @@
 #   make test    all tests          make check   format, lint, types, contracts
 #   make bench   measurements       make proto   generated code, from proto/potluck/v1
 #   make fuzz    a million inputs that strangers could send
+#   make chaos   half an hour in which all breaks (as root)
 #   make clean   everything that was made here
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
-.PHONY: run test check bench fuzz proto clean
+.PHONY: run test check bench chaos fuzz proto clean
 
 run: $(RUN_READY)
 	@$(BIN)/potluck
@@ -28,6 +29,9 @@ check: $(DEV_READY)
 
 bench: $(DEV_READY)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+
+chaos: $(DEV_READY)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/chaos.py
 
 fuzz: $(DEV_READY)
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.run
