@@ -1,8 +1,8 @@
 """`make chaos`: a house of paired workers in which all breaks for half an hour, and people who ask.
 
 Workers are killed, frozen, cut off and drained, engines die, the scheduler is killed, the disk
-fills up. At the end each answer must be whole and have come once, also llama.cpp's; no process may be
-left, nothing may hold a file, and the scheduler may not have grown. Needs root.
+fills up. At the end each answer must be whole and have come once, also llama.cpp's; no process may
+be left, nothing may hold a file, and the scheduler may not have grown. Needs root.
 """
 
 from __future__ import annotations
