@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.serving import HERE, running
+from bench.serving import HERE, process
 from potluck_proto import network
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -102,12 +102,12 @@ async def relay(
         "POTLUCK_SCHEDULER_WORKERS": f'["{network.unix_address(socket)}"]',
     }
     with (
-        running(paced, {}, lambda line: line.startswith("unix:")) as (address, _),
-        running([*command], settings, lambda line: line.startswith("ready")) as (_, process),
+        process(paced, {}, lambda line: line.startswith("unix:")) as (address, _),
+        process([*command], settings, lambda line: line.startswith("ready")) as (_, ours),
     ):
         viewer = Viewer(network.unix_address(home.scheduler_socket), address.strip())
         await viewer.through("flat", 1)
-        yield viewer, psutil.Process(process.pid)
+        yield viewer, psutil.Process(ours.pid)
         await viewer.close()
 
 

@@ -143,7 +143,7 @@ async def our_worker(
     }
     if threads is not None:
         settings["POTLUCK_WORKER_THREADS"] = str(threads)
-    with running(
+    with process(
         [sys.executable, "-m", "potluck_worker"], settings, lambda line: line.startswith("ready")
     ):
         async with network.dial(network.unix_address(home.worker_socket)) as channel:
@@ -159,12 +159,12 @@ def llama_server(
     command += map(str, (context_length, slots, threads))
     if plain_weights:
         command.append("--plain-weights")
-    with running(command, {}, lambda line: line.startswith("http")) as (address, _):
+    with process(command, {}, lambda line: line.startswith("http")) as (address, _):
         yield LlamaServer(address)
 
 
 @contextlib.contextmanager
-def running(
+def process(
     command: list[str], environment: dict[str, str], is_ready: Callable[[str], bool]
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run a command while its context lasts.

@@ -28,7 +28,7 @@ from potluck_worker.engines.base import (
     Started,
     ToChild,
 )
-from potluck_worker.engines.llama.template import ChatTemplate, Conversation
+from potluck_worker.engines.template import ChatTemplate, Conversation
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
-from potluck_worker.hardware import Memory, accelerator_kind, llama_availability, measure_memory
+from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
+from potluck_worker.installed import Engines
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.membership import Membership
@@ -66,13 +67,14 @@ class WorkerDaemon:
         self._node_id = home.node_id()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
+        self._engines = Engines(settings.vllm_python, home.root / "packages")
         self.pool = MemoryPool(
             Cards(),
             margin_bytes=settings.memory_margin_bytes,
             card_margin_bytes=settings.card_margin_bytes,
             measure=measure,
         )
-        version = llama_availability().version
+        version = self._engines.llama.version
         self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
             home.models,
@@ -80,16 +82,29 @@ class WorkerDaemon:
             home.root / "inspections.json",
             settings=settings,
             measurements=self._measurements,
+            engines=self._engines,
             room=self.pool.room_when_empty,
             changed=self._pulse.beat,
         )
-        fitter = Fitter(settings, self.store, self.pool, self._measurements)
+        fitter = Fitter(settings, self.store, self.pool, self._measurements, self._engines)
         self.manager = ModelManager(
-            settings, home.logs, self.pool, self._measurements, fitter.estimate, self._pulse.beat
+            settings,
+            home.logs,
+            self._engines,
+            self.pool,
+            self._measurements,
+            fitter.estimate,
+            self._pulse.beat,
         )
         refusals = Refusals(self._pulse.beat)
         reporter = NodeReporter(
-            self._node_id, settings, self.store, self.manager, self.pool, refusals
+            self._node_id,
+            settings,
+            self._engines,
+            self.store,
+            self.manager,
+            self.pool,
+            refusals,
         )
         self._advertiser = Advertiser()
         self._doors = Doors(
@@ -127,7 +142,8 @@ class WorkerDaemon:
         """Open the doors, look at the models, tell the network. Raises `PotluckError`."""
         await self.membership.look()
         await self._doors.open_local(self._home.worker_socket)
-        await self.pool.cards.look()
+        await self._engines.look()
+        await self.pool.cards.look(vllm_has_cards=self._engines.vllm_has_cards)
         await self.store.scan()
         self._keep(self._rescan())
         self._keep(self._yield_memory())
@@ -198,7 +214,7 @@ class WorkerDaemon:
             node_id=self._node_id,
             name=self._settings.name,
             pool=self.membership.pool,
-            engines=("llama",) if llama_availability().available else (),
+            engines=tuple(engine.name for engine in self._engines.all if engine.available),
             accelerator=accelerator_kind(),
             memory_total_mib=memory.total_bytes // MIB,
             memory_free_mib=memory.free_bytes // MIB,
