@@ -139,6 +139,18 @@ async def until_answered(house: House) -> None:
             return
 
 
+async def test_those_who_wait_take_turns_by_what_their_certificates_say(house: House) -> None:
+    slow = house.machine("attic").models / "slow.fake.toml"
+    slow.write_text('text = "one two three"\nstep_seconds = 30')
+    await house.paired_worker()
+    client = await house.paired_client("couch")
+    request = pb.SubmitRequest(content="Hi", model="slow", client="somebody else")
+    await client.call(client.stub.Submit, request)
+    (answer,) = house.daemon.generations.active()
+    (couch,) = (m for m in house.daemon.pairing.members if m.name == "couch")
+    assert answer.submission.asked.client == couch.membership
+
+
 def test_limits_are_settings(short_tmp: Path) -> None:
     home = Home(short_tmp)
     home.settings_file.write_text("[limits]\nprompt_bytes = 5\n")
