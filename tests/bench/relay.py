@@ -103,11 +103,11 @@ async def relay(
     }
     with (
         process(paced, {}, lambda line: line.startswith("unix:")) as (address, _),
-        process([*command], settings, lambda line: line.startswith("ready")) as (_, ours),
+        process([*command], settings, lambda line: line.startswith("ready")) as (_, scheduler),
     ):
         viewer = Viewer(network.unix_address(home.scheduler_socket), address.strip())
         await viewer.through("flat", 1)
-        yield viewer, psutil.Process(ours.pid)
+        yield viewer, psutil.Process(scheduler.pid)
         await viewer.close()
 
 

@@ -171,7 +171,7 @@ def process(
 
     Yields the line by which it says that it is ready, and the process.
     """
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -179,10 +179,10 @@ def process(
         text=True,
         env=os.environ | environment,
     )
-    assert process.stdout is not None
+    assert running.stdout is not None
     try:
-        line = next(line for line in process.stdout if is_ready(line))
-        yield line.strip(), process
+        line = next(line for line in running.stdout if is_ready(line))
+        yield line.strip(), running
     finally:
-        process.terminate()
-        process.wait()
+        running.terminate()
+        running.wait()
