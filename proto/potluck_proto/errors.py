@@ -22,15 +22,22 @@
     │   ├── QueueFull
     │   ├── ModelBusy            in use: not unloaded, nor loaded in another way
     │   ├── DiskFull             the model does not fit on the disk
+    │   ├── LimitReached         too much at once from one client, or too large
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
     │   ├── Stalled              alive, but makes no progress
     │   ├── Displaced            its model was unloaded, or its node drained or stopped
     │   └── MovedTooOften        engines die under this answer again and again
+    ├── AccessError              who asks may not
+    │   ├── NotPaired            no certificate of this pool, or one that counts no more
+    │   ├── NotAllowed           a machine of the pool whose role has no such right
+    │   └── InviteError          a line that cannot be read, is used up, wrong or too old
     ├── HubError                 the model hub refuses, fails, or cannot be reached
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
+        ├── IdentityError        keys or certificates here cannot be used
+        ├── SshError             the user's ssh did not get there; has its own words
         ├── Unreachable          nothing answers at an address
         └── ProtocolMismatch     the other side speaks another version
 
@@ -219,6 +226,12 @@ class ModelBusy(CapacityError):
     code = pb.ERROR_CODE_MODEL_BUSY
 
 
+class LimitReached(CapacityError):
+    """One client asks for too much at once, or for something too large; says the limit."""
+
+    code = pb.ERROR_CODE_LIMIT
+
+
 class DiskFull(CapacityError):
     """There is no room for the model on the disk; the message has both numbers."""
 
@@ -280,6 +293,31 @@ class MovedTooOften(LostError):
     retryable = False
 
 
+class AccessError(PotluckError):
+    """Who asks may not."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
+
+
+class NotPaired(AccessError):
+    """The machine is not of this pool: pair it, again if it was once."""
+
+    code = pb.ERROR_CODE_NOT_PAIRED
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
+class NotAllowed(AccessError):
+    """The machine is of this pool, and its role has no such right."""
+
+    code = pb.ERROR_CODE_NOT_ALLOWED
+
+
+class InviteError(AccessError):
+    """The line of an invitation cannot be read, or counts no more: ask for a new one."""
+
+    code = pb.ERROR_CODE_INVITE
+
+
 class HubError(PotluckError):
     """The model hub refuses, fails, or cannot be reached; all that is local goes on working."""
 
@@ -316,6 +354,19 @@ class StoreError(SetupError):
     """The chat store cannot be read or written."""
 
     code = pb.ERROR_CODE_STORE
+
+
+class IdentityError(SetupError):
+    """The keys or certificates of this home are missing, broken or open to others."""
+
+    code = pb.ERROR_CODE_IDENTITY
+
+
+class SshError(SetupError):
+    """The user's own ssh did not get there, or what it found there does not run Potluck."""
+
+    code = pb.ERROR_CODE_SSH
+    status = grpc.StatusCode.UNAVAILABLE
 
 
 class Unreachable(SetupError):

@@ -15,10 +15,10 @@ from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.catalogue import Catalogue
-from potluck_scheduler.chat_service import Context, or_abort
 from potluck_scheduler.copies import copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
+from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend

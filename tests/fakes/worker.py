@@ -116,7 +116,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
 
     async def serve(self, path: Path) -> str:
         """Start on a unix socket; return the address."""
-        self.server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        self.server = grpc.aio.server(options=network.server_options())
         pb_grpc.add_WorkerServiceServicer_to_server(self, self.server)
         network.listen_unix(self.server, path)
         await self.server.start()
@@ -193,6 +193,11 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
         self.loaded.clear()
         return pb.UnloadResponse()
+
+    async def TakeCertificate(
+        self, request: pb.TakeCertificateRequest, context: Context
+    ) -> pb.TakeCertificateResponse:
+        return pb.TakeCertificateResponse()
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
         self.draining = request.draining

@@ -152,7 +152,7 @@ async def test_the_command_copies(
     await two.pool.until(
         lambda nodes: any(m.name == "single" for node in nodes for m in node.state.models)
     )
-    options = argparse.Namespace(model="single", to="cellar", from_node="", json=False)
+    options = argparse.Namespace(model="single", to="cellar", from_node="", json=False, ssh="")
     assert await copy_command(options, two.pool.home) == 0
     assert "single:Q8_0 is on cellar." in capsys.readouterr().out
 

@@ -21,8 +21,9 @@ def home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def question(model: str) -> argparse.Namespace:
-    known = {"system": "", "temperature": None, "seed": None, "max_tokens": None, "json": False}
-    return argparse.Namespace(prompt=["Hi"], model=model, tag=[], no_move=False, **known)
+    said = {"prompt": ["Hi"], "model": model, "tag": [], "no_move": False, "ssh": "", "json": False}
+    unsaid = {"system": "", "temperature": None, "seed": None, "max_tokens": None}
+    return argparse.Namespace(**said, **unsaid)
 
 
 async def test_who_asks_a_base_model_is_told_that_it_is_one(

@@ -25,7 +25,7 @@ def home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def options(**more: object) -> argparse.Namespace:
-    known = {"repository": "maker/m", "node": "", "json": False, "limit": 20}
+    known = {"repository": "maker/m", "node": "", "json": False, "ssh": "", "limit": 20}
     return argparse.Namespace(**(known | more))
 
 

@@ -26,7 +26,7 @@ def home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def options(**more: object) -> argparse.Namespace:
-    known = {"model": "echo", "node": "", "dry_run": False, "yes": False, "json": False}
+    known = {"model": "echo", "node": "", "dry_run": False, "yes": False, "json": False, "ssh": ""}
     return argparse.Namespace(**(known | more))
 
 

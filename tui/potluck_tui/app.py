@@ -48,6 +48,7 @@ from potluck_tui.screens.logs import LogsScreen
 from potluck_tui.screens.models import ModelPicker, Picked
 from potluck_tui.screens.nodes import NodesScreen
 from potluck_tui.screens.options import OptionsScreen
+from potluck_tui.screens.pairing import InviteScreen, JoinScreen
 from potluck_tui.screens.search import SearchScreen
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import TerminalProfile
@@ -99,6 +100,7 @@ class PotluckApp(App[None]):
     ) -> None:
         super().__init__()
         self._home = home
+        self._client = client
         self.session = Session()
         self._link = PoolLink(client, self._post, home.exports, now_unix_seconds)
         self._copying: asyncio.Task[None] | None = None
@@ -194,6 +196,14 @@ class PotluckApp(App[None]):
         """Show the logs of a machine."""
         self.do(self.session.show_log(LogKey(node.address), node.name))
         await self.push_screen(LogsScreen(self.session, self.do))
+
+    async def action_invite(self) -> None:
+        """Invite a machine into this pool."""
+        await self.push_screen(InviteScreen(self._client))
+
+    async def action_join(self) -> None:
+        """Have this machine join a pool."""
+        await self.push_screen(JoinScreen(self._home))
 
     async def action_help(self) -> None:
         """Show the keys of this place."""

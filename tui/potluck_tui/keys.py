@@ -115,6 +115,8 @@ CHAT_LIST = (
 NODES = (
     Key("nodes.details", "enter", "details", "All about this machine", "details"),
     Key("nodes.logs", "l", "logs", "Logs of this machine and its models", "logs"),
+    Key("nodes.invite", "i", "app.invite", "Invite a machine into this pool", "invite"),
+    Key("nodes.join", "j", "app.join", "Have this machine join another pool"),
     Key("nodes.help", "question_mark", "app.help", "Keys of this place"),
     Key("nodes.close", "escape,q", "close", "Back to the chat", "back"),
 )

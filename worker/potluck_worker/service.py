@@ -21,8 +21,8 @@ from potluck_worker.convert_fit import fit_to_proto, options_of
 from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.fitting import Fitter
 from potluck_worker.library.service import Library, LibraryCalls
-from potluck_worker.manager import ModelManager
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.membership import Membership
+from potluck_worker.models import StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.state import NodeReporter
 from potluck_worker.supervisor import EngineProcess
@@ -42,14 +42,13 @@ class WorkerService(LibraryCalls):
     """Serves one node.
 
     Args:
-        store: The model files.
-        manager: The models in memory.
         fitter: Asks what models would take.
         pool: The memory.
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
         logs: Folder of the logs.
-        library: The files of models.
+        membership: This worker's place in a pool.
+        library: The models, in files and in memory.
 
     Attributes:
         watchers: Open `Watch` streams.
@@ -58,22 +57,22 @@ class WorkerService(LibraryCalls):
 
     def __init__(
         self,
-        store: ModelStore,
-        manager: ModelManager,
         fitter: Fitter,
         pool: MemoryPool,
         reporter: NodeReporter,
         pulse: Pulse,
         logs: Path,
+        membership: Membership,
         library: Library,
     ) -> None:
         LibraryCalls.__init__(self, library)
-        self._store = store
-        self._manager = manager
+        self._store = library.store
+        self._manager = library.manager
         self._fitter = fitter
         self._pool = pool
         self._reporter = reporter
         self._pulse = pulse
+        self._membership = membership
         self._logs = logs
         self._numbers = itertools.count()
         self.watchers = 0
@@ -90,7 +89,10 @@ class WorkerService(LibraryCalls):
         self.watchers += 1
         try:
             while True:
-                yield pb.WatchResponse(state=self._reporter.report())
+                yield pb.WatchResponse(
+                    state=self._reporter.report(),
+                    certificate_request=self._membership.certificate_request(),
+                )
                 await self._pulse.wait(WATCH_SECONDS)
         finally:
             self.watchers -= 1
@@ -204,6 +206,16 @@ class WorkerService(LibraryCalls):
         """Take no new work and free the models, or take it again."""
         self._manager.drain(request.draining)
         return pb.DrainResponse()
+
+    async def TakeCertificate(
+        self, request: pb.TakeCertificateRequest, context: Context
+    ) -> pb.TakeCertificateResponse:
+        """Use the certificate that was asked for in the `Watch` stream."""
+        try:
+            self._membership.take(request.certificate)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.TakeCertificateResponse()
 
     async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
         """Return the model that is meant, or fail the call."""

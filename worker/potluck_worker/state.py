@@ -10,6 +10,7 @@ import psutil
 
 from potluck_proto import __version__
 from potluck_proto.ids import NodeId
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.convert import accelerator_of
 from potluck_worker.convert_model import describe, download
@@ -34,6 +35,7 @@ class NodeReporter:
         store: The model files.
         manager: The models in memory.
         pool: The memory.
+        refusals: Whom it turned away.
         pulls: Models on their way here.
     """
 
@@ -45,6 +47,7 @@ class NodeReporter:
         store: ModelStore,
         manager: ModelManager,
         pool: MemoryPool,
+        refusals: Refusals,
         pulls: Pulls,
     ) -> None:
         self._pulls = pulls
@@ -54,6 +57,7 @@ class NodeReporter:
         self._store = store
         self._manager = manager
         self._pool = pool
+        self._refusals = refusals
         self._revisions = itertools.count(1)
         self._processor = processor_name()
         psutil.cpu_percent()  # the first call only starts the measurement
@@ -76,6 +80,7 @@ class NodeReporter:
             tokens_per_second=sum(model.tokens_per_second for model in loaded),
             queue_length=sum(model.queue_length for model in loaded),
             tags=self._settings.tags,
+            refusals=self._refusals.recent(),
             notices=[
                 types.Notice(unix_seconds=notice.unix_seconds, text=notice.text)
                 for notice in self._manager.notices

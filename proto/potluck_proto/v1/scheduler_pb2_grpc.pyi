@@ -85,9 +85,16 @@ class SchedulerServiceStub:
     AddNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.AddNodeRequest, _scheduler_pb2.AddNodeResponse]
     """Adds a worker by address, for where multicast does not reach."""
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveNodeRequest, _scheduler_pb2.RemoveNodeResponse]
+    """Lets go of a worker, or of a paired machine of either role: its certificate
+    is worth nothing from now on, and its open connections end.
+    """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]
     LoadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]
+    CreateInvite: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.CreateInviteRequest, _scheduler_pb2.CreateInviteResponse]
+    """Makes a line by which one machine can join within a few minutes."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]
+    """Brings a paired client the certificate that follows its own."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]
@@ -174,9 +181,16 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     AddNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.AddNodeRequest, _scheduler_pb2.AddNodeResponse]  # type: ignore[assignment]
     """Adds a worker by address, for where multicast does not reach."""
     RemoveNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveNodeRequest, _scheduler_pb2.RemoveNodeResponse]  # type: ignore[assignment]
+    """Lets go of a worker, or of a paired machine of either role: its certificate
+    is worth nothing from now on, and its open connections end.
+    """
     DrainNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]  # type: ignore[assignment]
     LoadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]  # type: ignore[assignment]
     UnloadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    CreateInvite: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.CreateInviteRequest, _scheduler_pb2.CreateInviteResponse]  # type: ignore[assignment]
+    """Makes a line by which one machine can join within a few minutes."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]  # type: ignore[assignment]
+    """Brings a paired client the certificate that follows its own."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]  # type: ignore[assignment]
@@ -391,7 +405,10 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _scheduler_pb2.RemoveNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_pb2.RemoveNodeResponse, _abc.Awaitable[_scheduler_pb2.RemoveNodeResponse]]: ...
+    ) -> _typing.Union[_scheduler_pb2.RemoveNodeResponse, _abc.Awaitable[_scheduler_pb2.RemoveNodeResponse]]:
+        """Lets go of a worker, or of a paired machine of either role: its certificate
+        is worth nothing from now on, and its open connections end.
+        """
 
     @_abc_1.abstractmethod
     def DrainNode(
@@ -413,6 +430,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.UnloadModelResponse, _abc.Awaitable[_scheduler_pb2.UnloadModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateInvite(
+        self,
+        request: _scheduler_pb2.CreateInviteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.CreateInviteResponse, _abc.Awaitable[_scheduler_pb2.CreateInviteResponse]]:
+        """Makes a line by which one machine can join within a few minutes."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _scheduler_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RenewCertificateResponse, _abc.Awaitable[_scheduler_pb2.RenewCertificateResponse]]:
+        """Brings a paired client the certificate that follows its own."""
 
     @_abc_1.abstractmethod
     def ReadLogs(

@@ -139,7 +139,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_QUEUE_FULL: _ErrorCode.ValueType  # 33
     ERROR_CODE_DRAINING: _ErrorCode.ValueType  # 34
     ERROR_CODE_MODEL_BUSY: _ErrorCode.ValueType  # 35
-    ERROR_CODE_DISK_FULL: _ErrorCode.ValueType  # 36
+    ERROR_CODE_LIMIT: _ErrorCode.ValueType  # 36
+    ERROR_CODE_DISK_FULL: _ErrorCode.ValueType  # 37
     ERROR_CODE_ENGINE_DIED: _ErrorCode.ValueType  # 40
     """Something died."""
     ERROR_CODE_NODE_LOST: _ErrorCode.ValueType  # 41
@@ -154,7 +155,13 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_UNREACHABLE: _ErrorCode.ValueType  # 53
     ERROR_CODE_PROTOCOL: _ErrorCode.ValueType  # 54
     ERROR_CODE_STORE: _ErrorCode.ValueType  # 55
-    ERROR_CODE_HUB: _ErrorCode.ValueType  # 60
+    ERROR_CODE_IDENTITY: _ErrorCode.ValueType  # 56
+    ERROR_CODE_SSH: _ErrorCode.ValueType  # 57
+    ERROR_CODE_NOT_PAIRED: _ErrorCode.ValueType  # 60
+    """Who asks may not."""
+    ERROR_CODE_NOT_ALLOWED: _ErrorCode.ValueType  # 61
+    ERROR_CODE_INVITE: _ErrorCode.ValueType  # 62
+    ERROR_CODE_HUB: _ErrorCode.ValueType  # 70
     """The hub refuses, fails or cannot be reached."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
@@ -188,7 +195,8 @@ ERROR_CODE_ENGINE_MISSING: ErrorCode.ValueType  # 32
 ERROR_CODE_QUEUE_FULL: ErrorCode.ValueType  # 33
 ERROR_CODE_DRAINING: ErrorCode.ValueType  # 34
 ERROR_CODE_MODEL_BUSY: ErrorCode.ValueType  # 35
-ERROR_CODE_DISK_FULL: ErrorCode.ValueType  # 36
+ERROR_CODE_LIMIT: ErrorCode.ValueType  # 36
+ERROR_CODE_DISK_FULL: ErrorCode.ValueType  # 37
 ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 """Something died."""
 ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
@@ -203,7 +211,13 @@ ERROR_CODE_HOME: ErrorCode.ValueType  # 52
 ERROR_CODE_UNREACHABLE: ErrorCode.ValueType  # 53
 ERROR_CODE_PROTOCOL: ErrorCode.ValueType  # 54
 ERROR_CODE_STORE: ErrorCode.ValueType  # 55
-ERROR_CODE_HUB: ErrorCode.ValueType  # 60
+ERROR_CODE_IDENTITY: ErrorCode.ValueType  # 56
+ERROR_CODE_SSH: ErrorCode.ValueType  # 57
+ERROR_CODE_NOT_PAIRED: ErrorCode.ValueType  # 60
+"""Who asks may not."""
+ERROR_CODE_NOT_ALLOWED: ErrorCode.ValueType  # 61
+ERROR_CODE_INVITE: ErrorCode.ValueType  # 62
+ERROR_CODE_HUB: ErrorCode.ValueType  # 70
 """The hub refuses, fails or cannot be reached."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
@@ -1727,6 +1741,37 @@ class EngineDescription(_message.Message):
 Global___EngineDescription: _TypeAlias = EngineDescription  # noqa: Y015
 
 @_typing.final
+class Refusal(_message.Message):
+    """Somebody at a door who may not come in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    reason: _builtins.str
+    """One clause."""
+    count: _builtins.int
+    age_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+        age_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "age_seconds", b"age_seconds", "count", b"count", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
 class Notice(_message.Message):
     """Something that a node did by itself, for a person."""
 
@@ -1771,6 +1816,7 @@ class NodeState(_message.Message):
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
     DOWNLOADS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     name: _builtins.str
@@ -1799,6 +1845,10 @@ class NodeState(_message.Message):
         """The last ones, newest last."""
 
     @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
+        """Whom the node turned away lately."""
+
+    @_builtins.property
     def downloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Download]:
         """Models on their way here."""
 
@@ -1820,11 +1870,12 @@ class NodeState(_message.Message):
         queue_length: _builtins.int = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
+        refusals: _abc.Iterable[Global___Refusal] | None = ...,
         downloads: _abc.Iterable[Global___Download] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "downloads", b"downloads", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "downloads", b"downloads", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "refusals", b"refusals", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
+from potluck_tui.clean import clean
 
 Command = Callable[[argparse.Namespace, Home], Awaitable[int]]
 
@@ -18,24 +19,25 @@ def run(options: argparse.Namespace) -> int:
     home = Home.default()
     try:
         if options.command is None:
-            return _run_default(home)
-        return asyncio.run(_run_command(_command(options.command), options, home))
+            return _run_default(options, home)
+        name = " ".join(filter(None, (options.command, getattr(options, "subcommand", None))))
+        return asyncio.run(_run_command(_command(name), options, home))
     except PotluckError as error:
-        print(f"potluck: {error.message}", file=sys.stderr)
+        print(f"potluck: {clean(error.message)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _run_default(home: Home) -> int:
+def _run_default(options: argparse.Namespace, home: Home) -> int:
     """Open the terminal UI, or, without a terminal, walk the same path headless."""
     if not sys.stdout.isatty():
         from potluck_tui.commands.ask import introduce
 
-        return asyncio.run(introduce(home))
+        return asyncio.run(introduce(options, home))
     from potluck_tui.commands.chat import chat
 
-    return chat(home)
+    return chat(options, home)
 
 
 async def _run_command(command: Command, options: argparse.Namespace, home: Home) -> int:
@@ -52,10 +54,13 @@ def _command(name: str) -> Command:
         fit,
         hub,
         logs,
+        pairing,
         pool,
         primer,
         recommend,
         removal,
+        service,
+        setting_up,
     )
 
     commands: dict[str, Command] = {
@@ -64,6 +69,15 @@ def _command(name: str) -> Command:
         "chats": chats.chats,
         "export": chats.export,
         "nodes": pool.nodes,
+        "nodes add": pairing.add,
+        "nodes remove": pairing.remove,
+        "invite": pairing.invite,
+        "join": pairing.join,
+        "leave": pairing.leave,
+        "service install": service.install,
+        "service remove": service.remove,
+        "service status": service.status,
+        "install": setting_up.install,
         "models": pool.models,
         "primer": primer.primer,
         "recommend": recommend.recommend,

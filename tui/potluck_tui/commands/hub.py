@@ -19,8 +19,8 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.commands.printing import print_json, print_table, table_lines
+from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.quality import quality, source
-from potluck_tui.launch import running_pool
 from potluck_tui.model_facts import COMMERCIAL_USE
 from potluck_tui.words import age, count, size
 
@@ -34,7 +34,7 @@ async def search(options: argparse.Namespace, home: Home) -> int:
     if "/" in words:
         return await _list(words, options, home)
     request = pb.SearchModelsRequest(query=words, limit=options.limit)
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.SearchModels, request, HUB_SECONDS)
     if options.json:
         print_json(response)
@@ -50,7 +50,7 @@ async def search(options: argparse.Namespace, home: Home) -> int:
 async def _list(repository: str, options: argparse.Namespace, home: Home) -> int:
     """List what can be fetched of a repository, with fit and quality."""
     request = pb.ListRepositoryRequest(repository=repository, node=options.node)
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListRepository, request, HUB_SECONDS)
     if options.json:
         print_json(response)
@@ -107,7 +107,7 @@ async def pull(options: argparse.Namespace, home: Home) -> int:
     """Have a node fetch a model; ^C ends that, and what came is kept."""
     repository, _, variant = options.repository.partition(":")
     request = pb.PullModelRequest(repository=repository, variant=variant, node=options.node)
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         try:
             return await _follow(client, request, options)
         except asyncio.CancelledError:
@@ -134,7 +134,7 @@ async def copy(options: argparse.Namespace, home: Home) -> int:
     request = pb.CopyModelRequest(
         model=options.model, to_node=options.to, from_node=options.from_node
     )
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         async for response in client.copy(request):
             _show(response, response.to_node, as_json=options.json)
     return 0

@@ -9,8 +9,8 @@ from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.commands.printing import print_json, table_lines
+from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.quality import quality, source
-from potluck_tui.launch import running_pool
 from potluck_tui.words import context, count, size
 
 
@@ -21,7 +21,7 @@ async def recommend(options: argparse.Namespace, home: Home) -> int:
     request = pb.RecommendRequest(
         context_length=options.context or 0, use=options.use or "", node=options.node
     )
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.Recommend, request)
     if options.json:
         print_json(response)

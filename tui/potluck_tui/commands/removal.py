@@ -11,7 +11,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import print_json
-from potluck_tui.launch import running_pool
+from potluck_tui.connect import running_pool
 from potluck_tui.words import size
 
 REMOVE_SECONDS = 130.0
@@ -20,7 +20,7 @@ REMOVE_SECONDS = 130.0
 async def remove(options: argparse.Namespace, home: Home) -> int:
     """Delete a model's files; without `--yes`, ask first where there is somebody to ask."""
     request = pb.RemoveModelRequest(model=options.model, node=options.node, dry_run=True)
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         planned = await client.call(client.stub.RemoveModel, request, REMOVE_SECONDS)
         doing = not options.dry_run and _is_agreed(planned.node_name, planned.removals, options)
         if doing:
@@ -38,7 +38,7 @@ async def remove(options: argparse.Namespace, home: Home) -> int:
 async def prune(options: argparse.Namespace, home: Home) -> int:
     """Say what nobody needs; with `--yes`, delete it."""
     request = pb.PruneNodesRequest(node=options.node, dry_run=not options.yes)
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.PruneNodes, request, REMOVE_SECONDS)
     if options.json:
         print_json(response)

@@ -19,6 +19,8 @@ from potluck_tui.tables import NODE_COLUMNS, node_details, node_row
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.words import counted
 
+STRANGERS_SHOWN = 4
+
 
 class NodesScreen(Screen[None]):
     """A row for each machine; only cells that changed are drawn again.
@@ -41,6 +43,7 @@ class NodesScreen(Screen[None]):
         table: DataTable[object] = DataTable(cursor_type="row", cell_padding=0)
         yield table
         yield Static(id="node-problem", markup=False)
+        yield Static(id="strangers", markup=False)
         yield KeyHints([*hints(NODES, EVERYWHERE)], widget_id="hints")
 
     def on_mount(self) -> None:
@@ -103,3 +106,15 @@ class NodesScreen(Screen[None]):
                     if table.get_cell(node.name, column) != cell:
                         table.update_cell(node.name, column, cell, update_width=True)
         self.show_problem()
+        self.query_one("#strangers", Static).update(_invitation(pool.strangers))
+
+
+def _invitation(strangers: tuple[str, ...]) -> str:
+    """Say who else is on the network, and how to have them in the pool."""
+    if not strangers:
+        return ""
+    rows = [f"  {stranger}" for stranger in strangers[:STRANGERS_SHOWN]]
+    if more := len(strangers) - STRANGERS_SHOWN:
+        rows += [f"  and {more} more"] if more > 0 else []
+    advice = "Not of this pool. i makes an invitation; `potluck join` there takes it:"
+    return "\n".join([advice, *rows])
