@@ -74,11 +74,11 @@ def _read_table(home: Home, table: str) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{home.settings_file} cannot be read: {error}.") from error
-    unknown = content.keys() - {"worker", "scheduler"}
+    unknown = content.keys() - {"worker", "scheduler", "terminal"}
     if unknown:
         name = sorted(unknown)[0]
         raise SettingsError(
-            f"{home.settings_file} has no table [{name}]; known: [scheduler], [worker]."
+            f"{home.settings_file} has no table [{name}]; known: [scheduler], [terminal], [worker]."
         )
     found = content.get(table, {})
     return found if isinstance(found, dict) else {}

@@ -38,6 +38,7 @@ from potluck_scheduler.convert import explanation_to_proto
 from potluck_scheduler.core.events import Dispatch, Instruction, RequestEnded, RequestSubmitted
 from potluck_scheduler.core.model import Explanation, Request
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.decisions import Decisions
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.store import ChatStore, Submission
 
@@ -113,6 +114,9 @@ class Generations:
         store: Where they are kept.
         pulse: Beats when the pool changed.
         changed: Called when a chat changed.
+
+    Attributes:
+        decisions: The last ones.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class Generations:
         pulse: Pulse,
         changed: Callable[[], None],
     ) -> None:
+        self.decisions = Decisions()
         self._started = time.monotonic()
         self._pulse = pulse
         self._core = core
@@ -269,6 +274,7 @@ class Generations:
         )
         decision = instruction.decision
         generation.explanation = explanation_to_proto(decision.explanation)
+        self.decisions.note(generation.explanation)
         if submission.text and isinstance(instruction, Dispatch):
             generation.seams.append(_seam(submission, decision.explanation))
         generation.pulse.beat()

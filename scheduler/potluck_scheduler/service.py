@@ -188,6 +188,30 @@ class SchedulerService(ChatService):
         """Say what a model takes on each node that has it."""
         return await or_abort(fit_model(request, self._nodes, self._default_model), context)
 
+    async def PinModel(self, request: pb.PinModelRequest, context: Context) -> pb.PinModelResponse:
+        """Keep a model on one worker when others need room, or no longer."""
+
+        async def pin() -> None:
+            name, _, quantization = request.model.partition(":")
+            message = worker.PinRequest(
+                model=name, quantization=quantization, pinned=request.pinned
+            )
+            await self._stub(request.node).Pin(message)
+
+        await or_abort(pin(), context)
+        return pb.PinModelResponse()
+
+    async def ListDecisions(
+        self, request: pb.ListDecisionsRequest, context: Context
+    ) -> pb.ListDecisionsResponse:
+        """Return the last decisions, of all or those that looked at a worker."""
+
+        async def decisions() -> list[types.Explanation]:
+            node_id = self._connection(request.node).node_id if request.node else ""
+            return self._generations.decisions.last(node_id or "", request.limit)
+
+        return pb.ListDecisionsResponse(decisions=await or_abort(decisions(), context))
+
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
     ) -> AsyncIterator[pb.ReadLogsResponse]:
@@ -261,6 +285,7 @@ def _node(connection: Connection) -> pb.Node:
         address=connection.address,
         found_by=sorted(connection.sources),
         age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
+        round_trip_seconds=connection.round_trip_seconds,
     )
     if connection.problem is not None:
         node.problem.CopyFrom(connection.problem.to_proto())

@@ -7,9 +7,9 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import App
@@ -24,30 +24,19 @@ from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
 from potluck_tui.events import Event
 from potluck_tui.instructions import Instruction, PoolInstruction
-from potluck_tui.keys import (
-    CHAT,
-    CHAT_LIST,
-    CHOICES,
-    EVERYWHERE,
-    LOGS,
-    LOGS_HELP,
-    MODELS,
-    NODES,
-    OPTIONS,
-    PROMPT,
-    SEARCH,
-    TRANSCRIPT,
-    help_rows,
-)
+from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, Keymap, help_rows
 from potluck_tui.link import PoolLink
 from potluck_tui.log_view import LogKey
 from potluck_tui.pool import NodeView
+from potluck_tui.preferences import Preferences, Read
 from potluck_tui.screens.chat import ChatScreen
-from potluck_tui.screens.dialogs import Choose, Details, help_screen
+from potluck_tui.screens.dialogs import Choose, Confirm, Details, help_screen
 from potluck_tui.screens.logs import LogsScreen
+from potluck_tui.screens.machine import MachineScreen
 from potluck_tui.screens.models import ModelPicker, Picked
 from potluck_tui.screens.nodes import NodesScreen
 from potluck_tui.screens.options import OptionsScreen
+from potluck_tui.screens.pool_models import PoolModelsScreen
 from potluck_tui.screens.search import SearchScreen
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import TerminalProfile
@@ -63,6 +52,19 @@ COPY_FILE = "copied.md"
 """The file of the home that holds what was copied last."""
 
 
+_SCREEN_PLACES: dict[type[Screen[Any]], str] = {
+    NodesScreen: "machines",
+    MachineScreen: "machine",
+    PoolModelsScreen: "models",
+    LogsScreen: "logs",
+    ModelPicker: "model picker",
+    SearchScreen: "search",
+    OptionsScreen: "options of a chat",
+    Choose: "choice",
+    Confirm: "question",
+}
+
+
 class PotluckApp(App[None]):
     """The terminal of a pool. It may vanish at any moment: answers belong to the scheduler.
 
@@ -70,6 +72,7 @@ class PotluckApp(App[None]):
         client: The connection; the app closes it.
         home: Where drafts are kept and models are put.
         profile: What the terminal can do.
+        preferences: What the reader has chosen, and what was wrong with it.
         now_unix_seconds: The clock on the wall.
     """
 
@@ -96,6 +99,7 @@ class PotluckApp(App[None]):
         home: Home,
         profile: TerminalProfile | None = None,
         now_unix_seconds: Callable[[], float] = time.time,
+        preferences: Read | None = None,
     ) -> None:
         super().__init__()
         self._home = home
@@ -103,13 +107,17 @@ class PotluckApp(App[None]):
         self._link = PoolLink(client, self._post, home.exports, now_unix_seconds)
         self._copying: asyncio.Task[None] | None = None
         self._leaving = False
+        self._read = preferences or Read(Preferences())
+        self._read_only = self._read.preferences.read_only
+        self._ssh = profile is not None and profile.ssh
+        self.keymap: Keymap = {}
         self._chat_screen = ChatScreen(
             self.session,
             Drafts(home.drafts_file),
             self.do,
             self._copy,
             home,
-            ssh=profile is not None and profile.ssh,
+            ssh=self._ssh,
         )
         self.register_theme(POTLUCK_DARK)
         self.theme = POTLUCK_DARK.name
@@ -147,7 +155,7 @@ class PotluckApp(App[None]):
         if not self._leaving:
             self.do(self.session.handle(message.event))
 
-    def do(self, instructions: list[Instruction]) -> None:
+    def do(self, instructions: Sequence[Instruction]) -> None:
         """Carry out what the session asks for, then show what it knows."""
         for instruction in instructions:
             if isinstance(instruction, PoolInstruction):
@@ -159,8 +167,10 @@ class PotluckApp(App[None]):
             if not screen.is_mounted:
                 continue
             match screen:
-                case ModelPicker() | NodesScreen():
+                case ModelPicker():
                     screen.show_pool(self.session.pool)
+                case NodesScreen() | MachineScreen() | PoolModelsScreen():
+                    screen.show_pool()
                 case LogsScreen():
                     screen.show_log()
                 case SearchScreen():
@@ -181,45 +191,71 @@ class PotluckApp(App[None]):
             else:
                 self.do(session.choose(model=picked.label))
 
-        if not self._is_open(ModelPicker):
+        if not isinstance(self.screen, ModelPicker):
             label = current.label if current else ""
             await self.push_screen(ModelPicker(session.pool, label, session.chat.beside_model), use)
 
     async def action_show_nodes(self) -> None:
         """Show the machines of the pool."""
-        if not self._is_open(NodesScreen):
-            await self.push_screen(NodesScreen(self.session.pool, self.show_log))
+        await self._show_only(
+            NodesScreen(self.session, self.do, self._open, read_only=self._read_only, ssh=self._ssh)
+        )
+
+    async def action_show_models(self) -> None:
+        """Show the models of the pool."""
+        await self._show_only(
+            PoolModelsScreen(
+                self.session, self.do, self.action_show_nodes, read_only=self._read_only
+            )
+        )
+
+    async def _show_only(self, screen: NodesScreen | PoolModelsScreen) -> None:
+        """Show a screen of the pool over the chat, in the place of others of its kind."""
+        if any(isinstance(shown, type(screen)) for shown in self.screen_stack):
+            return
+        if isinstance(self.screen, NodesScreen | PoolModelsScreen):
+            # Not awaited: it would wait for the screen whose key this is.
+            self.switch_screen(screen)
+        else:
+            await self.push_screen(screen)
+
+    async def _open(self, place: str, node: NodeView | None) -> None:
+        """Open what the machines lead to."""
+        match place, node:
+            case "machine", NodeView():
+                self.do(self.session.inspector.show_machine(node))
+                await self.push_screen(
+                    MachineScreen(self.session, self.do, self.show_log, read_only=self._read_only)
+                )
+            case "logs", NodeView():
+                await self.show_log(node)
+            case _:
+                await self.action_show_models()
 
     async def show_log(self, node: NodeView) -> None:
         """Show the logs of a machine."""
-        self.do(self.session.show_log(LogKey(node.address), node.name))
-        await self.push_screen(LogsScreen(self.session, self.do))
+        self.do(self.session.inspector.show_log(LogKey(node.address), node.name))
+        await self.push_screen(LogsScreen(self.session.inspector, self.do))
 
     async def action_help(self) -> None:
         """Show the keys of this place."""
-        match self.screen:
-            case Details():
-                return
-            case LogsScreen():
-                rows = [*help_rows(LOGS, EVERYWHERE), *LOGS_HELP]
-                screen = help_screen("logs", rows)
-            case NodesScreen():
-                screen = help_screen("machines", help_rows(NODES, EVERYWHERE))
-            case ModelPicker():
-                screen = help_screen("model picker", help_rows(MODELS, EVERYWHERE))
-            case SearchScreen():
-                screen = help_screen("search", help_rows(SEARCH, EVERYWHERE))
-            case OptionsScreen():
-                screen = help_screen("options of a chat", help_rows(OPTIONS, EVERYWHERE))
-            case Choose():
-                screen = help_screen("choice", help_rows(CHOICES, EVERYWHERE))
-            case ChatScreen() if isinstance(self.focused, Transcript):
-                screen = help_screen("messages", help_rows(TRANSCRIPT, CHAT[-4:], EVERYWHERE))
-            case ChatScreen() if isinstance(self.focused, ChatList):
-                screen = help_screen("list of chats", help_rows(CHAT_LIST, EVERYWHERE))
-            case _:
-                screen = help_screen("chat", help_rows(PROMPT, CHAT, EVERYWHERE))
-        await self.push_screen(screen)
+        if isinstance(self.screen, Details):
+            return
+        place = self._place
+        rows = help_rows(place, self.keymap)
+        if place == "logs":
+            rows += LOGS_HELP
+        await self.push_screen(help_screen(place, rows))
+
+    @property
+    def _place(self) -> str:
+        """Where the reader is, as `keys.PLACES` calls it."""
+        match self.focused:
+            case Transcript():
+                return "messages"
+            case ChatList():
+                return "list of chats"
+        return _SCREEN_PLACES.get(type(self.screen), "chat")
 
     def action_copy_answer(self) -> None:
         """Copy the last answer to wherever it can be copied from here."""
@@ -250,6 +286,3 @@ class PotluckApp(App[None]):
         self._leaving = True
         answering = self.session.under_way
         self.exit(message="The answer goes on; `potluck` shows it." if answering else None)
-
-    def _is_open(self, kind: type[ModelPicker | NodesScreen]) -> bool:
-        return any(isinstance(screen, kind) for screen in self.screen_stack)

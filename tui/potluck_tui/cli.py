@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument("--gpu-layers", type=int, metavar="COUNT", help="layers on graphics cards")
     fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
     fit.add_argument("--node", default="", metavar="NAME", help="ask this machine alone")
+    _add_orders(commands)
     status = commands.add_parser("status", help="say what runs on this machine")
 
     logs = commands.add_parser("logs", help="show a log of the pool")
@@ -108,6 +109,20 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (ask, chats, nodes, models, fit, status, logs, up, down):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _add_orders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that tell machines something."""
+    drain = commands.add_parser("drain", help="have a machine take no new work and free its models")
+    drain.add_argument("node", metavar="NODE", help="its name, id or address")
+    drain.add_argument("--off", action="store_true", help="have it take work again")
+    load = commands.add_parser("load", help="load a model, and wait until it is in memory")
+    unload = commands.add_parser("unload", help="free the memory of a model")
+    pin = commands.add_parser("pin", help="keep a model in memory when others need room")
+    for command in (load, unload, pin):
+        command.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
+        command.add_argument("--node", default="", metavar="NAME", help="on this machine")
+    pin.add_argument("--off", action="store_true", help="let it give way again")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _KIBI = 1024
+_GIBI = 2**30
 
 
 def size(count_bytes: int) -> str:
@@ -40,6 +41,21 @@ def age(seconds: float) -> str:
     return f"{seconds / 86400:.0f}d"
 
 
+def duration(seconds: float) -> str:
+    """Return about how long something takes: `4 s`, `3 min`, `2 h`."""
+    for limit, divisor, unit in ((99.5, 1, "s"), (5400, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 3600:.0f} h"
+
+
 def counted(number: int, noun: str) -> str:
     """Return `1 node`, `2 nodes`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def binary_size(size_bytes: int) -> str:
+    """Return a size in MiB or GiB for a person."""
+    if size_bytes >= _GIBI:
+        return f"{size_bytes / _GIBI:.1f} GiB"
+    return f"{size_bytes / 2**20:.0f} MiB"

@@ -72,6 +72,14 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def processor_celsius() -> float | None:
+    """Return the temperature of the hottest part of the processor, `None` where nobody says it."""
+    read = getattr(psutil, "sensors_temperatures", None)  # Linux and FreeBSD have it
+    sensors = read() if read is not None else {}
+    names = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal")
+    return max((s.current for name in names for s in sensors.get(name, ())), default=None)
+
+
 def accelerator_kind() -> str:
     """Return which accelerator seems to be here: `cuda`, `rocm`, `metal` or `cpu`.
 

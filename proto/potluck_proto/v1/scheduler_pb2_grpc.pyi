@@ -86,6 +86,10 @@ class SchedulerServiceStub:
     DrainNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]
     LoadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]
+    PinModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PinModelRequest, _scheduler_pb2.PinModelResponse]
+    """Keeps a model in memory when others need room, or no longer."""
+    ListDecisions: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListDecisionsRequest, _scheduler_pb2.ListDecisionsResponse]
+    """The last decisions, newest first; they are kept in memory alone."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]
@@ -152,6 +156,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     DrainNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]  # type: ignore[assignment]
     LoadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]  # type: ignore[assignment]
     UnloadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    PinModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PinModelRequest, _scheduler_pb2.PinModelResponse]  # type: ignore[assignment]
+    """Keeps a model in memory when others need room, or no longer."""
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListDecisionsRequest, _scheduler_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    """The last decisions, newest first; they are kept in memory alone."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]  # type: ignore[assignment]
@@ -359,6 +367,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.UnloadModelResponse, _abc.Awaitable[_scheduler_pb2.UnloadModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _scheduler_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.PinModelResponse, _abc.Awaitable[_scheduler_pb2.PinModelResponse]]:
+        """Keeps a model in memory when others need room, or no longer."""
+
+    @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _scheduler_pb2.ListDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListDecisionsResponse, _abc.Awaitable[_scheduler_pb2.ListDecisionsResponse]]:
+        """The last decisions, newest first; they are kept in memory alone."""
 
     @_abc_1.abstractmethod
     def ReadLogs(

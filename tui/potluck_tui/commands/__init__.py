@@ -44,7 +44,7 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, chats, daemons, fit, logs, pool
+    from potluck_tui.commands import ask, chats, daemons, fit, logs, orders, pool
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -53,6 +53,10 @@ def _command(name: str) -> Command:
         "nodes": pool.nodes,
         "models": pool.models,
         "fit": fit.fit,
+        "drain": orders.drain,
+        "load": orders.load,
+        "unload": orders.unload,
+        "pin": orders.pin,
         "status": daemons.status,
         "logs": logs.logs,
         "up": daemons.up,

@@ -8,8 +8,9 @@ import time
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
-from potluck_tui.commands.printing import binary_size, print_json, print_table
+from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.launch import running_pool
+from potluck_tui.words import binary_size
 
 GIB = 2**30
 

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.visual import VisualType
 from textual.widgets import Input, OptionList, Static
 
-from potluck_tui.keys import CHOICES, hints
+from potluck_tui.keys import CHOICES, CONFIRM, hints
 from potluck_tui.widgets.bars import KeyHints
 
 
@@ -99,6 +99,26 @@ class Choose(ModalScreen[int | None]):
     def action_close(self) -> None:
         """Close without one."""
         self.dismiss(None)
+
+
+class Confirm(ModalScreen[bool | None]):
+    """A question of yes or no. Enter is neither, as it is typed too easily."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CONFIRM]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        """Build the question."""
+        with Vertical(classes="dialog"):
+            yield Static(self._question, markup=False)
+            yield KeyHints(hints(CONFIRM), widget_id="hints")
+
+    def action_answer(self, yes: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(yes)
 
 
 class Details(ModalScreen[None]):
