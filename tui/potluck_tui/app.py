@@ -14,21 +14,25 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import App
 from textual.binding import BindingType
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
 
 from potluck_proto.home import Home
-from potluck_tui import files, markdown_lines
+from potluck_tui import files, markdown_lines, notices, palette
+from potluck_tui.ascii_only import AsciiOnly
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
 from potluck_tui.events import Event
-from potluck_tui.instructions import Instruction, PoolInstruction
-from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, Keymap, help_rows
+from potluck_tui.instructions import Announce, Instruction, PoolInstruction
+from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, help_rows
 from potluck_tui.link import PoolLink
 from potluck_tui.log_view import LogKey
+from potluck_tui.palette import Entry, OpenChat, OpenMachine, RunAction, Target, UseModel, UseTheme
 from potluck_tui.pool import NodeView
 from potluck_tui.preferences import Preferences, Read
+from potluck_tui.rebinding import rebound
 from potluck_tui.screens.chat import ChatScreen
 from potluck_tui.screens.dialogs import Choose, Confirm, Details, help_screen
 from potluck_tui.screens.logs import LogsScreen
@@ -36,15 +40,22 @@ from potluck_tui.screens.machine import MachineScreen
 from potluck_tui.screens.models import ModelPicker, Picked
 from potluck_tui.screens.nodes import NodesScreen
 from potluck_tui.screens.options import OptionsScreen
+from potluck_tui.screens.palette import Palette
 from potluck_tui.screens.pool_models import PoolModelsScreen
 from potluck_tui.screens.search import SearchScreen
 from potluck_tui.session import Session
-from potluck_tui.terminal_profile import TerminalProfile
-from potluck_tui.themes import POTLUCK_DARK
+from potluck_tui.terminal_profile import ColourSystem, TerminalProfile
+from potluck_tui.themes import POTLUCK_DARK, POTLUCK_LIGHT, SIXTEEN_COLOURS
 from potluck_tui.widgets.chat_list import ChatList
 from potluck_tui.widgets.transcript import Transcript
 
 PREPARE_SECONDS = 1.0
+PROBLEM_SECONDS = 20.0
+"""How long it stays on the screen what is wrong with the settings."""
+
+_NOT_LISTED = ("prompt.", "rows.", "app.palette")
+"""Keys that the palette leaves out, by the beginning of their ids: they need no finding."""
+
 PASTED_SECONDS = 7 * 24 * 3600.0
 """Long texts that were pasted are kept this long."""
 
@@ -62,6 +73,7 @@ _SCREEN_PLACES: dict[type[Screen[Any]], str] = {
     OptionsScreen: "options of a chat",
     Choose: "choice",
     Confirm: "question",
+    Palette: "palette",
 }
 
 
@@ -109,8 +121,11 @@ class PotluckApp(App[None]):
         self._leaving = False
         self._read = preferences or Read(Preferences())
         self._read_only = self._read.preferences.read_only
-        self._ssh = profile is not None and profile.ssh
-        self.keymap: Keymap = {}
+        self._profile = profile or TerminalProfile()
+        self._ssh = self._profile.ssh
+        self.keymap, self._key_problems = rebound(self._read.preferences.keys)
+        self.set_keymap({**self.keymap})
+        self.session.long_answers.long_seconds = self._read.preferences.notify_after_seconds
         self._chat_screen = ChatScreen(
             self.session,
             Drafts(home.drafts_file),
@@ -120,15 +135,35 @@ class PotluckApp(App[None]):
             ssh=self._ssh,
         )
         self.register_theme(POTLUCK_DARK)
-        self.theme = POTLUCK_DARK.name
+        self.register_theme(POTLUCK_LIGHT)
+        self.theme = self._first_theme
 
     def get_default_screen(self) -> Screen[None]:
         """Start at the chat."""
         return self._chat_screen
 
+    @property
+    def _first_theme(self) -> str:
+        wanted = self._read.preferences.theme
+        if wanted in self.available_themes:
+            return wanted
+        sixteen = self._profile.colours is ColourSystem.SIXTEEN
+        return SIXTEEN_COLOURS if sixteen else POTLUCK_DARK.name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Return what rewrites lines on their way to the terminal."""
+        filters = super().get_line_filters()
+        return [*filters, AsciiOnly()] if self._profile.ascii else filters
+
     def on_mount(self) -> None:
-        """Start to watch the pool."""
+        """Start to watch the pool; say what is wrong with the settings."""
         self._link.start()
+        problems = [*self._read.problems, *self._key_problems]
+        wanted = self._read.preferences.theme
+        if wanted and wanted != self.theme:
+            problems.append(f"There is no theme {wanted!r}; the palette (ctrl+l) lists them.")
+        for problem in problems:
+            self.notify(problem, severity="warning", markup=False, timeout=PROBLEM_SECONDS)
         self._later = asyncio.create_task(self._prepare())
 
     async def _prepare(self) -> None:
@@ -160,6 +195,8 @@ class PotluckApp(App[None]):
         for instruction in instructions:
             if isinstance(instruction, PoolInstruction):
                 self._link.carry_out(instruction)
+            elif isinstance(instruction, Announce):
+                self._announce(instruction)
             else:
                 self._chat_screen.carry_out(instruction)
         self._chat_screen.show_session()
@@ -177,6 +214,59 @@ class PotluckApp(App[None]):
                     screen.show_hits()
                 case OptionsScreen():
                     screen.show_presets(self.session.presets)
+
+    def _announce(self, announce: Announce) -> None:
+        """Tell the end of an answer, unless the reader sees it."""
+        if self.app_focus and announce.chat_id == self.session.chat_id:
+            return
+        title = f": {announce.title}" if announce.title else ""
+        words = f"Potluck has answered{title}"
+        if announce.chat_id != self.session.chat_id:
+            self.notify(words, markup=False)
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(notices.sequence(self._profile.notice, words))
+            self._driver.flush()
+
+    async def action_palette(self) -> None:
+        """Find something to do or to go to."""
+        active = {
+            each.binding.id: each
+            for each in self.screen.active_bindings.values()
+            if each.enabled and each.binding.id
+        }
+        keys = [
+            key
+            for table in PLACES[self._place]
+            for key in table
+            if key.id in active and not key.id.startswith(_NOT_LISTED)
+        ]
+        entries = [Entry(k.words, RunAction(k.id), k.on(self.keymap).shown) for k in keys]
+        entries += palette.places(self.session, self.available_themes)
+
+        async def go(target: Target | None) -> None:
+            match target:
+                case RunAction(key_id):
+                    await self.run_action(active[key_id].binding.action, active[key_id].node)
+                case OpenChat(chat_id):
+                    self._to_chat()
+                    self._chat_screen.keep_draft()
+                    self.do(self.session.open_chat(chat_id))
+                case OpenMachine(address):
+                    if (node := self.session.pool.node(address)) is not None:
+                        await self._open("machine", node)
+                case UseModel(label):
+                    self.do(self.session.choose(model=label))
+                case UseTheme(name):
+                    self.theme = name
+                    keep = f'To keep it: theme = "{name}" in the table [terminal] of settings.toml.'
+                    self.notify(keep, markup=False)
+
+        await self.push_screen(Palette(entries), go)
+
+    def _to_chat(self) -> None:
+        """Leave whatever is shown over the chat."""
+        while self.screen is not self._chat_screen:
+            self.pop_screen()
 
     async def action_pick_model(self) -> None:
         """Pick the model of this chat."""

@@ -32,6 +32,16 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument(
+        "--ssh-profile",
+        action="store_true",
+        help="draw the chat as for a slow connection; on by itself under ssh",
+    )
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        help="have the chat tell machines nothing: no loading, draining or removing",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     ask = commands.add_parser("ask", help="ask one question, stream the answer to stdout")

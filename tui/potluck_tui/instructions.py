@@ -250,6 +250,14 @@ class ShowMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """A long answer has ended: tell it to a reader who looks elsewhere."""
+
+    chat_id: ChatId
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Tell the reader a sentence."""
 
@@ -262,4 +270,4 @@ ScreenInstruction = (
 )
 """For the screen."""
 
-Instruction = PoolInstruction | ScreenInstruction
+Instruction = PoolInstruction | ScreenInstruction | Announce

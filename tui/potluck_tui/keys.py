@@ -15,7 +15,7 @@ from textual.binding import Binding
 Keymap = Mapping[str, str]
 """Other keys for some ids: as in `Key.keys`."""
 
-_SIGNS = {"question_mark": "?", "slash": "/"}
+_SIGNS = {"question_mark": "?", "slash": "/", "colon": ":"}
 """Keys that Textual calls by the name of their sign."""
 
 
@@ -75,6 +75,8 @@ CHAT = (
 )
 
 EVERYWHERE = (
+    Key("app.palette", "ctrl+l,f10,colon", "palette", "Do or go to anything, by typing", "go to"),
+    Key("app.models", "f12", "show_models", "Models of the pool: what is and fits where"),
     Key("app.help", "f1", "help", "Keys of this place", "help"),
     Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
 )
@@ -217,6 +219,13 @@ CHOICES = (
 )
 
 
+PALETTE = (
+    Key("palette.take", "enter", "take", "Do it, or go there", "take"),
+    Key("palette.up", "up", "move(-1)", "Up"),
+    Key("palette.down", "down", "move(1)", "Down"),
+    Key("palette.close", "escape", "close", "Back", "back"),
+)
+
 CONFIRM = (
     Key("confirm.yes", "y", "answer(True)", "Do it", "yes"),
     Key("confirm.no", "escape,n", "answer(False)", "Leave it", "no"),
@@ -236,7 +245,8 @@ PLACES: dict[str, tuple[Table, ...]] = {
     "search": (SEARCH, EVERYWHERE),
     "options of a chat": (OPTIONS, EVERYWHERE),
     "choice": (CHOICES, EVERYWHERE),
-    "question": (CONFIRM, EVERYWHERE),
+    "question": (CONFIRM,),
+    "palette": (PALETTE,),
 }
 """The places, and the tables of keys that count there."""
 

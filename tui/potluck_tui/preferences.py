@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -71,6 +71,10 @@ class Read:
     preferences: Preferences
     problems: tuple[str, ...] = ()
     """Sentences."""
+
+    def with_choice(self, **choice: Any) -> Read:
+        """Return it with what the command line chooses."""
+        return replace(self, preferences=replace(self.preferences, **choice))
 
 
 def read(file: Path) -> Read:

@@ -23,6 +23,7 @@ from potluck_tui.fleet import Fleet
 from potluck_tui.inspector import Inspector
 from potluck_tui.instructions import Instruction
 from potluck_tui.library import Library
+from potluck_tui.notices import LongAnswers
 from potluck_tui.pool import ModelView, PoolView
 from potluck_tui.preset import Preset
 from potluck_tui.views import (
@@ -62,6 +63,7 @@ class Session:
         self.pool = PoolView()
         self.fleet = Fleet()
         self.fits = Fits()
+        self.long_answers = LongAnswers()
         self.library = Library()
         self.presets: tuple[Preset, ...] = ()
         self.prompts: tuple[str, ...] = ()
@@ -362,13 +364,16 @@ class Session:
         answers_changed = event.pool.active != self.pool.active
         self.pool = event.pool
         self.fleet.seen(event.pool, event.seconds)
-        decided: list[Instruction] = (
-            [*self.inspector.ask_for_decisions()] if answers_changed else []
-        )
+        told: list[Instruction] = [
+            do.Announce(chat_id, chat.title if (chat := self.library.chat(chat_id)) else "")
+            for chat_id in self.long_answers.seen(event.pool.active, event.seconds)
+        ]
+        if answers_changed:
+            told += self.inspector.ask_for_decisions()
         if was_connected and event.pool.chats_revision == self._revision:
-            return decided
+            return told
         self._revision = event.pool.chats_revision
-        instructions: list[Instruction] = [*decided, self.library.read_again()]
+        instructions: list[Instruction] = [*told, self.library.read_again()]
         if not was_connected:
             instructions += [do.ListPrompts(), do.ListPresets()]
         if self.chat_id and not self._pending:

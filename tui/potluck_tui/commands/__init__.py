@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     home = Home.default()
     try:
         if options.command is None:
-            return _run_default(home)
+            return _run_default(options, home)
         return asyncio.run(_run_command(_command(options.command), options, home))
     except PotluckError as error:
         print(f"potluck: {error.message}", file=sys.stderr)
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
 
 
-def _run_default(home: Home) -> int:
+def _run_default(options: argparse.Namespace, home: Home) -> int:
     """Open the terminal UI, or, without a terminal, walk the same path headless."""
     if not sys.stdout.isatty():
         from potluck_tui.commands.ask import introduce
@@ -35,7 +35,7 @@ def _run_default(home: Home) -> int:
         return asyncio.run(introduce(home))
     from potluck_tui.commands.chat import chat
 
-    return chat(home)
+    return chat(options, home)
 
 
 async def _run_command(command: Command, options: argparse.Namespace, home: Home) -> int:

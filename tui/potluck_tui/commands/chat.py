@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -11,11 +12,16 @@ from potluck_proto.home import Home
 from potluck_proto.network import unix_address
 
 
-def chat(home: Home) -> int:
+def chat(options: argparse.Namespace, home: Home) -> int:
     """Open the terminal UI; return its exit code."""
-    from potluck_tui import terminal_profile
+    from potluck_tui import preferences, terminal_profile
 
-    profile = terminal_profile.detect(os.environ)
+    found = preferences.read(home.settings_file)
+    if options.ssh_profile:
+        found = found.with_choice(ssh_profile=preferences.Switch.ON)
+    if options.read_only:
+        found = found.with_choice(read_only=True)
+    profile = terminal_profile.detect(os.environ, found.preferences)
     if profile.refusal:
         raise SetupError(profile.refusal)
     terminal_profile.apply(profile)
@@ -25,7 +31,7 @@ def chat(home: Home) -> int:
     from potluck_tui.client import PoolClient
 
     client = PoolClient(unix_address(home.scheduler_socket))
-    app = PotluckApp(client, home, profile)
+    app = PotluckApp(client, home, profile, preferences=found)
 
     def hang_up(_number: int, _frame: object) -> None:
         # The terminal is gone, and the event loop may be waiting for it for ever.

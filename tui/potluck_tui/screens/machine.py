@@ -16,7 +16,7 @@ from textual.events import ScreenResume
 from textual.widgets import Static
 
 from potluck_tui import fleet_table
-from potluck_tui.fleet import Sample
+from potluck_tui.fleet import SAMPLE_SECONDS, Sample
 from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, MACHINE, ORDERS, hints
 from potluck_tui.machine import DecisionView, Outcome
@@ -26,7 +26,6 @@ from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.tables import node_details
 from potluck_tui.widgets.bars import Bar, KeyHints
-from potluck_tui.words import counted
 
 DECISIONS_SHOWN = 8
 LOG_LINES_SHOWN = 8
@@ -119,11 +118,12 @@ class MachineScreen(OrderingScreen):
 def _facts(node: NodeView, history: Sequence[Sample], width: int) -> Table:
     table = node_details(node)
     cells = max(10, min(len(history), width - 50))
-    minutes = counted(max(1, round(len(history) * 5 / 60)), "minute")
+    minutes = round(len(history) * SAMPLE_SECONDS / 60)
+    span = f"the last {minutes} minutes" if minutes > 1 else "the last minute"
     speeds = [sample.tokens_per_second for sample in history]
     if history:
         table.add_row("")
-        table.add_row(Text("Lately", "bold not dim"), Text(f"the last {minutes}", "dim"))
+        table.add_row(Text("Lately", "bold not dim"), Text(span, "dim"))
         now = f" {speeds[-1]:.0f} tokens/s, {max(speeds):.0f} at most"
         table.add_row("  speed", Text(fleet_table.sparkline(speeds, cells), "cyan").append(now))
         shares = [sample.memory_share for sample in history]
