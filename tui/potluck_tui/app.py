@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import App
@@ -34,15 +34,8 @@ from potluck_tui.pool import NodeView
 from potluck_tui.preferences import Preferences, Read
 from potluck_tui.rebinding import rebound
 from potluck_tui.screens.chat import ChatScreen
-from potluck_tui.screens.dialogs import Choose, Confirm, Details, help_screen
-from potluck_tui.screens.logs import LogsScreen
-from potluck_tui.screens.machine import MachineScreen
-from potluck_tui.screens.models import ModelPicker, Picked
-from potluck_tui.screens.nodes import NodesScreen
-from potluck_tui.screens.options import OptionsScreen
-from potluck_tui.screens.palette import Palette
-from potluck_tui.screens.pool_models import PoolModelsScreen
-from potluck_tui.screens.search import SearchScreen
+from potluck_tui.screens.dialogs import Details, help_screen
+from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import ColourSystem, TerminalProfile
 from potluck_tui.themes import POTLUCK_DARK, POTLUCK_LIGHT, SIXTEEN_COLOURS
@@ -53,6 +46,8 @@ PREPARE_SECONDS = 1.0
 PROBLEM_SECONDS = 20.0
 """How long it stays on the screen what is wrong with the settings."""
 
+POOL_PLACES = ("machines", "models")
+
 _NOT_LISTED = ("prompt.", "rows.", "app.palette")
 """Keys that the palette leaves out, by the beginning of their ids: they need no finding."""
 
@@ -61,20 +56,6 @@ PASTED_SECONDS = 7 * 24 * 3600.0
 
 COPY_FILE = "copied.md"
 """The file of the home that holds what was copied last."""
-
-
-_SCREEN_PLACES: dict[type[Screen[Any]], str] = {
-    NodesScreen: "machines",
-    MachineScreen: "machine",
-    PoolModelsScreen: "models",
-    LogsScreen: "logs",
-    ModelPicker: "model picker",
-    SearchScreen: "search",
-    OptionsScreen: "options of a chat",
-    Choose: "choice",
-    Confirm: "question",
-    Palette: "palette",
-}
 
 
 class PotluckApp(App[None]):
@@ -201,19 +182,8 @@ class PotluckApp(App[None]):
                 self._chat_screen.carry_out(instruction)
         self._chat_screen.show_session()
         for screen in self.screen_stack:
-            if not screen.is_mounted:
-                continue
-            match screen:
-                case ModelPicker():
-                    screen.show_pool(self.session.pool)
-                case NodesScreen() | MachineScreen() | PoolModelsScreen():
-                    screen.show_pool()
-                case LogsScreen():
-                    screen.show_log()
-                case SearchScreen():
-                    screen.show_hits()
-                case OptionsScreen():
-                    screen.show_presets(self.session.presets)
+            if screen.is_mounted and isinstance(screen, Live):
+                screen.show_news(self.session)
 
     def _announce(self, announce: Announce) -> None:
         """Tell the end of an answer, unless the reader sees it."""
@@ -229,6 +199,8 @@ class PotluckApp(App[None]):
 
     async def action_palette(self) -> None:
         """Find something to do or to go to."""
+        from potluck_tui.screens.palette import Palette
+
         active = {
             each.binding.id: each
             for each in self.screen.active_bindings.values()
@@ -270,6 +242,8 @@ class PotluckApp(App[None]):
 
     async def action_pick_model(self) -> None:
         """Pick the model of this chat."""
+        from potluck_tui.screens.models import ModelPicker, Picked
+
         session, current = self.session, self.session.current_model
 
         def use(picked: Picked | None) -> None:
@@ -281,29 +255,33 @@ class PotluckApp(App[None]):
             else:
                 self.do(session.choose(model=picked.label))
 
-        if not isinstance(self.screen, ModelPicker):
+        if self._place != ModelPicker.PLACE:
             label = current.label if current else ""
             await self.push_screen(ModelPicker(session.pool, label, session.chat.beside_model), use)
 
     async def action_show_nodes(self) -> None:
         """Show the machines of the pool."""
-        await self._show_only(
-            NodesScreen(self.session, self.do, self._open, read_only=self._read_only, ssh=self._ssh)
+        from potluck_tui.screens.nodes import NodesScreen
+
+        screen = NodesScreen(
+            self.session, self.do, self._open, read_only=self._read_only, ssh=self._ssh
         )
+        await self._show_pool(screen, screen.PLACE)
 
     async def action_show_models(self) -> None:
         """Show the models of the pool."""
-        await self._show_only(
-            PoolModelsScreen(
-                self.session, self.do, self.action_show_nodes, read_only=self._read_only
-            )
-        )
+        from potluck_tui.screens.pool_models import PoolModelsScreen
 
-    async def _show_only(self, screen: NodesScreen | PoolModelsScreen) -> None:
-        """Show a screen of the pool over the chat, in the place of others of its kind."""
-        if any(isinstance(shown, type(screen)) for shown in self.screen_stack):
+        screen = PoolModelsScreen(
+            self.session, self.do, self.action_show_nodes, read_only=self._read_only
+        )
+        await self._show_pool(screen, screen.PLACE)
+
+    async def _show_pool(self, screen: Screen[None], place: str) -> None:
+        """Show a screen of the pool over the chat, in the place of the other one."""
+        if any(getattr(shown, "PLACE", "") == place for shown in self.screen_stack):
             return
-        if isinstance(self.screen, NodesScreen | PoolModelsScreen):
+        if self._place in POOL_PLACES:
             # Not awaited: it would wait for the screen whose key this is.
             self.switch_screen(screen)
         else:
@@ -311,6 +289,8 @@ class PotluckApp(App[None]):
 
     async def _open(self, place: str, node: NodeView | None) -> None:
         """Open what the machines lead to."""
+        from potluck_tui.screens.machine import MachineScreen
+
         match place, node:
             case "machine", NodeView():
                 self.do(self.session.inspector.show_machine(node))
@@ -324,6 +304,8 @@ class PotluckApp(App[None]):
 
     async def show_log(self, node: NodeView) -> None:
         """Show the logs of a machine."""
+        from potluck_tui.screens.logs import LogsScreen
+
         self.do(self.session.inspector.show_log(LogKey(node.address), node.name))
         await self.push_screen(LogsScreen(self.session.inspector, self.do))
 
@@ -345,7 +327,7 @@ class PotluckApp(App[None]):
                 return "messages"
             case ChatList():
                 return "list of chats"
-        return _SCREEN_PLACES.get(type(self.screen), "chat")
+        return getattr(self.screen, "PLACE", "chat")
 
     def action_copy_answer(self) -> None:
         """Copy the last answer to wherever it can be copied from here."""

@@ -75,9 +75,9 @@ CHAT = (
 )
 
 EVERYWHERE = (
+    Key("app.help", "f1", "help", "Keys of this place", "help"),
     Key("app.palette", "ctrl+l,f10,colon", "palette", "Do or go to anything, by typing", "go to"),
     Key("app.models", "f12", "show_models", "Models of the pool: what is and fits where"),
-    Key("app.help", "f1", "help", "Keys of this place", "help"),
     Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
 )
 

@@ -56,6 +56,7 @@ class Choose(ModalScreen[int | None]):
         rows: What there is.
     """
 
+    PLACE = "choice"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CHOICES]
 
     def __init__(self, question: str, rows: Sequence[str]) -> None:
@@ -104,6 +105,7 @@ class Choose(ModalScreen[int | None]):
 class Confirm(ModalScreen[bool | None]):
     """A question of yes or no. Enter is neither, as it is typed too easily."""
 
+    PLACE = "question"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CONFIRM]
 
     def __init__(self, question: str) -> None:

@@ -14,12 +14,14 @@ from potluck_tui.inspector import Inspector
 from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, LOGS, hints
 from potluck_tui.log_view import LINES_KEPT, WORKER, LogKey, LogView
+from potluck_tui.screens.live import Live
+from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.words import counted
 
 
-class LogsScreen(Screen[None]):
+class LogsScreen(Screen[None], Live):
     """The newest lines of a log; it follows its end until somebody scrolls up.
 
     Args:
@@ -27,6 +29,7 @@ class LogsScreen(Screen[None]):
         do: Carries out what the session asks for.
     """
 
+    PLACE = "logs"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in LOGS]
 
     def __init__(self, inspector: Inspector, do: Callable[[Sequence[Instruction]], None]) -> None:
@@ -47,8 +50,11 @@ class LogsScreen(Screen[None]):
         """Let the keys scroll."""
         self.query_one(RichLog).focus()
 
-    def show_log(self) -> None:
+    def show_news(self, session: Session) -> None:
         """Show the log as the session knows it now; only what is new is drawn."""
+        self._draw()
+
+    def _draw(self) -> None:
         view, log = self._inspector.log, self.query_one(RichLog)
         width = log.scrollable_content_region.width
         if view is None or not width:
@@ -71,7 +77,7 @@ class LogsScreen(Screen[None]):
 
     def _show_anew(self) -> None:
         self._drawn = None
-        self.show_log()
+        self._draw()
 
     def action_next_log(self, steps: int) -> None:
         """Show another log of this machine."""

@@ -43,6 +43,7 @@ class MachineScreen(OrderingScreen):
         show_log: Shows all logs of a machine.
     """
 
+    PLACE = "machine"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in MACHINE]
 
     def __init__(
@@ -76,13 +77,13 @@ class MachineScreen(OrderingScreen):
         if (node := self.chosen) is not None:
             self._do(self._session.inspector.show_machine(node))
 
-    def show_pool(self) -> None:
+    def show_news(self, session: Session) -> None:
         """Show the machine as it is known now."""
-        node, inspector = self.chosen, self._session.inspector
+        node, inspector = self.chosen, session.inspector
         if node is None or not self.is_current:
             return
         self.query_one("#title", Bar).show(StatusLine(node.name, node.health.value))
-        history = self._session.fleet.history(node.address)
+        history = session.fleet.history(node.address)
         fresh = node.age_seconds < fleet_table.FRESH_SECONDS
         seen = replace(node, age_seconds=0.0) if fresh else node
         self._update("facts", (seen, history), lambda: _facts(seen, history, self.size.width))

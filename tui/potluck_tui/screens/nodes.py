@@ -40,6 +40,7 @@ class NodesScreen(OrderingScreen):
         open_: Opens another place: `machine`, `logs` or `models`.
     """
 
+    PLACE = "machines"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in NODES]
 
     def __init__(
@@ -81,7 +82,7 @@ class NodesScreen(OrderingScreen):
         """Draw all that is known now."""
         self._draw()
 
-    def show_pool(self) -> None:
+    def show_news(self, session: Session) -> None:
         """Show a newer state of the pool, soon."""
         if not self._ssh:
             self._draw()

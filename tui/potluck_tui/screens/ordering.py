@@ -13,13 +13,14 @@ from potluck_tui.keys import ORDERS
 from potluck_tui.orders import Drain, Load, Order, Pin, Remove, Unload
 from potluck_tui.pool import Health, LoadedView, NodeView
 from potluck_tui.screens.dialogs import Choose, Confirm
+from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.words import size
 
 LOOKS_ON = "This terminal only looks on (read-only)."
 
 
-class OrderingScreen(Screen[None]):
+class OrderingScreen(Screen[None], Live):
     """A screen that has a machine to act on.
 
     Args:

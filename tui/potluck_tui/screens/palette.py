@@ -29,6 +29,7 @@ class Palette(ModalScreen[Target | None]):
         entries: What there is.
     """
 
+    PLACE = "palette"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in PALETTE]
 
     def __init__(self, entries: Sequence[Entry]) -> None:

@@ -22,6 +22,7 @@ from potluck_tui.keys import EVERYWHERE, POOL_MODELS, hints
 from potluck_tui.orders import Load, Order, Unload
 from potluck_tui.pool import ModelView
 from potluck_tui.screens.dialogs import Choose, Confirm
+from potluck_tui.screens.live import Live
 from potluck_tui.screens.ordering import LOOKS_ON
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
@@ -34,7 +35,7 @@ REST_SECONDS = 0.3
 """A model under a cursor that rests this long is asked about."""
 
 
-class PoolModelsScreen(Screen[None]):
+class PoolModelsScreen(Screen[None], Live):
     """A row for each model; below, what the one under the cursor takes on each machine.
 
     Args:
@@ -44,6 +45,7 @@ class PoolModelsScreen(Screen[None]):
         read_only: Machines are told nothing.
     """
 
+    PLACE = "models"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in POOL_MODELS]
 
     def __init__(
@@ -79,10 +81,13 @@ class PoolModelsScreen(Screen[None]):
         line.display = False
         self.set_focus(self._rows)
 
+    def show_news(self, session: Session) -> None:
+        """Show the models as they are known now."""
+        self._draw()
+
     @on(ScreenResume)
     @on(Resize)
-    def show_pool(self) -> None:
-        """Show the models as they are known now."""
+    def _draw(self) -> None:
         if not self.is_current:
             return
         pool, width = self._session.pool, self.size.width
@@ -145,7 +150,7 @@ class PoolModelsScreen(Screen[None]):
     @on(Input.Changed)
     def filter_changed(self) -> None:
         """Show what matches."""
-        self.show_pool()
+        self._draw()
 
     @on(Input.Submitted)
     def filter_done(self) -> None:
