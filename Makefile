@@ -2,21 +2,27 @@
 #   make run     chat (without a terminal: one question, answered to stdout)
 #   make test    all tests          make check   format, lint, types, contracts
 #   make bench   measurements       make proto   generated code, from proto/potluck/v1
+#   make test-vllm   the tests of the vLLM engine, with a Python of its own for it
 #   make clean   everything that was made here
 
 PYTHON ?= python3
 VENV := .venv
+VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
+VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: run test check bench proto clean
+.PHONY: run test test-vllm check bench proto clean
 
 run: $(RUN_READY)
 	@$(BIN)/potluck
 
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest
+
+test-vllm: $(DEV_READY) $(VLLM_READY)
+	@POTLUCK_TEST_VLLM_PYTHON="$(abspath $(VLLM_VENV)/bin/python)" $(BIN)/python -m pytest tests/vllm_engine
 
 check: $(DEV_READY)
 	@$(BIN)/ruff format --check --quiet .
@@ -32,7 +38,7 @@ proto: $(DEV_READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python proto/generate.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find proto scheduler tests tui worker -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Packages are pinned with hashes; the engine is compiled from source here, once, and pip keeps the
@@ -51,6 +57,16 @@ $(DEV_READY): pyproject.toml constraints/dev.txt | $(BIN)/python
 	@echo "Setting up for development (once; compiling the engine takes several minutes)..."
 	$(call install,constraints/dev.txt)
 	@touch $(RUN_READY)
+
+# vLLM's build for processors, and what it needs of its requirements to run text models; the list is
+# whole, so pip resolves nothing.
+$(VLLM_READY): constraints/vllm-test.txt
+	@echo "Setting up vLLM for its tests (once; 1.6 GB)..."
+	@$(PYTHON) -m venv --clear $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $< || { \
+	    echo "The tests of vLLM need Linux on x86-64, Python 3.11, and PyTorch's build for processors where pip finds it: see CONTRIBUTING.md."; \
+	    exit 1; }
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Potluck needs Python 3.11 or newer; %s is %d.%d. Set it with: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'

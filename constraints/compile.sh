@@ -12,3 +12,11 @@ compile() {
 }
 compile dev.txt --extra llama --extra gateway --extra dev "$@"
 compile run.txt --extra llama --constraint constraints/dev.txt
+
+# vLLM's build for processors, with that of PyTorch, which pip must be configured to find; without
+# what vLLM needs for images, sound, cards and compiling, most of 2 GB.
+find_links=${UV_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}
+uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+    ${find_links:+--find-links "$find_links"} --excludes constraints/vllm-excluded.in "$@" \
+    constraints/vllm-test.in --output-file constraints/vllm-test.txt

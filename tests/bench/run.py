@@ -21,6 +21,7 @@ POTLUCK = Path(sys.executable).parent / "potluck"
 SCRIPTS = (
     "bench/fit.py",
     "bench/engine.py",
+    "bench/beside_vllm.py",
     "bench/neighbour.py",
     "bench/terminal.py",
     "bench/terminal_rivals.py",

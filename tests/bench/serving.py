@@ -143,7 +143,7 @@ async def our_worker(
     }
     if threads is not None:
         settings["POTLUCK_WORKER_THREADS"] = str(threads)
-    with _process(
+    with process(
         [sys.executable, "-m", "potluck_worker"], settings, lambda line: line.startswith("ready")
     ):
         async with network.dial(network.unix_address(home.worker_socket)) as channel:
@@ -159,12 +159,12 @@ def llama_server(
     command += map(str, (context_length, slots, threads))
     if plain_weights:
         command.append("--plain-weights")
-    with _process(command, {}, lambda line: line.startswith("http")) as address:
+    with process(command, {}, lambda line: line.startswith("http")) as address:
         yield LlamaServer(address)
 
 
 @contextlib.contextmanager
-def _process(
+def process(
     command: list[str], environment: dict[str, str], is_ready: Callable[[str], bool]
 ) -> Iterator[str]:
     """Run a command while its context lasts; yield the line by which it says that it is ready."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints import make_opt
 from e2e.conftest import POTLUCK, Machine
 
 STARTER = (
@@ -29,6 +30,17 @@ def check_sentence(result: subprocess.CompletedProcess[str], *parts: str) -> Non
 def test_an_unknown_model_lists_what_is_near(machine: Machine) -> None:
     result = machine.potluck("ask", "-m", "potluck-startr", "Hi")
     check_sentence(result, "'potluck-startr'", "potluck-starter")
+
+
+def test_a_checkpoint_on_a_pool_without_vllm_says_what_to_install(machine: Machine) -> None:
+    machine.home.prepare()
+    make_opt(machine.home.models / "opt-tiny")
+    what = "vLLM, which runs safetensors, is not installed"
+    result = machine.potluck("ask", "-m", "opt-tiny", "Hi")
+    check_sentence(result, what, "vllm_python")
+    fit = machine.potluck("fit", "opt-tiny")
+    assert (fit.returncode, what in fit.stdout) == (1, True)
+    assert "opt-tiny:BF16" in machine.potluck("models").stdout
 
 
 @pytest.mark.parametrize(

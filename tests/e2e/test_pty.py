@@ -30,7 +30,7 @@ MEMORY_GROWTH_BYTES = 100 * 2**20
 class Link:
     """A terminal of 80 columns and 24 lines that reads only when it is told to."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, owned: bool = True) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.process = subprocess.Popen(
@@ -40,7 +40,7 @@ class Link:
             stderr=slave,
             env=machine.environment | {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"},
             cwd=machine.home.root.parent,
-            preexec_fn=lambda: _own_terminal(slave),
+            preexec_fn=(lambda: _own_terminal(slave)) if owned else None,
         )
         os.close(slave)
         self.seen = ""
@@ -129,5 +129,13 @@ def test_a_line_that_hangs_up_takes_neither_answer_nor_draft(machine: Machine, l
 
 def test_a_stalled_line_that_hangs_up_leaves_no_process(machine: Machine, link: Link) -> None:
     asyncio.run(ended_answer(machine))
+    link.hang_up()
+    assert link.process.wait(LIMIT_SECONDS) == 129
+
+
+def test_a_terminal_of_another_session_that_goes_away_leaves_no_process(machine: Machine) -> None:
+    # The kernel sends no signal then: only the line itself tells.
+    link = Link(machine, owned=False)
+    link.read_until(lambda seen: "1 node ready" in seen)
     link.hang_up()
     assert link.process.wait(LIMIT_SECONDS) == 129

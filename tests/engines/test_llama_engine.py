@@ -25,7 +25,7 @@ from potluck_worker.engines.base import (
 )
 from potluck_worker.engines.llama import library
 from potluck_worker.engines.llama.engine import LlamaEngine
-from potluck_worker.engines.llama.prompt import conversation_of
+from potluck_worker.engines.prompt import conversation_of
 from potluck_worker.engines.text import AnswerText
 
 LONG = "Write me a long story about a house full of computers."

@@ -105,7 +105,7 @@ def test_tools_for_a_model_without_them_fail_their_own_request_alone(
 def test_a_template_without_end_fails_its_own_request_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("potluck_worker.engines.llama.template.RENDER_SECONDS", 0.5)
+    monkeypatch.setattr("potluck_worker.engines.template.RENDER_SECONDS", 0.5)
     endless = (
         "{% if messages[0].content == 'loop' %}{% for a in range(99999) %}"
         "{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}<|user|>hello<|assistant|>"

@@ -8,8 +8,8 @@ import pytest
 
 from potluck_proto.errors import BadRequest, TemplateError
 from potluck_worker.engines.base import ChatMessage
-from potluck_worker.engines.llama.prompt import conversation_of
-from potluck_worker.engines.llama.template import ChatTemplate
+from potluck_worker.engines.prompt import conversation_of
+from potluck_worker.engines.template import ChatTemplate
 
 MESSAGES = [ChatMessage("system", "Be brief."), ChatMessage("user", "Hi")]
 
@@ -155,7 +155,7 @@ def test_marks_for_training_are_passed_over() -> None:
 def test_a_template_without_end_is_ended(
     source: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("potluck_worker.engines.llama.template.RENDER_SECONDS", 1.5)
+    monkeypatch.setattr("potluck_worker.engines.template.RENDER_SECONDS", 1.5)
     handler = signal.getsignal(signal.SIGALRM)
     memory = resource.getrlimit(resource.RLIMIT_AS)
     alarm = signal.getitimer(signal.ITIMER_REAL)[0]

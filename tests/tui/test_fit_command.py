@@ -87,8 +87,11 @@ def test_what_fits_instead_is_said_by_what_differs() -> None:
     ]
 
 
-def test_what_was_measured_before_is_said() -> None:
+def test_where_the_sizes_come_from_is_said() -> None:
     assert any("as measured before" in line for line in node_lines(verdict(True, measured=True)))
+    node = verdict()
+    node.fit.options.engine = "vllm"
+    assert any("by what its files say" in line for line in node_lines(node))
 
 
 def test_what_a_unified_card_holds_is_missing_in_main_memory() -> None:

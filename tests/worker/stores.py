@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from potluck_worker.engines.sizing import HOST, Room
+from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
 from potluck_worker.settings import WorkerSettings
@@ -27,5 +28,6 @@ def store(
         home / "inspections.json",
         settings=settings or WorkerSettings(context_length=256, slots=1),
         measurements=Measurements(home / "measurements.json", "1"),
+        engines=Engines(),
         room=room,
     )

@@ -89,6 +89,21 @@ class Nvml:
 
     def nvmlInit(self) -> None: ...
 
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        return f"handle {index}"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes) -> str:
+        return f"handle {uuid.decode()}"
+
+    def nvmlDeviceGetName(self, handle: str) -> str:
+        return f"NVIDIA card, {handle}"
+
+    def nvmlDeviceGetPciInfo(self, handle: str) -> SimpleNamespace:
+        return SimpleNamespace(busId="0000:01:00.0")
+
     def nvmlDeviceGetHandleByPciBusId(self, bus_id: bytes) -> str:
         if bus_id != b"0000:01:00.0":
             raise self.NVMLError("Not Found")
@@ -108,6 +123,29 @@ class Nvml:
 
     def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
         return 64
+
+
+@pytest.mark.parametrize(
+    ("visible", "handles"),
+    [(None, ["handle 0", "handle 1"]), ("1,GPU-5", ["handle 1", "handle GPU-5"]), ("", [])],
+)
+async def test_where_llama_cpp_knows_no_cards_vllms_are_listed_by_nvidias_library(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, handles: list[str]
+) -> None:
+    monkeypatch.setattr(cards_module, "engine_has_cards", lambda: False)
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    monkeypatch.setattr(cards_module, "find_spec", lambda name: name)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cards = Cards(asked(NVIDIA))
+    await cards.look()
+    assert not cards.known
+    await cards.look(vllm_has_cards=True)
+    assert [card.name for card in cards.known] == [f"NVIDIA card, {handle}" for handle in handles]
+    assert [card.id for card in cards.known] == ["CUDA0", "CUDA1"][: len(handles)]
+    assert not cards.llama_has_them
+    assert all(cards.read(card).memory_free_bytes == 10 * GIB for card in cards.known)
 
 
 async def test_an_nvidia_card_is_read_from_its_library(monkeypatch: pytest.MonkeyPatch) -> None:

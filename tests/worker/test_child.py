@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from dataclasses import dataclass
 
 import grpc
@@ -24,6 +23,7 @@ from potluck_proto.errors import (
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
+from potluck_worker.installed import Interpreter
 from worker.conftest import Worker, add_fake, text_of
 from worker.leftovers import group_is_gone, held, no_more_than
 
@@ -142,9 +142,7 @@ async def test_garbage_on_the_pipe_costs_its_answer_and_nothing_else(
     await worker.state()
     before = held()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "potluck_worker.supervisor.COMMAND", (sys.executable, child.__file__, scenario)
-        )
+        patch.setattr("potluck_worker.supervisor.COMMAND", (child.__file__, scenario))
         error = await outcome(worker, "bad")
     expected, words = GARBAGE[scenario]
     assert type(error) is expected
@@ -169,9 +167,7 @@ async def test_words_on_a_request_that_nobody_has_are_dropped(
     worker: Worker, home: Home, scenario: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_fake(home, "odd")
-    monkeypatch.setattr(
-        "potluck_worker.supervisor.COMMAND", (sys.executable, child.__file__, scenario)
-    )
+    monkeypatch.setattr("potluck_worker.supervisor.COMMAND", (child.__file__, scenario))
     for _ in range(2):
         assert text_of(await worker.ask("odd")) == "word"
 
@@ -187,7 +183,8 @@ async def test_a_child_that_cannot_be_started_is_said_in_words(
     add_fake(home, "bad")
     await worker.state()
     before = held()
-    monkeypatch.setattr("potluck_worker.supervisor.COMMAND", (str(home.root / "missing"),))
+    missing = Interpreter(str(home.root / "missing"))
+    monkeypatch.setattr("potluck_worker.installed.OWN", missing)
     error = await outcome(worker, "bad")
     assert isinstance(error, EngineDied)
     assert "cannot be started" in error.message

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints import make_adapter, make_llama
 from engines.driving import STARTER
-from potluck_proto.errors import AmbiguousModel, EngineMissing, ModelFileError, UnknownModel
+from potluck_proto.errors import (
+    AmbiguousModel,
+    BadRequest,
+    EngineMissing,
+    ModelFileError,
+    UnknownModel,
+)
 from potluck_worker.engines.base import failure_of
 from potluck_worker.models import FileStamp, Finding
 from worker.stores import MANY, store
@@ -130,3 +137,21 @@ async def test_a_damaged_cache_costs_only_time(folder: Path) -> None:
     (folder / "m.fake.toml").touch()
     (folder.parent / "inspections.json").write_text('{"asked": 3')
     assert (await store(folder).find("m", "", MANY)).name == "m"
+
+
+async def test_an_adapter_is_a_file_or_for_vllm_a_folder(folder: Path) -> None:
+    base = make_llama(folder / "checkpoint")
+    make_adapter(folder / "style", base)
+    (folder / "style.gguf").touch()
+    (folder / "starter.gguf").symlink_to(STARTER)
+    models = store(folder)
+    await models.scan()
+    checkpoint, starter = (
+        next(model for model in models.models if model.name == name)
+        for name in ("checkpoint", "starter")
+    )
+    assert models.adapter(checkpoint, "style") == folder / "style"
+    assert models.adapter(starter, "style") == folder / "style.gguf"
+    for model, what in ((checkpoint, "folder"), (starter, "GGUF file")):
+        with pytest.raises(BadRequest, match=what):
+            models.adapter(model, "../style")

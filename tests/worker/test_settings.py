@@ -30,6 +30,14 @@ def test_a_models_own_table_counts_first_and_the_quantizations_before_the_names(
     assert (exact.shorten, exact.pinned) == (False, False)
 
 
+def test_what_vllm_has_no_choice_of_counts_for_it_where_it_is_asked_by_name() -> None:
+    settings = WorkerSettings(
+        kv_type="q8_0", gpu_layers=3, models={"named": ModelSettings(kv_type="q4_0")}
+    )
+    assert settings.wanted("any", "BF16", "vllm").options == Options(4096, 4, "f16")
+    assert settings.wanted("named", "BF16", "vllm").options == Options(4096, 4, "q4_0")
+
+
 @pytest.mark.parametrize(
     "values",
     [

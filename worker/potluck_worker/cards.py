@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -47,16 +48,25 @@ class Cards:
 
     Attributes:
         known: As the engine described them last.
+        llama_has_them: Whether llama.cpp computes on them.
     """
 
     def __init__(self, ask: Callable[..., Any] = questions.ask) -> None:
         self._ask = ask
         self._nvml = _start_nvml()
         self.known: Sequence[Card] = ()
+        self.llama_has_them = engine_has_cards()
 
-    async def look(self) -> None:
-        """Ask the engine which cards there are, and what is free on them."""
-        if not engine_has_cards():
+    async def look(self, *, vllm_has_cards: bool = False) -> None:
+        """Ask the engine which cards there are, and what is free on them.
+
+        Args:
+            vllm_has_cards: Where llama.cpp was built without them, those count that NVIDIA's
+                library lists.
+        """
+        if not self.llama_has_them:
+            if vllm_has_cards and self._nvml is not None:
+                self.known = _list_nvml(self._nvml)
             return
         try:
             self.known = await self._ask("cards", tuple[Card, ...])
@@ -126,6 +136,32 @@ def _start_nvml() -> Any:
         log.info("NVIDIA's management library does not start: %s", error)
         return None
     return nvml
+
+
+def _list_nvml(nvml: Any) -> Sequence[Card]:
+    """Return NVIDIA's cards, but for those that are hidden from programs."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    everything = map(str, range(nvml.nvmlDeviceGetCount()))
+    names = everything if allowed is None else filter(None, allowed.split(","))
+    found = []
+    for number, name in enumerate(names):
+        handle = (
+            nvml.nvmlDeviceGetHandleByIndex(int(name))
+            if name.isdecimal()
+            else nvml.nvmlDeviceGetHandleByUUID(name.encode())
+        )
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        found.append(
+            Card(
+                id=f"CUDA{number}",
+                name=nvml.nvmlDeviceGetName(handle),
+                accelerator="cuda",
+                memory_total_bytes=memory.total,
+                memory_free_bytes=memory.free,
+                bus_id=nvml.nvmlDeviceGetPciInfo(handle).busId,
+            )
+        )
+    return found
 
 
 def _read_nvml(nvml: Any, bus_id: str) -> Reading | None:

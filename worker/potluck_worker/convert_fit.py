@@ -19,14 +19,14 @@ SLOTS_LIMIT = 64
 
 
 def options_of(
-    asked: types.LoadOptions, model: StoredModel, adapter: Callable[[str], Path]
+    asked: types.LoadOptions, model: StoredModel, adapter: Callable[[StoredModel, str], Path]
 ) -> Options:
     """Return how a model is asked to be held.
 
     Args:
         asked: What the caller says; a 0 or nothing leaves a value open.
         model: Which.
-        adapter: Finds the file of a LoRA adapter by its name.
+        adapter: Finds a LoRA adapter for a model by its name.
 
     Raises:
         BadRequest: It cannot be held so; the message says how it could be.
@@ -41,7 +41,7 @@ def options_of(
         gpu_layers=asked.gpu_layers if asked.HasField("gpu_layers") else None,
         host_experts=asked.host_experts if asked.HasField("host_experts") else None,
         flash_attention=asked.flash_attention if asked.HasField("flash_attention") else None,
-        lora_adapters=tuple(str(adapter(name)) for name in asked.lora_adapters),
+        lora_adapters=tuple(str(adapter(model, name)) for name in asked.lora_adapters),
     )
     assert model.inspection is not None
     longest = model.inspection.training_context_length

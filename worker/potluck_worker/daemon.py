@@ -17,7 +17,8 @@ from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.advertise import Advertiser
 from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
-from potluck_worker.hardware import Memory, accelerator_kind, llama_availability, measure_memory
+from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
+from potluck_worker.installed import Engines
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
@@ -66,13 +67,14 @@ class WorkerDaemon:
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
+        self._engines = Engines(settings.vllm_python, home.root / "packages")
         self.pool = MemoryPool(
             Cards(),
             margin_bytes=settings.memory_margin_bytes,
             card_margin_bytes=settings.card_margin_bytes,
             measure=measure,
         )
-        version = llama_availability().version
+        version = self._engines.llama.version
         self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
             home.models,
@@ -80,14 +82,23 @@ class WorkerDaemon:
             home.root / "inspections.json",
             settings=settings,
             measurements=self._measurements,
+            engines=self._engines,
             room=self.pool.room_when_empty,
             changed=self._pulse.beat,
         )
-        fitter = Fitter(settings, self.store, self.pool, self._measurements)
+        fitter = Fitter(settings, self.store, self.pool, self._measurements, self._engines)
         self.manager = ModelManager(
-            settings, home.logs, self.pool, self._measurements, fitter.estimate, self._pulse.beat
+            settings,
+            home.logs,
+            self._engines,
+            self.pool,
+            self._measurements,
+            fitter.estimate,
+            self._pulse.beat,
         )
-        reporter = NodeReporter(self._node_id, settings, self.store, self.manager, self.pool)
+        reporter = NodeReporter(
+            self._node_id, settings, self._engines, self.store, self.manager, self.pool
+        )
         self._service = WorkerService(
             self.store, self.manager, fitter, self.pool, reporter, self._pulse, home.logs
         )
@@ -109,7 +120,8 @@ class WorkerDaemon:
         self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
         pb_grpc.add_WorkerServiceServicer_to_server(self._service, self._server)
         host, port = self._listen()
-        await self.pool.cards.look()
+        await self._engines.look()
+        await self.pool.cards.look(vllm_has_cards=self._engines.vllm_has_cards)
         await self.store.scan()
         await self._server.start()
         self._advertiser = Advertiser(self._record(), host, port)
@@ -187,7 +199,7 @@ class WorkerDaemon:
             node_id=self._node_id,
             name=self._settings.name,
             cluster=self._settings.cluster or default,
-            engines=("llama",) if llama_availability().available else (),
+            engines=tuple(engine.name for engine in self._engines.all if engine.available),
             accelerator=accelerator_kind(),
             memory_total_mib=memory.total_bytes // MIB,
             memory_free_mib=memory.free_bytes // MIB,

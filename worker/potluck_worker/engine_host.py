@@ -61,6 +61,10 @@ def make_engine(name: str, progress: Callable[[float], None]) -> Engine:
         from potluck_worker.engines.fake import FakeEngine
 
         return FakeEngine(progress)
+    if name == "vllm":
+        from potluck_worker.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(progress)
     require_library()
     from potluck_worker.engines.llama.engine import LlamaEngine
 
@@ -72,7 +76,7 @@ class EngineHost:
 
     Args:
         pipe: The child's end of the socketpair.
-        engine_name: `llama` or `fake`.
+        engine_name: `llama`, `vllm` or `fake`.
     """
 
     def __init__(self, pipe: socket.socket, engine_name: str) -> None:
@@ -263,7 +267,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
-    parser.add_argument("--engine", choices=["llama", "fake"], required=True)
+    parser.add_argument("--engine", choices=["llama", "vllm", "fake"], required=True)
     options = parser.parse_args()
     child.begin(options.scratch)
     faulthandler.enable()

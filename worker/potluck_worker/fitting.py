@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from potluck_worker import questions
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Fit, Options, Plan, Question, Room
+from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.pool import MemoryPool
@@ -48,6 +49,7 @@ class Fitter:
         store: The models.
         pool: What is free.
         measurements: What models took before.
+        engines: What is installed here.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Fitter:
         store: ModelStore,
         pool: MemoryPool,
         measurements: Measurements,
+        engines: Engines,
     ) -> None:
         self._settings = settings
         self._store = store
         self._pool = pool
         self._measurements = measurements
+        self._engines = engines
 
     async def estimate(self, model: StoredModel, asked: Options) -> Estimate:
         """Return how a model would be loaded when it is asked for like this, and what it takes.
@@ -72,8 +76,8 @@ class Fitter:
         assert model.plan is not None
         if asked == AS_PLANNED:
             return model.plan.estimate
-        room = self._pool.room(without=model.key)
-        wanted = self._settings.wanted(*model.key)
+        room = self._room(model)
+        wanted = self._settings.wanted(*model.key, model.engine)
         shorten = asked.context_length is None and wanted.shorten
         plan = await self._ask("plan", Plan, model, asked, room, shorten=shorten)
         return self._corrected(model, plan.estimate)
@@ -87,7 +91,7 @@ class Fitter:
         note = ""
         if asked == AS_PLANNED and (note := model.plan.note):
             asked = _lessened(model.plan.estimate)
-        room = self._pool.room(without=model.key)
+        room = self._room(model)
         found = await self._ask("fit", Fit, model, asked, room)
         estimate = self._corrected(model, found.asked)
         fits = room.holds(estimate)
@@ -133,12 +137,16 @@ class Fitter:
         *,
         shorten: bool = False,
     ) -> Answer:
-        wanted = self._settings.wanted(*model.key).options
+        wanted = self._settings.wanted(*model.key, model.engine).options
         assert model.inspection is not None
         longest = model.inspection.training_context_length
         defaults = replace(wanted, context_length=min(wanted.context_length or 0, longest))
         question = Question(str(model.path), asked.over(defaults), room, shorten)
         return await questions.ask(verb, kind, question)
+
+    def _room(self, model: StoredModel) -> Room:
+        """Return what a model may take, were it not in memory."""
+        return self._engines.within_reach(model.engine, self._pool.room(without=model.key))
 
     def _corrected(self, model: StoredModel, estimate: Estimate) -> Estimate:
         return self._measurements.corrected(model.file_id, estimate)

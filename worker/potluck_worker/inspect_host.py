@@ -12,7 +12,9 @@ on standard output. Files are untrusted, so the process limits itself.
 
 A failure is `{"failure": {"code", "message", "fields"}}`.
 
-What a file is, its name says: `open_model` has a line for each engine.
+What a file is, its name says: `open_model` has a line for each engine. Sizes of a GGUF file come
+from llama.cpp; those of a checkpoint are reckoned from its headers, since vLLM is not asked in less
+than half a minute.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from potluck_worker.engines import ways
 from potluck_worker.engines.base import Inspection, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
 from potluck_worker.engines.llama import require_library
-from potluck_worker.engines.sizing import Card, Described, Fit, Plan, Question, Sizer
+from potluck_worker.engines.sizing import Card, Described, Fit, Plan, Question, Room, Sizer
 
 CPU_LIMIT_SECONDS = 60
 
@@ -54,9 +56,12 @@ Opened = tuple[Sizer, Callable[[], Inspection]]
 """A file to be asked for sizes, and what it says of itself."""
 
 
-def open_model(path: Path) -> Opened:
+def open_model(question: Question) -> Opened:
     """Open a file with the engine that runs it. Raises `PotluckError`."""
-    return _open_fake(path) if path.name.endswith(FAKE_SUFFIX) else _open_gguf(path)
+    path = Path(question.path)
+    if path.name.endswith(FAKE_SUFFIX):
+        return _open_fake(path)
+    return _open_checkpoint(path, question.room) if path.is_dir() else _open_gguf(path)
 
 
 def _open_fake(path: Path) -> Opened:
@@ -116,6 +121,14 @@ def _inspect_gguf(model: Any) -> Inspection:
     )
 
 
+def _open_checkpoint(folder: Path, room: Room) -> Opened:
+    from potluck_worker.engines.vllm.checkpoint import Checkpoint
+    from potluck_worker.engines.vllm.sizer import VllmSizer
+
+    checkpoint = Checkpoint.read(folder)
+    return VllmSizer(checkpoint, room), checkpoint.inspect
+
+
 def _scheme(file_type: str) -> str:
     """Return the name that people use, such as Q4_K_M, of llama.cpp's name for a file type.
 
@@ -131,13 +144,13 @@ def _scheme(file_type: str) -> str:
 
 def describe(question: Question) -> Described:
     """Return what a file says of itself, and how this node holds it. Raises `PotluckError`."""
-    sizer, inspect = open_model(Path(question.path))
+    sizer, inspect = open_model(question)
     return Described(inspect(), _plan(sizer, question))
 
 
 def plan(question: Question) -> Plan:
     """Return how this node holds a file. Raises `PotluckError`."""
-    sizer, _ = open_model(Path(question.path))
+    sizer, _ = open_model(question)
     return _plan(sizer, question)
 
 
@@ -150,7 +163,7 @@ def _plan(sizer: Sizer, question: Question) -> Plan:
 
 def fit(question: Question) -> Fit:
     """Return whether a file fits in one way, and what would. Raises `PotluckError`."""
-    sizer, _ = open_model(Path(question.path))
+    sizer, _ = open_model(question)
     return ways.fit(sizer, question.options, question.room)
 
 

@@ -27,6 +27,7 @@ from potluck_proto.errors import (
 from potluck_worker.engine_log import engine_log_path
 from potluck_worker.engines.base import Load
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Options
+from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurement, Measurements
 from potluck_worker.models import Key, StoredModel
 from potluck_worker.pool import MemoryPool
@@ -98,6 +99,7 @@ class ModelManager:
     Args:
         settings: The worker's settings.
         logs: Folder for the engines' logs.
+        engines: What is installed here.
         pool: The memory.
         measurements: What models took before.
         size: Returns how a model would be loaded when it is asked for in some way.
@@ -112,6 +114,7 @@ class ModelManager:
         self,
         settings: WorkerSettings,
         logs: Path,
+        engines: Engines,
         pool: MemoryPool,
         measurements: Measurements,
         size: Callable[[StoredModel, Options], Awaitable[Estimate]],
@@ -119,6 +122,7 @@ class ModelManager:
     ) -> None:
         self._settings = settings
         self._logs = logs
+        self._engines = engines
         self._pool = pool
         self._measurements = measurements
         self._size = size
@@ -278,7 +282,10 @@ class ModelManager:
         self._check_backoff(key)
         self._check_memory(model, estimate)
         log_path = engine_log_path(self._logs, *key)
-        process = EngineProcess(model.engine, log_path, lambda: self._on_change(key))
+        interpreter = self._engines.interpreter(model.engine)
+        process = EngineProcess(
+            model.engine, log_path, lambda: self._on_change(key), interpreter=interpreter
+        )
         pinned = self._settings.wanted(*key).pinned
         resident = Resident(model, process, estimate, asked, pinned)
         self._residents[key] = resident
@@ -291,7 +298,7 @@ class ModelManager:
     async def _load(self, resident: Resident) -> EngineProcess:
         model = resident.model
         try:
-            frame = _load_frame(resident, self._settings.threads)
+            frame = self._load_frame(resident)
             await resident.process.load(frame, model.file_bytes)
         except BaseException as error:
             self._forget(resident)
@@ -301,6 +308,23 @@ class ModelManager:
         resident.loading = None
         self._measure(resident)
         return resident.process
+
+    def _load_frame(self, resident: Resident) -> Load:
+        """Return how the engine is told to hold a model."""
+        options = resident.estimate.options
+        assert options.context_length and options.slots
+        return Load(
+            path=str(resident.model.path),
+            context_length=options.context_length,
+            slots=options.slots,
+            kv_type=options.kv_type or "f16",
+            gpu_layers=options.gpu_layers if resident.estimate.layers else None,
+            host_experts=options.host_experts or 0,
+            cards=self._pool.places(resident.estimate),
+            flash_attention=options.flash_attention,
+            threads=self._settings.threads,
+            lora_adapters=options.lora_adapters,
+        )
 
     def _on_change(self, key: Key) -> None:
         """Forget a model whose engine died, so that the next request loads it again."""
@@ -369,23 +393,6 @@ class ModelManager:
             needed_bytes=needed,
             free_bytes=free,
         )
-
-
-def _load_frame(resident: Resident, threads: int | None) -> Load:
-    """Return how the engine is told to hold a model."""
-    options = resident.estimate.options
-    assert options.context_length and options.slots
-    return Load(
-        path=str(resident.model.path),
-        context_length=options.context_length,
-        slots=options.slots,
-        kv_type=options.kv_type or "f16",
-        gpu_layers=options.gpu_layers if resident.estimate.layers else None,
-        host_experts=options.host_experts or 0,
-        flash_attention=options.flash_attention,
-        threads=threads,
-        lora_adapters=options.lora_adapters,
-    )
 
 
 def _busy(resident: Resident, asked: Options) -> ModelBusy:

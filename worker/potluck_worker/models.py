@@ -1,9 +1,9 @@
 """The model store: which model files this node has, and what each says of itself.
 
-Files are found in the home's `models` folder, in the paths of the settings, and in the package (the
-starter model). A file is read in a child process, once: the result is kept by path, size and time
-of change, so that a restart and a rescan are cheap. A file that cannot be used is listed with the
-reason rather than hidden.
+GGUF files, and checkpoints in safetensors, each a folder, are found in the home's `models` folder,
+in the paths of the settings, and in the package (the starter model). A model is read in a child
+process, once: the result is kept by path, size and time of change, so that a restart and a rescan
+are cheap. What cannot be used is listed with the reason rather than hidden.
 
 How the node would hold a model, its plan, is decided with what would be free if no model were in
 memory, and decided anew when that changed enough to matter. A load that needs nothing else takes
@@ -34,7 +34,9 @@ from potluck_worker import questions
 from potluck_worker.engines.base import Failure, Inspection, error_of, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
 from potluck_worker.engines.sizing import Described, Plan, Question, Room
-from potluck_worker.hardware import llama_availability
+from potluck_worker.engines.vllm.adapters import is_adapter
+from potluck_worker.engines.vllm.checkpoint import files_of, is_checkpoint
+from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurements
 from potluck_worker.settings import WorkerSettings
 from potluck_worker.splits import parts_of, whole_name
@@ -75,7 +77,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model file of this node."""
+    """A model of this node: a file, or the folder of a checkpoint."""
 
     path: Path
     name: str
@@ -130,6 +132,7 @@ class ModelStore:
         cache: Where findings are kept between runs.
         settings: How models are held.
         measurements: What models took before.
+        engines: What is installed here.
         room: Returns what a model may take where no other is in memory.
         changed: Called when the list changed.
     """
@@ -142,6 +145,7 @@ class ModelStore:
         *,
         settings: WorkerSettings,
         measurements: Measurements,
+        engines: Engines,
         room: Callable[[], Room],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -149,6 +153,7 @@ class ModelStore:
         self._cache = cache
         self._settings = settings
         self._measurements = measurements
+        self._engines = engines
         self._room = room
         self._changed = changed
         self._scanning = asyncio.Lock()
@@ -183,7 +188,8 @@ class ModelStore:
 
         Twice in a row, since a model that is just being unloaded is nobody's for a moment.
         """
-        outdated = known.plan is not None and _outgrown(known.plan, self._room())
+        room = self._engines.within_reach(_engine_of(Path(path)), self._room())
+        outdated = known.plan is not None and _outgrown(known.plan, room)
         confirmed = outdated and path in self._doubted
         self._doubted.discard(path)
         if outdated and not confirmed:
@@ -228,18 +234,26 @@ class ModelStore:
         found = [
             other
             for other in self.models
-            if other.name == model.name and other.plan is not None and _bits(other) < _bits(model)
+            if other.name == model.name
+            and other.problem is None
+            and other.plan is not None
+            and _bits(other) < _bits(model)
         ]
         return sorted(found, key=_bits, reverse=True)
 
-    def adapter(self, name: str) -> Path:
-        """Return a LoRA adapter's file by its name. Raises `BadRequest` where there is none."""
+    def adapter(self, model: StoredModel, name: str) -> Path:
+        """Return a LoRA adapter for a model by its name: a GGUF file, or for vLLM a folder.
+
+        Raises `BadRequest` where there is none.
+        """
         for place in filter(Path.is_dir, self._places):
             for path in (place / name, place / f"{name}{GGUF_SUFFIX}"):
-                if path.parent == place and path.suffix == GGUF_SUFFIX and path.is_file():
+                if path.parent == place and _is_adapter(path, model.engine):
                     return path
+        what = "folder" if model.engine == "vllm" else "GGUF file"
         raise BadRequest(
-            f"This node has no LoRA adapter {name!r}. Put its GGUF file into a models folder."
+            f"This node has no LoRA adapter {name!r} for {model.name}. Put its {what} into a "
+            "models folder."
         )
 
     def _matches(self, name: str, quantization: str) -> list[StoredModel]:
@@ -247,8 +261,10 @@ class ModelStore:
 
     async def _inspect(self, path: Path, stamp: FileStamp) -> Finding:
         """Read a file in a child process, which may die of it."""
-        wanted = self._settings.wanted(*_names(path))
-        question = Question(str(path), wanted.options, self._room(), shorten=wanted.shorten)
+        engine = _engine_of(path)
+        wanted = self._settings.wanted(*_names(path), engine)
+        room = self._engines.within_reach(engine, self._room())
+        question = Question(str(path), wanted.options, room, shorten=wanted.shorten)
         try:
             found = await questions.ask("describe", Described, question)
         except PotluckError as error:
@@ -274,10 +290,10 @@ class ModelStore:
 
     def _asked(self) -> list[object]:
         """Return what findings depend on beside the file and the memory."""
-        return [self._settings.how_models_are_held(), llama_availability().version]
+        return [self._settings.how_models_are_held(), self._engines.llama.version]
 
     def _stored(self, path: Path, finding: Finding) -> StoredModel:
-        model = _stored(path, finding)
+        model = _stored(path, finding, self._engines)
         if model.plan is None:
             return model
         estimate = self._measurements.corrected(model.file_id, model.plan.estimate)
@@ -297,18 +313,21 @@ def _outgrown(plan: Plan, room: Room) -> bool:
 
 
 def _find_files(places: Iterable[Path]) -> dict[Path, FileStamp]:
-    """Return the model files at and directly below the places; of a split one, the first part.
+    """Return the models at and directly below the places; of a split file, the first part.
 
     That also where it is missing and others are there, so that somebody hears of it.
     """
     found = {}
     for place in places:
-        paths = sorted(place.iterdir()) if place.is_dir() else [place]
-        for path in paths:
-            if not path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)):
+        alone = not place.is_dir() or is_checkpoint(place)
+        for path in [place] if alone else sorted(place.iterdir()):
+            if is_checkpoint(path):
+                parts, first = files_of(path), path.absolute()
+            elif path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)):
+                parts = parts_of(path)
+                first = parts[0].absolute()
+            else:
                 continue
-            parts = parts_of(path)
-            first = parts[0].absolute()
             if first not in found and (stamp := _stamp(parts)) is not None:
                 found[first] = stamp
     return found
@@ -332,6 +351,19 @@ def _stem(path: Path) -> str:
     return whole_name(path).removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
 
 
+def _is_adapter(path: Path, engine: str) -> bool:
+    if engine == "vllm":
+        return is_adapter(path)
+    return path.suffix == GGUF_SUFFIX and path.is_file()
+
+
+def _engine_of(path: Path) -> str:
+    """Return the engine that runs a model."""
+    if path.name.endswith(FAKE_SUFFIX):
+        return "fake"
+    return "vllm" if is_checkpoint(path) else "llama"
+
+
 def _names(path: Path, inspection: Inspection | None = None) -> tuple[str, str]:
     """Return the name and the quantization of a model, the latter by its file where it says it."""
     name = _stem(path)
@@ -346,11 +378,10 @@ def _names(path: Path, inspection: Inspection | None = None) -> tuple[str, str]:
     return name, quantization
 
 
-def _stored(path: Path, finding: Finding) -> StoredModel:
+def _stored(path: Path, finding: Finding, engines: Engines) -> StoredModel:
     name, quantization = _names(path, finding.inspection)
-    failure = finding.failure
-    problem = None if failure is None else error_of(failure)
-    engine = "fake" if path.name.endswith(FAKE_SUFFIX) else "llama"
+    failure, engine = finding.failure, _engine_of(path)
+    problem = engines.missing(engine) if failure is None else error_of(failure)
     return StoredModel(
         path=path,
         name=name,

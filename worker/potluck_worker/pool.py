@@ -63,6 +63,14 @@ class MemoryPool:
         """Return what people call a device."""
         return "main memory" if device_id == HOST else self._card(device_id).name
 
+    def places(self, estimate: Estimate) -> list[str]:
+        """Return where the cards that an estimate names are on the PCI bus."""
+        return [
+            self._card(share.device_id).bus_id
+            for share in estimate.shares
+            if share.device_id != HOST
+        ]
+
     def total_bytes(self, device_id: str) -> int:
         """Return how large a device's memory is."""
         if device_id == HOST:

@@ -97,6 +97,10 @@ class WorkerSettings(BaseSettings):
     threads: int | None = Field(None, ge=1)
     """Threads for each engine; by default the physical cores."""
 
+    vllm_python: Path | None = None
+    """The Python in which vLLM is installed, such as `/opt/vllm/bin/python`; by default the
+    worker's own."""
+
     memory_margin_bytes: int = Field(256 * 2**20, ge=0)
     """Main memory that loading a model leaves free for everything else."""
 
@@ -115,18 +119,24 @@ class WorkerSettings(BaseSettings):
     tags: list[str] = []
     """Facts about this node that requests may ask for."""
 
-    def wanted(self, name: str, quantization: str) -> Wanted:
-        """Return how a model is to be held; its own table counts first. Case does not matter."""
+    def wanted(self, name: str, quantization: str, engine: str = "llama") -> Wanted:
+        """Return how a model is to be held; its own table counts first. Case does not matter.
+
+        For vLLM, what it has no choice of counts where it stands in the model's own table alone.
+        """
         tables = {key.lower(): table for key, table in self.models.items()}
         own = tables.get(f"{name}:{quantization}".lower()) or tables.get(name.lower())
         own = own or ModelSettings()
-        options = _options(own).over(_options(self))
+        for_all = _options(self)
+        if engine == "vllm":
+            for_all = Options(for_all.context_length, for_all.slots, kv_type="f16")
+        options = _options(own).over(for_all)
         return Wanted(options, shorten=own.context_length is None, pinned=own.pinned)
 
     def how_models_are_held(self) -> dict[str, object]:
         """Return the options on which plans depend."""
         names = {"context_length", "slots", "kv_type", "gpu_layers", "flash_attention", "models"}
-        return self.model_dump(mode="json", include=names)
+        return self.model_dump(mode="json", include=names | {"vllm_python"})
 
 
 def _options(said: ModelSettings | WorkerSettings) -> Options:

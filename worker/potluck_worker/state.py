@@ -14,11 +14,15 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.convert import accelerator_of
 from potluck_worker.engines.sizing import HOST, Card
 from potluck_worker.footprint import private_bytes
-from potluck_worker.hardware import llama_availability, processor_celsius, processor_name
+from potluck_worker.hardware import processor_celsius, processor_name
+from potluck_worker.installed import Engines
 from potluck_worker.manager import ModelManager, Resident
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.settings import WorkerSettings
+
+FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
+"""Of the models that an engine runs, where it is not GGUF."""
 
 
 class NodeReporter:
@@ -27,6 +31,7 @@ class NodeReporter:
     Args:
         node_id: This installation.
         settings: The worker's settings.
+        engines: What is installed here.
         store: The model files.
         manager: The models in memory.
         pool: The memory.
@@ -36,12 +41,14 @@ class NodeReporter:
         self,
         node_id: NodeId,
         settings: WorkerSettings,
+        engines: Engines,
         store: ModelStore,
         manager: ModelManager,
         pool: MemoryPool,
     ) -> None:
         self._node_id = node_id
         self._settings = settings
+        self._installed = engines
         self._store = store
         self._manager = manager
         self._pool = pool
@@ -108,25 +115,29 @@ class NodeReporter:
         )
 
     def _engines(self) -> list[types.EngineDescription]:
-        llama = llama_availability()
         return [
             types.EngineDescription(
-                name=llama.name,
-                version=llama.version,
-                available=llama.available,
-                advice=llama.advice,
-                accelerators=sorted(
-                    {types.ACCELERATOR_CPU}
-                    | {accelerator_of(c.accelerator) for c in self._pool.cards.known}
-                ),
+                name=engine.name,
+                version=engine.version,
+                available=engine.available,
+                advice=engine.advice,
+                accelerators=self._accelerators(engine.name),
             )
+            for engine in self._installed.all
         ]
+
+    def _accelerators(self, engine: str) -> list[types.Accelerator.ValueType]:
+        """Return what an engine computes on."""
+        cards = self._pool.cards
+        for_cards = self._installed.vllm_has_cards if engine == "vllm" else cards.llama_has_them
+        kinds = {accelerator_of(card.accelerator) for card in cards.known if for_cards}
+        return sorted({types.ACCELERATOR_CPU} | kinds)
 
     def _describe(self, model: StoredModel) -> types.ModelDescription:
         description = types.ModelDescription(
             name=model.name,
             quantization=model.quantization,
-            format=types.MODEL_FORMAT_GGUF,
+            format=FORMATS.get(model.engine, types.MODEL_FORMAT_GGUF),
             file_bytes=model.file_bytes,
             memory_needed_bytes=model.memory_needed_bytes,
             starter=model.starter,
@@ -134,7 +145,8 @@ class NodeReporter:
         if model.problem is not None:
             description.problem.CopyFrom(model.problem.to_proto())
         if (found := model.inspection) is not None:
-            description.engines.append(model.engine)
+            if model.problem is None:
+                description.engines.append(model.engine)
             description.architecture = found.architecture
             description.parameter_count = found.parameter_count
             description.bits_per_weight = found.bits_per_weight

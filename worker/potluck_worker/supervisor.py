@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -41,11 +40,13 @@ from potluck_worker.engines.base import (
     error_of,
     failed,
 )
+from potluck_worker.installed import OWN, Interpreter
 from potluck_worker.process import ChildProcess
 
 log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-m", "potluck_worker.engine_host")
+COMMAND = ("-m", "potluck_worker.engine_host")
+"""What a Python is given to be a child."""
 
 STALL_SECONDS = 30.0
 """An engine that has work and makes no step for this long is taken for dead; one that said that its
@@ -110,9 +111,10 @@ class EngineProcess:
     """A child process that holds one model.
 
     Args:
-        engine: `llama` or `fake`.
+        engine: `llama`, `vllm` or `fake`.
         log_path: Where what it prints goes.
         changed: Called when the child is loaded, ends, or reports new statistics.
+        interpreter: What the child runs under.
 
     Attributes:
         loaded: What the engine said when the model was in memory.
@@ -121,8 +123,16 @@ class EngineProcess:
         death: Why it ended, once it has or must.
     """
 
-    def __init__(self, engine: str, log_path: Path, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: str,
+        log_path: Path,
+        changed: Callable[[], None],
+        *,
+        interpreter: Interpreter = OWN,
+    ) -> None:
         self._engine = engine
+        self._interpreter = interpreter
         self._log = EngineLog(log_path)
         self._changed = changed
         self._requests: dict[RequestId, OpenRequest] = {}
@@ -269,9 +279,11 @@ class EngineProcess:
 
     async def _live(self, load: Load) -> None:
         """See the child from its start to its burial; then whoever waits learns how it ended."""
-        command = (*COMMAND, f"--engine={self._engine}")
+        python = self._interpreter
+        command = (python.python, *COMMAND, f"--engine={self._engine}")
+        environment = {**ENVIRONMENT, **os.environ, **python.environment}
         try:
-            child = await ChildProcess.start(command, ENVIRONMENT | os.environ, self._log)
+            child = await ChildProcess.start(command, environment, self._log)
         except (OSError, ValueError) as error:
             self._end_everything(EngineDied(f"The engine cannot be started: {error}."))
             return

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import select
 import signal
+import sys
+import threading
+from collections.abc import Callable
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
@@ -32,15 +36,26 @@ def chat(options: argparse.Namespace, home: Home) -> int:
 
     client = PoolClient(unix_address(home.scheduler_socket))
     app = PotluckApp(client, home, profile, preferences=found)
-
-    def hang_up(_number: int, _frame: object) -> None:
-        # The terminal is gone, and the event loop may be waiting for it for ever.
-        app.save_draft()
-        os._exit(128 + signal.SIGHUP)
-
-    signal.signal(signal.SIGHUP, hang_up)
+    _leave_when_the_line_hangs_up(app.save_draft)
     app.run(mouse=profile.mouse)
     return 0
+
+
+def _leave_when_the_line_hangs_up(save: Callable[[], None]) -> None:
+    def leave(_number: int, _frame: object) -> None:
+        # The terminal is gone, and the event loop may be waiting for it for ever.
+        save()
+        os._exit(128 + signal.SIGHUP)
+
+    def watch() -> None:
+        line = select.poll()
+        line.register(sys.stdin, 0)  # nothing but that it hung up
+        line.poll()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, leave)
+    # The signal comes by itself only to the session that the terminal leads.
+    threading.Thread(target=watch, daemon=True).start()
 
 
 async def _start(home: Home) -> None:

@@ -58,6 +58,8 @@ class Load(Frame, frozen=True):
     """Layers on the accelerator; `None` means all that there are."""
     host_experts: int = 0
     """Layers, from the first on, whose experts are in main memory all the same."""
+    cards: Sequence[str] = ()
+    """Where the cards that hold it are on the PCI bus; empty leaves them to the engine."""
     flash_attention: bool | None = None
     """`None` leaves it to the engine."""
     threads: int | None = None

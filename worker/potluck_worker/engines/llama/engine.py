@@ -51,13 +51,14 @@ from potluck_worker.engines.llama.candidates import logits_of
 from potluck_worker.engines.llama.embedding import Embedder
 from potluck_worker.engines.llama.grammar import Complete
 from potluck_worker.engines.llama.pace import SMALLEST_CHUNK_TOKENS, Pace
-from potluck_worker.engines.llama.prompt import PromptMaker
 from potluck_worker.engines.llama.requests import RequestReader
 from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
-from potluck_worker.engines.llama.template import ChatTemplate
 from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
 from potluck_worker.engines.llama.vocabulary import Vocabulary
+from potluck_worker.engines.prompt import PromptMaker
+from potluck_worker.engines.template import ChatTemplate
+from potluck_worker.hardware import allowed_cores, physical_cores
 
 HEADROOM_TOKENS = 64
 """Cells that are free for the answer when a request is admitted."""
@@ -110,7 +111,6 @@ class LlamaEngine:
         self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
         self._requests = RequestReader(
             self._name,
-            self._vocabulary,
             self._template,
             self._prompts,
             self._samplers,
@@ -145,8 +145,8 @@ class LlamaEngine:
             self._decode,
             load.context_length,
         )
-        cores = library.allowed_cores()
-        self._threads = ThreadPilot(load.threads or library.physical_cores(), cores, OthersLoad())
+        cores = allowed_cores()
+        self._threads = ThreadPilot(load.threads or physical_cores(), cores, OthersLoad())
         token_seconds = self._warm_up()
         self._pace = Pace(token_seconds)
         taken = sum(devices.breakdown(self._context).values(), devices.Taken())

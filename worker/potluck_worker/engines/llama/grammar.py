@@ -21,9 +21,9 @@ from llama_cpp.llama_grammar import json_schema_to_gbnf
 
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import Sampling
+from potluck_worker.engines.limits import OutOfTime, limited
 from potluck_worker.engines.llama import gbnf
 from potluck_worker.engines.llama.candidates import Candidates, Logits, TokenIds, likeliest
-from potluck_worker.engines.llama.limits import OutOfTime, limited
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 
 FIRST_TRIED = 1024

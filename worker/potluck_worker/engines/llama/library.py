@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
@@ -339,21 +338,6 @@ def _experts_in_main_memory(layers: int) -> ctypes.Array[_Override]:
         overrides[layer].pattern = rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()
         overrides[layer].buffer_type = buffer_type()
     return overrides
-
-
-def physical_cores() -> int:
-    """Return the cores that this process may use: more threads than that only wait for each other.
-
-    Threads of one core share its arithmetic, so only whole cores count.
-    """
-    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed_cores()))
-
-
-def allowed_cores() -> int:
-    """Return the cores, hardware threads counted, that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def has_amx() -> bool:

@@ -9,12 +9,7 @@ from dataclasses import dataclass
 
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import Dry, Mirostat, Sampling, Xtc
-
-LOGIT_BIAS_LIMIT = 10_000
-"""The most tokens that a request may bias."""
-
-LOGPROBS_LIMIT = 100
-"""The most alternatives that are reported at a position."""
+from potluck_worker.engines.ranges import LOGPROBS_LIMIT, checked, checked_bias
 
 SEQUENCE_BREAKERS_LIMIT = 64
 """The most sequence breakers of DRY; the library walks the whole vocabulary for each."""
@@ -95,7 +90,7 @@ class Settings:
                 recommended = _number(metadata, known.key) if known.key else math.nan
                 fits = known.lowest <= recommended <= known.highest
                 value = recommended if fits else known.default
-            decided[name] = _checked(name, value, known.lowest, known.highest)
+            decided[name] = checked(name, value, known.lowest, known.highest)
         return cls(
             temperature=max(COLDEST, decided["temperature"]) if decided["temperature"] else 0.0,
             top_k=int(decided["top_k"]),
@@ -109,11 +104,11 @@ class Settings:
             dry=_dry(asked.dry, context_length),
             xtc=_xtc(asked.xtc, metadata),
             mirostat=_mirostat(asked.mirostat, metadata),
-            logit_bias=_logit_bias(asked.logit_bias, vocabulary_size),
+            logit_bias=checked_bias(asked.logit_bias, vocabulary_size),
             seed=secrets.randbits(64) if asked.seed is None else asked.seed,
             logprobs=asked.logprobs
             if asked.logprobs is None
-            else int(_checked("logprobs", asked.logprobs, 0, LOGPROBS_LIMIT)),
+            else int(checked("logprobs", asked.logprobs, 0, LOGPROBS_LIMIT)),
         )
 
     @property
@@ -123,13 +118,6 @@ class Settings:
             self.presence_penalty or self.frequency_penalty
         )
         return self.penalty_window > 0 and not neutral
-
-
-def _checked(name: str, value: float, lowest: float, highest: float) -> float:
-    """Return `value` if it lies in its range, which NaN never does. Raises `BadRequest`."""
-    if not lowest <= value <= highest:
-        raise BadRequest(f"{name} cannot be {value}; it is between {lowest:,} and {highest:,}.")
-    return value
 
 
 def _number(metadata: Mapping[str, str], key: str) -> float:
@@ -152,12 +140,12 @@ def _dry(asked: Dry | None, context_length: int) -> Dry | None:
         raise BadRequest(
             f"DRY has {len(breakers):,} sequence breakers; at most {SEQUENCE_BREAKERS_LIMIT} work."
         )
-    window = int(_checked("dry.penalty_window", asked.penalty_window, WHOLE_CONTEXT, 2**32))
+    window = int(checked("dry.penalty_window", asked.penalty_window, WHOLE_CONTEXT, 2**32))
     return Dry(
-        multiplier=_checked("dry.multiplier", asked.multiplier, 0, 100),
-        base=_checked("dry.base", asked.base, 1, 100),
+        multiplier=checked("dry.multiplier", asked.multiplier, 0, 100),
+        base=checked("dry.base", asked.base, 1, 100),
         allowed_length=min(
-            int(_checked("dry.allowed_length", asked.allowed_length, 0, 2**32)), context_length
+            int(checked("dry.allowed_length", asked.allowed_length, 0, 2**32)), context_length
         ),
         penalty_window=_window(window, context_length),
         sequence_breakers=breakers,
@@ -174,8 +162,8 @@ def _xtc(asked: Xtc | None, metadata: Mapping[str, str]) -> Xtc | None:
             return None
         return Xtc(probability, threshold if 0 <= threshold <= 1 else Xtc(0).threshold)
     xtc = Xtc(
-        probability=_checked("xtc.probability", asked.probability, 0, 1),
-        threshold=_checked("xtc.threshold", asked.threshold, 0, 1),
+        probability=checked("xtc.probability", asked.probability, 0, 1),
+        threshold=checked("xtc.threshold", asked.threshold, 0, 1),
     )
     return xtc if xtc.probability > 0 else None
 
@@ -188,24 +176,6 @@ def _mirostat(asked: Mirostat | None, metadata: Mapping[str, str]) -> Mirostat |
         fits = 0 < tau <= 100 and 0 <= eta <= 1
         return Mirostat(tau, eta) if fits else Mirostat()
     return Mirostat(
-        tau=_checked("mirostat.tau", asked.tau, 0, 100),
-        eta=_checked("mirostat.eta", asked.eta, 0, 1),
+        tau=checked("mirostat.tau", asked.tau, 0, 100),
+        eta=checked("mirostat.eta", asked.eta, 0, 1),
     )
-
-
-def _logit_bias(asked: Mapping[int, float], vocabulary_size: int) -> Mapping[int, float]:
-    if len(asked) > LOGIT_BIAS_LIMIT:
-        raise BadRequest(
-            f"logit_bias names {len(asked):,} tokens; at most {LOGIT_BIAS_LIMIT:,} work."
-        )
-    for token, bias in asked.items():
-        if not 0 <= token < vocabulary_size:
-            raise BadRequest(
-                f"logit_bias names the token {token}; the vocabulary has {vocabulary_size:,}."
-            )
-        if not (bias == -math.inf or -10_000 <= bias <= 10_000):
-            raise BadRequest(
-                f"logit_bias cannot add {bias}; it is between -10,000 and 10,000, or minus "
-                "infinity to rule a token out."
-            )
-    return asked

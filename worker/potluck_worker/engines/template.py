@@ -19,7 +19,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from potluck_proto.errors import BadRequest, TemplateError
-from potluck_worker.engines.llama.limits import OutOfTime, limited
+from potluck_worker.engines.limits import OutOfTime, limited
 
 FALLBACK = (
     "{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n"

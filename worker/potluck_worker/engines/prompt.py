@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from potluck_proto.errors import BadRequest
-from potluck_worker.engines.base import ChatMessage
-from potluck_worker.engines.llama.template import ChatTemplate, Conversation
-from potluck_worker.engines.llama.vocabulary import Vocabulary
+from potluck_proto.errors import BadRequest, ContextOverflow
+from potluck_worker.engines.base import ChatMessage, Generate
+from potluck_worker.engines.template import ChatTemplate, Conversation
+
+
+class Vocabulary(Protocol):
+    """What an engine knows of its model's tokens, as far as prompts need it."""
+
+    size: int
+    """How many there are."""
+
+    def tokenize(self, text: str, *, special: bool, start: bool = False) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: What to tokenize.
+            special: Whether marks such as `<|end|>` in it are control tokens.
+            start: Whether it starts a prompt, where the model may want its mark of the beginning.
+        """
+        ...
+
+    def start_of_control_text(self) -> re.Pattern[str] | None:
+        """Return what matches one character where the text of a control token starts."""
+        ...
 
 
 class PromptMaker:
@@ -64,6 +85,48 @@ class PromptMaker:
         for piece in others:
             tokens += self._vocabulary.tokenize(piece, special=True)
         return tokens
+
+    def prompt_and_answer(
+        self, request: Generate, model: str, context_length: int
+    ) -> tuple[list[int], list[int]]:
+        """Return the prompt of a request, and the tokens of its answer where that moved here.
+
+        Args:
+            request: What is asked.
+            model: The model's name, for messages.
+            context_length: Tokens of a prompt and its answer.
+
+        Raises:
+            PotluckError: It cannot be answered.
+        """
+        limit = request.sampling.max_tokens
+        if limit is not None and limit < 1:
+            raise BadRequest(f"max_tokens cannot be {limit}; it is at least 1.")
+        prompt = self.tokens(request.messages, request.tools, request.thinking)
+        answer = self._answer_so_far(request, model)
+        if not prompt + answer:
+            raise BadRequest("The prompt is empty.")
+        if len(prompt) >= context_length:
+            raise ContextOverflow(
+                f"The prompt is {len(prompt):,} tokens long; the context of {model} is "
+                f"{context_length:,} and must hold the answer too. Shorten it, start a new "
+                "chat, or set a larger context_length for the worker.",
+                prompt_tokens=len(prompt),
+                context_length=context_length,
+            )
+        return prompt, answer
+
+    def _answer_so_far(self, request: Generate, model: str) -> list[int]:
+        """Return the tokens of an answer that moved here. Raises `BadRequest` for a foreign one."""
+        if not request.continue_token_ids:
+            return self._vocabulary.tokenize(request.continue_text, special=False)
+        for token in request.continue_token_ids:
+            if not 0 <= token < self._vocabulary.size:
+                raise BadRequest(
+                    f"The answer to go on with has the token {token}; the vocabulary of "
+                    f"{model} has {self._vocabulary.size:,}. Go on from its text."
+                )
+        return list(request.continue_token_ids)
 
     def _cut(self, value: Any, seam: str) -> Any:
         """Return a value with every text in it cut where a quotation begins."""
