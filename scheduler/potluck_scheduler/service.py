@@ -157,7 +157,8 @@ class SchedulerService(ChatService):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            decision = self._decide(request.model, request.node)
+            node = self._connection(request.node).node_id if request.node else None
+            decision = self._decide(request.model, node or request.node)
             explanation = decision.explanation
             if decision.error is not None:
                 raise decision.error

@@ -4,6 +4,7 @@ import pytest
 
 from fakes.worker import GIB, FakeWorker, describe
 from potluck_proto.errors import UnknownNode
+from potluck_proto.network import unix_address
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.decisions import ASKED, KEPT, Decisions
@@ -65,3 +66,17 @@ async def test_a_model_is_pinned_where_it_is(pool: Pool) -> None:
         request = pb.PinModelRequest(model="echo", node="fake", pinned=pinned)
         await pool.client.call(stub.PinModel, request)
         assert worker.loaded[0].pinned is pinned
+
+
+async def test_a_model_is_loaded_on_a_machine_by_its_name_id_or_address(pool: Pool) -> None:
+    worker = await pool.add(FakeWorker(node_id="a-1", name="attic"))
+    address = unix_address(pool.home.root / "a-1.sock")
+    for node in ("attic", "a-1", address):
+        await pool.client.call(
+            pool.client.stub.LoadModel, pb.LoadModelRequest(model="echo", node=node)
+        )
+    assert len(worker.loaded) == 3
+    with pytest.raises(UnknownNode):
+        await pool.client.call(
+            pool.client.stub.LoadModel, pb.LoadModelRequest(model="echo", node="barn")
+        )

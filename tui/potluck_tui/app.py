@@ -43,7 +43,7 @@ from potluck_tui.widgets.chat_list import ChatList
 from potluck_tui.widgets.transcript import Transcript
 
 PREPARE_SECONDS = 1.0
-PROBLEM_SECONDS = 20.0
+PROBLEM_SECONDS = 10.0
 """How long it stays on the screen what is wrong with the settings."""
 
 POOL_PLACES = ("machines", "models")

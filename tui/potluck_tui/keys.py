@@ -150,10 +150,10 @@ NODES = (
     Key("nodes.filter", "slash", "filter", "Filter by words; !word is without it", "filter"),
     Key("nodes.sort", "o", "sort", "Sort by the next figure", "sort"),
     Key("nodes.faults", "z", "faults", "Only those with a fault, or all", "faults"),
-    Key("nodes.logs", "l", "logs", "Logs of this machine and its models", "logs"),
+    Key("nodes.logs", "l", "logs", "Logs of this machine and its models"),
     Key("nodes.models", "tab,m", "models", "Models of the pool", "models"),
     Key("nodes.help", "question_mark", "app.help", "Keys of this place"),
-    Key("nodes.close", "escape,q", "close", "Back to the chat", "back"),
+    Key("nodes.close", "escape,q", "close", "Back to the chat"),
 )
 
 MACHINE = (

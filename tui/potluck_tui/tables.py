@@ -71,7 +71,7 @@ def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
 
 def model_heading(width: int) -> Text:
     """Return the heading of the lines of models."""
-    return _model_cells("model", "size", "needs", "now", "in memory on, also on disk on", width)
+    return _model_cells("model", "size", "needs", "now", "in memory (on disk)", width)
 
 
 def model_line(model: ModelView, pool: PoolView, width: int, loading: Loading | None) -> Text:

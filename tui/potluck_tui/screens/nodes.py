@@ -66,7 +66,7 @@ class NodesScreen(OrderingScreen):
         yield Static(id="machine-line", markup=False)
         yield Static(id="node-problem", markup=False)
         yield Input(placeholder="Filter: words, !without", id="filter", compact=True)
-        yield KeyHints(hints(NODES, ORDERS, EVERYWHERE), widget_id="hints")
+        yield KeyHints(hints(NODES, EVERYWHERE[:1], ORDERS, EVERYWHERE[1:]), widget_id="hints")
 
     def on_mount(self) -> None:
         """Fill the table."""
