@@ -57,6 +57,7 @@ class NodesScreen(OrderingScreen):
         self._ssh = ssh
         self._drawn_seconds = 0.0
         self._later: Timer | None = None
+        self._said: dict[str, Text] = {}
         self._rows = Rows(widget_id="machines")
 
     def compose(self) -> ComposeResult:
@@ -97,13 +98,19 @@ class NodesScreen(OrderingScreen):
     def show_chosen(self) -> None:
         """Show more of the machine under the cursor."""
         node = self.chosen
-        self.query_one("#machine-line", Static).update(self._more(node) if node else "")
+        self._say("machine-line", self._more(node) if node else Text())
         words = fault(node) if node else ""
         if node and not words:
             words = " ".join(engine.advice for engine in node.engines if not engine.available)
         if not self._session.pool.nodes:
             words = "No machine has joined. `potluck up` starts a worker on this one."
-        self.query_one("#node-problem", Static).update(words)
+        self._say("node-problem", Text(words))
+
+    def _say(self, part: str, words: Text) -> None:
+        """Show other words in a part below the table, if they are others."""
+        if self._said.get(part) != words:
+            self._said[part] = words
+            self.query_one(f"#{part}", Static).update(words)
 
     async def action_details(self) -> None:
         """Show all about the machine under the cursor."""

@@ -11,12 +11,13 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from potluck_tui.keys import ROWS
+from potluck_tui.scrolling import changed_regions
 from potluck_tui.widgets.keys_in_order import run_in_order
 
 
@@ -102,16 +103,16 @@ class Rows(ScrollView, can_focus=True):
             at_cursor = number == self._cursor
             style = self.get_component_rich_style("rows--cursor") if at_cursor else self.rich_style
             lines.append(self._strip(row.text, style))
-        before, self._lines = self._lines, lines
+        shown, self._lines = self._shown(), lines
         self.virtual_size = Size(width, len(lines))
         self._keep_cursor_in_view()
+        for region in changed_regions(shown, self._shown(), width):
+            self.refresh(region)
+
+    def _shown(self) -> list[Strip]:
+        """Return the lines of the window."""
         top = self.scroll_offset.y
-        for number in range(max(len(before), len(lines))):
-            old = before[number] if number < len(before) else None
-            new = lines[number] if number < len(lines) else None
-            if old != new:
-                y = number if number == 0 else number - top
-                self.refresh(Region(0, y, width, 1))
+        return [*self._lines[:1], *self._lines[top + 1 : top + self.size.height]]
 
     def _keep_cursor_in_view(self) -> None:
         height, top, line = self.size.height, self.scroll_offset.y, self._cursor + 1
