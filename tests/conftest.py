@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from grpc import aio
+
+# gRPC ends its polling thread with the last of its objects, and waits for ever where a call to a
+# process that a test froze or killed is open still. So it stays, as it does in a daemon.
+aio.init_grpc_aio()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@
     │   ├── AmbiguousModel       the name fits several models
     │   ├── ContextOverflow      the prompt is longer than the model's context
     │   ├── UnknownChat, UnknownGeneration, UnknownNode
+    │   ├── WishesUnmet          no node is as the request wants it
     │   └── OffsetNotReached     attached further than the answer is
     ├── ModelError               the file is at fault: get another one
     │   ├── ModelFileError       missing, truncated, not a GGUF
@@ -19,12 +20,13 @@
     │   ├── NoNodes              no worker is connected
     │   ├── EngineMissing        the worker lacks the engine; says what to install
     │   ├── QueueFull
-    │   ├── ModelBusy            loaded in another way, and in use
+    │   ├── ModelBusy            in use: not unloaded, nor loaded in another way
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
     │   ├── Stalled              alive, but makes no progress
-    │   └── Displaced            its model was unloaded, or its node drained or stopped
+    │   ├── Displaced            its model was unloaded, or its node drained or stopped
+    │   └── MovedTooOften        engines die under this answer again and again
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
         ├── Unreachable          nothing answers at an address
@@ -47,6 +49,15 @@ METADATA_KEY = "potluck-error-bin"
 """Trailing metadata of a failed call: a serialized `potluck.v1.Error`."""
 
 
+BROKEN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
+"""How gRPC says that a connection broke, depending on when it did."""
+
+
 class PotluckError(Exception):
     """A failure with a name; the root of the tree above.
 
@@ -63,6 +74,13 @@ class PotluckError(Exception):
         super().__init__(message)
         self.message = message
         self.fields = {name: str(value) for name, value in fields.items()}
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether another error says the same."""
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.message))
 
     def to_proto(self) -> pb.Error:
         """Return the error as it crosses the wire."""
@@ -120,6 +138,13 @@ class UnknownNode(RequestError):
 
     code = pb.ERROR_CODE_UNKNOWN_NODE
     status = grpc.StatusCode.NOT_FOUND
+
+
+class WishesUnmet(RequestError):
+    """No node that has the model is as the request wants it; the message says in what."""
+
+    code = pb.ERROR_CODE_WISHES_UNMET
+    status = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class OffsetNotReached(RequestError):
@@ -187,7 +212,7 @@ class QueueFull(CapacityError):
 
 
 class ModelBusy(CapacityError):
-    """The model is held in another way than asked for, and in use; the message has both."""
+    """The model is in use, so it is neither unloaded nor held in another way, as was asked for."""
 
     code = pb.ERROR_CODE_MODEL_BUSY
 
@@ -238,6 +263,13 @@ class Displaced(LostError):
     """
 
     code = pb.ERROR_CODE_DISPLACED
+
+
+class MovedTooOften(LostError):
+    """An answer lost its place again and again; it may be what breaks engines."""
+
+    code = pb.ERROR_CODE_MOVED_TOO_OFTEN
+    retryable = False
 
 
 class SetupError(PotluckError):
@@ -315,7 +347,7 @@ def from_rpc(error: grpc.aio.AioRpcError, what: str) -> PotluckError:
         if key == METADATA_KEY and isinstance(value, bytes):
             return from_proto(pb.Error.FromString(value))
     details = error.details() or error.code().name
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() in BROKEN:
         return Unreachable(f"{what} does not answer ({details}).")
     return PotluckError(f"{what} failed: {details} ({error.code().name}).")
 

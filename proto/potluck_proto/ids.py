@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from typing import NewType
 
@@ -15,6 +16,17 @@ ModelName = NewType("ModelName", str)
 """A model's name without its quantization."""
 
 
+_CHANCE = random.Random(secrets.randbits(256))
+
+
 def new_id() -> str:
-    """Return 16 random hex digits: 64 bits, enough that a house never sees two alike."""
-    return secrets.token_hex(8)
+    """Return 16 random hex digits: 64 bits, enough that a house never sees two alike.
+
+    Ids are no secrets: to know one lets nobody do anything.
+    """
+    return f"{_CHANCE.getrandbits(64):016x}"
+
+
+def new_seed() -> int:
+    """Return a random seed of 32 bits, for sampling."""
+    return _CHANCE.getrandbits(32)

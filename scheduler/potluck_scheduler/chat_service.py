@@ -13,12 +13,17 @@ from potluck_proto.errors import BadRequest, PotluckError
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_scheduler.database import Database
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore, Submission
 
 CONTENT_LIMIT_BYTES = 2**20
 """The longest prompt with its files: a long book, and more than any context of today."""
+
+HEAD_SECONDS = 0.02
+"""What is known of an answer that has just begun waits so long for its first words, so that they go
+out together."""
 
 Context = grpc.aio.ServicerContext[object, object]
 Result = TypeVar("Result")
@@ -28,8 +33,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     """Questions, answers, and the chats that they make.
 
     Args:
-        store: Where questions and answers are kept.
-        shelf: Where chats are found.
+        database: Where chats and answers are.
         generations: The answers under way.
         chats_changed: Called when a viewer should look at the chats again.
 
@@ -39,13 +43,12 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
 
     def __init__(
         self,
-        store: ChatStore,
-        shelf: ChatShelf,
+        database: Database,
         generations: Generations,
         chats_changed: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._shelf = shelf
+        self._store = ChatStore(database)
+        self._shelf = ChatShelf(database)
         self._generations = generations
         self._chats_changed = chats_changed
         self.viewers = 0
@@ -54,14 +57,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Store a prompt, then begin its answer."""
-        submission = await or_abort(self._submit(request), context)
-        return pb.SubmitResponse(
-            chat_id=submission.chat_id,
-            user_message_id=submission.user_message_id,
-            answer_message_id=submission.answer_message_id,
-            generation_id=submission.generation_id,
-            revision=submission.revision,
-        )
+        return _submitted(await or_abort(self._submit(request), context))
 
     async def _submit(self, request: pb.SubmitRequest) -> Submission:
         size_bytes = len(request.content.encode()) + sum(
@@ -113,8 +109,21 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         with self._viewer():
             try:
                 generation_id = GenerationId(request.generation_id)
-                async for response in self._generations.attach(generation_id, request.from_offset):
-                    yield response
+                async for events in self._generations.attach(generation_id, request.from_offset):
+                    yield pb.AttachResponse(events=events)
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
+        """Store a prompt, begin its answer, and show it."""
+        with self._viewer():
+            try:
+                submission = await self._submit(request.submit)
+                submitted: pb.SubmitResponse | None = _submitted(submission)
+                answer = self._generations.attach(submission.generation_id, 0, HEAD_SECONDS)
+                async for events in answer:
+                    yield pb.AskResponse(submitted=submitted, events=events)
+                    submitted = None
             except PotluckError as error:
                 await errors.abort(context, error)
 
@@ -143,8 +152,10 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         }
         response.chat.active = bool(active)
         for message in response.messages:
-            if generation := active.get(GenerationId(message.generation_id)):
-                message.content = generation.text
+            if answer := active.get(GenerationId(message.generation_id)):
+                message.content = answer.text
+                del message.seams[:]
+                message.seams.extend(answer.seams)
         return response
 
     async def UpdateChat(
@@ -160,8 +171,8 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     ) -> pb.DeleteChatResponse:
         """Put a chat away; answers under way in it end."""
         chat_id = ChatId(request.chat_id)
-        for generation in self._generations.in_chat(chat_id):
-            await self._generations.stop(generation.generation_id)
+        for answer in self._generations.in_chat(chat_id):
+            await self._generations.stop(answer.generation_id)
         await or_abort(self._shelf.delete(chat_id), context)
         self._chats_changed()
         return pb.DeleteChatResponse()
@@ -218,6 +229,16 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
             yield
         finally:
             self.viewers -= 1
+
+
+def _submitted(submission: Submission) -> pb.SubmitResponse:
+    return pb.SubmitResponse(
+        chat_id=submission.chat_id,
+        user_message_id=submission.user_message_id,
+        answer_message_id=submission.answer_message_id,
+        generation_id=submission.generation_id,
+        revision=submission.revision,
+    )
 
 
 async def or_abort(work: Awaitable[Result], context: Context) -> Result:

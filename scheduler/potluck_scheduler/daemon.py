@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import Coroutine
 
 import grpc
 
 from potluck_proto import daemon, network
-from potluck_proto.errors import SchedulerRestarted, StoreError
+from potluck_proto.errors import StoreError
 from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
 from potluck_proto.pulse import Pulse
 from potluck_proto.record import OPEN_CLUSTER
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.answer_store import AnswerStore
+from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import node_from_proto
-from potluck_scheduler.core.events import NodeLost, NodeUpdated
+from potluck_scheduler.core.events import NodeLost, NodeSuspected, NodeUpdated
 from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.database import Database
 from potluck_scheduler.discovery import Discovery
@@ -26,6 +28,7 @@ from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
 from potluck_scheduler.shelf import ChatShelf
+from potluck_scheduler.speed_store import SpeedStore
 from potluck_scheduler.store import ChatStore
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,9 @@ log = logging.getLogger(__name__)
 PURGE_SECONDS = 3600.0
 STOP_SECONDS = 0.5
 """What open calls get to end when the daemon stops."""
+
+SPEEDS_SECONDS = 60.0
+"""How often what was learned of speeds is stored."""
 
 
 class SchedulerDaemon:
@@ -47,30 +53,20 @@ class SchedulerDaemon:
     def __init__(self, home: Home, settings: SchedulerSettings, *, validate: bool = False) -> None:
         self._home = home
         self._settings = settings
+        self._validate = validate
         self._pulse = Pulse()
-        self._core = Scheduler(settings.default_model, validate=validate)
-        self._database = Database(home.chat_store)
-        self.store = ChatStore(self._database)
-        self._shelf = ChatShelf(self._database)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.database = Database(home.chat_store)
+        self.store = ChatStore(self.database)
+        self._shelf = ChatShelf(self.database)
+        self._speeds = SpeedStore(self.database)
         self.nodes = NodeRegistry(
             home.cluster_id(),
             insecure_lan=settings.insecure_lan,
             on_state=self._on_state,
+            on_suspect=self._on_suspect,
             on_lost=self._on_lost,
             changed=self._pulse.beat,
-        )
-        self.generations = Generations(
-            self._core, self.nodes, self.store, self._pulse, self._on_chat
-        )
-        self._service = SchedulerService(
-            home,
-            self._core,
-            self.nodes,
-            self.store,
-            self._shelf,
-            self.generations,
-            self._pulse,
-            settings.default_model,
         )
         default_cluster = OPEN_CLUSTER if settings.insecure_lan else home.cluster_id()
         self._discovery = Discovery(
@@ -95,12 +91,23 @@ class SchedulerDaemon:
 
     async def start(self) -> None:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
-        await self._database.open()
-        await self._end_interrupted()
-        self._purging = asyncio.create_task(self._purge_often(), name="purge")
+        await self.database.open()
+        self._wire(
+            Scheduler(
+                self._settings.default_model,
+                limits=self._settings.limits(),
+                speeds=await self._speeds.load(),
+                validate=self._validate,
+            )
+        )
+        self.generations.restore(await self.store.unfinished())
         self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
         pb_grpc.add_SchedulerServiceServicer_to_server(self._service, self._server)
         network.listen_unix(self._server, self._home.scheduler_socket)
+        for work in (
+            self._conductor.run(), self.generations.run(), self._keep_speeds(), self._purge_often(),
+        ):  # fmt: skip
+            self._keep(work)
         self.nodes.add(network.unix_address(self._home.worker_socket), "local")
         for address in self._settings.workers:
             self.nodes.add(address, "static")
@@ -108,24 +115,42 @@ class SchedulerDaemon:
         await self._server.start()
         log.info("listening on %s", self._home.scheduler_socket)
 
+    def _wire(self, core: Scheduler) -> None:
+        """Put the parts around the core together."""
+        self._conductor = Conductor(core, self.nodes, self._home.logs / "story.pickle")
+        self.generations = Generations(
+            self._conductor,
+            self.nodes,
+            AnswerStore(self.database),
+            self._on_chat,
+            move=self._settings.move,
+        )
+        self._service = SchedulerService(
+            self._home,
+            self._settings,
+            self._conductor,
+            self.nodes,
+            self.database,
+            self.generations,
+            self._pulse,
+        )
+
     async def stop(self) -> None:
         """Close the socket, leave the answers on disk, let go of the workers."""
         await self._server.stop(STOP_SECONDS)
         await self._discovery.stop()
         await self.generations.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._conductor.close()
         await self.nodes.close()
-        self._purging.cancel()
-        await self._database.close()
+        await self._save_speeds()
+        await self.database.close()
         self._home.scheduler_socket.unlink(missing_ok=True)
 
-    async def _end_interrupted(self) -> None:
-        """End the answers that an earlier scheduler left under way, and keep what they had."""
-        error = SchedulerRestarted(
-            "The scheduler was restarted in mid-answer; what the model had said is kept. Ask again."
-        )
-        end = types.End(reason=types.END_REASON_FAILED, error=error.to_proto())
-        if count := await self.store.end_interrupted(end):
-            log.warning("%d answers were cut off by a restart", count)
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
 
     async def _purge_often(self) -> None:
         """Delete for good, now and then, what can no longer be restored."""
@@ -137,11 +162,26 @@ class SchedulerDaemon:
                 log.warning("deleted chats are not purged: %s", error.message)
             await asyncio.sleep(PURGE_SECONDS)
 
+    async def _keep_speeds(self) -> None:
+        while True:
+            await asyncio.sleep(SPEEDS_SECONDS)
+            await self._save_speeds()
+
+    async def _save_speeds(self) -> None:
+        """Store what was learned since the last time."""
+        try:
+            await self._speeds.save(self._conductor.core.speeds.take_changed())
+        except StoreError as error:
+            log.warning("speeds are not stored: %s", error.message)
+
     def _on_state(self, state: types.NodeState) -> None:
-        self._core.handle(NodeUpdated(node_from_proto(state)), time.monotonic())
+        self._conductor.tell(NodeUpdated(node_from_proto(state)))
+
+    def _on_suspect(self, node_id: NodeId) -> None:
+        self._conductor.tell(NodeSuspected(node_id))
 
     def _on_lost(self, node_id: NodeId) -> None:
-        self._core.handle(NodeLost(node_id), time.monotonic())
+        self._conductor.tell(NodeLost(node_id))
 
     def _on_chat(self) -> None:
         self._service.chats_changed()

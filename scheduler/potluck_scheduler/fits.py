@@ -42,8 +42,8 @@ async def fit_model(
         names = ", ".join(node.name for node in there)
         raise UnknownNode(f"No node is called {request.node}. There are: {names}.")
     typed = request.model or configured_default or default_model(asked)
-    keys = resolve(typed, there)
-    having = [node for node in asked if any(node.model(key) for key in keys)]
+    keys = resolve(typed, {key: model for node in there for key, model in node.files.items()})
+    having = [node for node in asked if any(key in node.files for key in keys)]
     if not having:
         raise UnknownModel(f"{request.node} does not have {typed}.", model=typed)
     options = types.LoadOptions()

@@ -80,7 +80,7 @@ def m002_full_text_search(database: sqlite3.Connection) -> None:
     )
 
 
-def m010_branches(database: sqlite3.Connection) -> None:
+def m003_branches(database: sqlite3.Connection) -> None:
     """Which branch of a chat is shown, what was asked for with each message, where answers moved.
 
     `asked` is a `SubmitRequest`: of a question its attachments, of an answer how it is to be made.
@@ -104,7 +104,7 @@ def m010_branches(database: sqlite3.Connection) -> None:
     )
 
 
-def m011_shelves_and_presets(database: sqlite3.Connection) -> None:
+def m004_shelves_and_presets(database: sqlite3.Connection) -> None:
     """Chats that are put away, and how their answers are made."""
     database.execute("ALTER TABLE chats ADD COLUMN deleted REAL")
     database.execute("ALTER TABLE chats ADD COLUMN preset BLOB NOT NULL DEFAULT x''")
@@ -114,7 +114,7 @@ def m011_shelves_and_presets(database: sqlite3.Connection) -> None:
     database.execute("CREATE TABLE presets (name TEXT PRIMARY KEY, preset BLOB NOT NULL)")
 
 
-def m012_text_indexed_once(database: sqlite3.Connection) -> None:
+def m005_text_indexed_once(database: sqlite3.Connection) -> None:
     """A search index that does not keep a second copy of each message.
 
     It is told what to forget by the very text that it learned: an answer is learned when it ends,
@@ -157,12 +157,40 @@ def m012_text_indexed_once(database: sqlite3.Connection) -> None:
         database.execute(f"CREATE TRIGGER {name} AFTER {when} BEGIN {do}; END")
 
 
+def m006_answers_that_move(database: sqlite3.Connection) -> None:
+    """Whose vocabulary an answer's tokens are of, and how many it had when it last went on."""
+    database.execute("ALTER TABLE messages ADD COLUMN lineage TEXT NOT NULL DEFAULT ''")
+    database.execute("ALTER TABLE messages ADD COLUMN continued_tokens INTEGER NOT NULL DEFAULT 0")
+
+
+def m007_speeds(database: sqlite3.Connection) -> None:
+    """How fast each model is on each node, as learned; see `core/speeds.py` for the columns."""
+    database.execute(
+        """
+        CREATE TABLE speeds (
+            node_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            quantization TEXT NOT NULL,
+            samples INTEGER NOT NULL,
+            busy REAL NOT NULL,
+            token_seconds REAL NOT NULL,
+            busy_variance REAL NOT NULL,
+            covariance REAL NOT NULL,
+            prefill_token_seconds REAL NOT NULL,
+            load_seconds REAL NOT NULL,
+            PRIMARY KEY (node_id, model, quantization)
+        )"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_chats_and_messages,
     m002_full_text_search,
-    m010_branches,
-    m011_shelves_and_presets,
-    m012_text_indexed_once,
+    m003_branches,
+    m004_shelves_and_presets,
+    m005_text_indexed_once,
+    m006_answers_that_move,
+    m007_speeds,
 )
 
 

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -24,6 +24,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_proto.v1 import worker_pb2_grpc as worker_grpc
+from potluck_scheduler.work import Work
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -56,6 +57,7 @@ class Connection:
     """What a call took last, there and back; 0 before the first."""
     problem: PotluckError | None = None
     channel: grpc.aio.Channel | None = None
+    work: Work | None = None
     task: asyncio.Task[None] | None = None
 
     @property
@@ -76,6 +78,7 @@ class NodeRegistry:
         scheduler_id: Who watches, for the workers' logs.
         insecure_lan: Whether workers beyond this machine may be spoken to in clear.
         on_state: Called with each state of a living worker.
+        on_suspect: Called when a worker is silent for longer than it should be.
         on_lost: Called once when a worker is lost.
         changed: Called when anything changed that a viewer sees.
     """
@@ -86,12 +89,14 @@ class NodeRegistry:
         *,
         insecure_lan: bool,
         on_state: Callable[[types.NodeState], None],
+        on_suspect: Callable[[NodeId], None],
         on_lost: Callable[[NodeId], None],
         changed: Callable[[], None],
     ) -> None:
         self._scheduler_id = scheduler_id
         self._insecure_lan = insecure_lan
         self._on_state = on_state
+        self._on_suspect = on_suspect
         self._on_lost = on_lost
         self._changed = changed
         self._connections: dict[str, Connection] = {}
@@ -149,6 +154,20 @@ class NodeRegistry:
             if connection.node_id == node_id and connection.alive and connection.channel:
                 return worker_grpc.WorkerServiceStub(connection.channel)
         return None
+
+    def work(self, node_id: NodeId) -> Work | None:
+        """Return the stream of work to a living worker."""
+        for connection in self._connections.values():
+            if connection.node_id == node_id and connection.alive:
+                return connection.work
+        return None
+
+    def name(self, node_id: NodeId) -> str:
+        """Return what people call a worker; its id where it is gone."""
+        for connection in self._connections.values():
+            if connection.state is not None and connection.node_id == node_id:
+                return connection.state.name
+        return node_id
 
     @property
     def local_node_id(self) -> NodeId | None:
@@ -211,8 +230,11 @@ class NodeRegistry:
         log.info("connected to %s at %s", hello.state.name, connection.address)
         call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
         measuring = asyncio.create_task(_measure_round_trip(connection, stub))
+        connection.work = Work(stub, hello.state.name)
+        working = asyncio.create_task(connection.work.run())
         try:
-            while response := await self._hear(connection, call):
+            while response := await self._hear(connection, call, working):
+                response.state.name = self._unique_name(connection, response.state)
                 connection.state = response.state
                 connection.heard = time.monotonic()
                 connection.problem = None
@@ -222,25 +244,40 @@ class NodeRegistry:
         finally:
             measuring.cancel()
             call.cancel()
+            connection.work = None
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
-    async def _hear(self, connection: Connection, call: WatchCall) -> worker.WatchResponse | None:
+    async def _hear(
+        self, connection: Connection, call: WatchCall, working: asyncio.Task[None]
+    ) -> worker.WatchResponse | None:
         """Return the worker's next state, `None` at the end of the stream; suspect it meanwhile.
 
-        Raises `NodeLost` for a worker that stays silent.
+        Raises `NodeLost` for a worker that stays silent, or with which one cannot work.
         """
         reading = asyncio.ensure_future(call.read())
+        either = [reading, working]
         try:
-            if not (await asyncio.wait([reading], timeout=SUSPECT_SECONDS))[0]:
-                if connection.alive:
+            if not await _first(either, SUSPECT_SECONDS):
+                if connection.alive and connection.node_id is not None:
                     connection.health = pb.NODE_HEALTH_SUSPECT
+                    self._on_suspect(connection.node_id)
                     self._changed()
-                await asyncio.wait([reading], timeout=LOST_SECONDS - SUSPECT_SECONDS)
+                await _first(either, LOST_SECONDS - SUSPECT_SECONDS)
             if not reading.done():
+                if working.done():
+                    raise NodeLost("The connection broke.")
                 raise NodeLost(f"It has been silent for {LOST_SECONDS} seconds.")
             response = reading.result()
             return response if isinstance(response, worker.WatchResponse) else None
         finally:
             reading.cancel()
+
+    def _unique_name(self, connection: Connection, state: types.NodeState) -> str:
+        """Return a worker's name; the second of one name gets a part of its id."""
+        others = (c.state for c in self._connections.values() if c is not connection and c.alive)
+        taken = any(other is not None and other.name == state.name for other in others)
+        return f"{state.name}-{state.node_id[:4]}" if taken else state.name
 
     def _twin(self, connection: Connection, node_id: str) -> Connection | None:
         """Return another living connection to the same worker."""
@@ -265,3 +302,11 @@ async def _measure_round_trip(connection: Connection, stub: WorkerServiceAsyncSt
             await stub.Describe(worker.DescribeRequest(), timeout=CONNECT_SECONDS)
             connection.round_trip_seconds = time.monotonic() - started
             await asyncio.sleep(ROUND_TRIP_SECONDS)
+
+
+async def _first(futures: Iterable[asyncio.Future[Any]], timeout_seconds: float) -> bool:
+    """Wait until one of several is done; say whether one is."""
+    done, _ = await asyncio.wait(
+        futures, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    return bool(done)

@@ -1,4 +1,4 @@
-"""The scheduler's gRPC service: a thin edge over the nodes and the core (and `chat_service`)."""
+"""The scheduler's gRPC service: a thin edge over the answers, the store, the nodes and the core."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
-from potluck_proto.errors import PotluckError, UnknownNode
+from potluck_proto.errors import NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import GenerationId
 from potluck_proto.logs import read_log
@@ -19,16 +19,19 @@ from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.answer import Answer
 from potluck_scheduler.chat_service import ChatService, Context, or_abort
+from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
-from potluck_scheduler.core.model import Decision, Request
-from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.core.explanation import Decision
+from potluck_scheduler.core.model import Request
+from potluck_scheduler.database import Database
 from potluck_scheduler.fits import fit_model
-from potluck_scheduler.generations import Generation, Generations
+from potluck_scheduler.generations import Generations
+from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes import Connection, NodeRegistry
-from potluck_scheduler.shelf import ChatShelf
-from potluck_scheduler.store import ChatStore
+from potluck_scheduler.settings import SchedulerSettings
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -40,43 +43,41 @@ WATCH_HEARTBEAT_SECONDS = 2.0
 FOUND_SECONDS = 3.0
 """How long `AddNode` waits to see whether a worker answers."""
 
-LOAD_SECONDS = 3600.0
-
 
 class SchedulerService(ChatService):
     """Serves the viewers of one pool.
 
     Args:
         home: For the status.
-        core: Decides.
+        settings: How the scheduler behaves.
+        conductor: Tells the core.
         nodes: The workers.
-        store: Where questions and answers are kept.
-        shelf: Where chats are found.
+        database: Where chats and answers are.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
-        default_model: From the settings; empty lets the pool decide.
 
     Attributes:
         chats_revision: Counts changes of chats.
+        viewers: Open streams of viewers.
     """
 
     def __init__(
         self,
         home: Home,
-        core: Scheduler,
+        settings: SchedulerSettings,
+        conductor: Conductor,
         nodes: NodeRegistry,
-        store: ChatStore,
-        shelf: ChatShelf,
+        database: Database,
         generations: Generations,
         pulse: Pulse,
-        default_model: str,
     ) -> None:
-        super().__init__(store, shelf, generations, self.chats_changed)
+        super().__init__(database, generations, self.chats_changed)
         self._home = home
-        self._core = core
+        self._settings = settings
+        self._conductor = conductor
         self._nodes = nodes
+        self._database = database
         self._pulse = pulse
-        self._default_model = default_model
         self._started = time.monotonic()
         self.chats_revision = 0
 
@@ -99,6 +100,7 @@ class SchedulerService(ChatService):
                     models=self._models(),
                     chats_revision=self.chats_revision,
                     active=map(_active, self._generations.active()),
+                    problem=self._database.problem,
                 )
                 await asyncio.sleep(WATCH_SECONDS)
                 await asyncio.wait([beat], timeout=WATCH_HEARTBEAT_SECONDS - WATCH_SECONDS)
@@ -157,17 +159,15 @@ class SchedulerService(ChatService):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            node = self._connection(request.node).node_id if request.node else None
-            decision = self._decide(request.model, node or request.node)
+            asked = self._connection(request.node).node_id if request.node else None
+            nodes = (asked or request.node,) if request.node else ()
+            decision = self._decide(Request(GenerationId(""), request.model, nodes))
             explanation = decision.explanation
             if decision.error is not None:
                 raise decision.error
-            options = types.LoadOptions(
-                model=explanation.model.name, quantization=explanation.model.quantization
-            )
-            stub = self._stub(explanation.node_id or "")
-            async for _ in stub.Load(worker.LoadRequest(options=options), timeout=LOAD_SECONDS):
-                pass
+            if explanation.node_id is None:
+                raise NotEnoughMemory(f"Not now: {explanation.summary}. Try again later.")
+            await load_model(self._nodes, explanation.node_id, explanation.model, decision.evict)
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
         return await or_abort(load(), context)
@@ -187,7 +187,9 @@ class SchedulerService(ChatService):
 
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
         """Say what a model takes on each node that has it."""
-        return await or_abort(fit_model(request, self._nodes, self._default_model), context)
+        return await or_abort(
+            fit_model(request, self._nodes, self._settings.default_model), context
+        )
 
     async def PinModel(self, request: pb.PinModelRequest, context: Context) -> pb.PinModelResponse:
         """Keep a model on one worker when others need room, or no longer."""
@@ -209,7 +211,7 @@ class SchedulerService(ChatService):
 
         async def decisions() -> list[types.Explanation]:
             node_id = self._connection(request.node).node_id if request.node else ""
-            return self._generations.decisions.last(node_id or "", request.limit)
+            return self._conductor.decisions.last(node_id or "", request.limit)
 
         return pb.ListDecisionsResponse(decisions=await or_abort(decisions(), context))
 
@@ -237,8 +239,16 @@ class SchedulerService(ChatService):
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Say what would be decided now."""
-        explanation = self._decide(request.model).explanation
-        return pb.ExplainResponse(explanation=explanation_to_proto(explanation))
+        decision = self._decide(
+            Request(
+                GenerationId(""),
+                request.model,
+                tuple(request.nodes),
+                tuple(request.tags),
+                context_tokens=request.context_length,
+            )
+        )
+        return pb.ExplainResponse(explanation=explanation_to_proto(decision.explanation))
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -254,16 +264,16 @@ class SchedulerService(ChatService):
             chats=await or_abort(self._shelf.count(), context),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
+            problem=self._database.problem,
         )
 
     # --- parts ---------------------------------------------------------------------------------
 
     def _models(self) -> list[pb.ModelSummary]:
-        return model_summaries(self._nodes.living_states(), self._default_model)
+        return model_summaries(self._nodes.living_states(), self._settings.default_model)
 
-    def _decide(self, model: str, node: str = "") -> Decision:
-        asked = (node,) if node else ()
-        return self._core.explain(Request(GenerationId(""), model, asked))
+    def _decide(self, request: Request) -> Decision:
+        return self._conductor.core.explain(request)
 
     def _connection(self, node: str) -> Connection:
         connection = self._nodes.find(node)
@@ -293,12 +303,11 @@ def _node(connection: Connection) -> pb.Node:
     return node
 
 
-def _active(generation: Generation) -> pb.ActiveGeneration:
-    phase = generation.progress.phase if generation.progress else types.PHASE_DECODING
+def _active(answer: Answer) -> pb.ActiveGeneration:
     return pb.ActiveGeneration(
-        generation_id=generation.generation_id,
-        chat_id=generation.submission.chat_id,
-        answer_message_id=generation.submission.answer_message_id,
-        node_name=generation.explanation.node_name if generation.explanation else "",
-        phase=phase,
+        generation_id=answer.generation_id,
+        chat_id=answer.submission.chat_id,
+        answer_message_id=answer.submission.answer_message_id,
+        node_name=answer.node_name,
+        phase=answer.progress.phase if answer.progress else types.PHASE_DECODING,
     )

@@ -1,7 +1,8 @@
-"""The chat store, as far as answers grow in it: questions, answers, and the branches they make.
+"""The chat store, as far as somebody asks: questions, empty answers, and the branches they make.
 
-A question is a message; an answer is a message with a generation. What is read of whole chats is in
-`shelf`; how the disk is used, and what can be relied on, in `database`.
+A question is a message; an answer is a message with a generation. How answers grow is in
+`answer_store`, what is read of whole chats in `shelf`; how the disk is used, and what can be relied
+on, in `database`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from potluck_proto.errors import BadRequest, UnknownChat
-from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
+from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id, new_seed
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler import rows
@@ -22,6 +23,8 @@ from potluck_scheduler.branches import START, Branches, Node
 from potluck_scheduler.database import Database
 
 TITLE_CHARACTERS = 60
+
+TOKEN_BYTES = array.array("I").itemsize
 
 CUT = {
     types.END_REASON_STOPPED: "",
@@ -45,7 +48,7 @@ class Submission:
     conversation: tuple[types.Message, ...]
     """All that the model is to see, the question last."""
     asked: pb.SubmitRequest
-    """How it is to be made: sampling, thinking, nodes."""
+    """How it is to be made: sampling, thinking, nodes, tags, who asks."""
     revision: int = 0
     """The chat's, after this change."""
     repeated: bool = False
@@ -53,20 +56,17 @@ class Submission:
     beside: Submission | None = None
     """The answer of the chat's other model, where it has one."""
     text: str = ""
-    """What a cut answer has already, when it goes on."""
+    """What an answer that was cut or interrupted has already, when it goes on."""
     token_ids: tuple[int, ...] = ()
+    lineage: str = ""
+    """Of whose vocabulary the tokens are; empty where they are not the whole answer."""
+    continued_tokens: int = 0
+    """Those that it had when it last went on after an end: a limit counts the tokens after them."""
     node_name: str = ""
-    """Where that came from."""
+    """Where it was last."""
+    explanation: types.Explanation | None = None
     seams: tuple[pb.Seam, ...] = ()
     thought_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """An answer as it stands on disk."""
-
-    chat_id: ChatId
-    message: pb.StoredMessage
 
 
 class ChatStore:
@@ -182,31 +182,56 @@ class ChatStore:
             stored = rows.message(row)
             _check_cut(stored, followed=branches.is_followed(answer_id))
             self._revise(chat_id, updated=time.time())
-            token_ids = array.array("I", row["token_ids"])
-            text = stored.content
-            if token_ids:
+            text, tokens = stored.content, len(row["token_ids"]) // TOKEN_BYTES
+            if tokens:
                 # The mark of a character that was cut in two: its second half is yet to come.
                 text = text.rstrip("\ufffd")
             self._database.execute(
-                'UPDATE messages SET "end" = NULL, content = ? WHERE message_id = ?',
-                (text, answer_id),
+                'UPDATE messages SET "end" = NULL, content = ?, continued_tokens = ?'
+                " WHERE message_id = ?",
+                (text, tokens, answer_id),
             )
-            return Submission(
-                chat_id=chat_id,
-                user_message_id=MessageId(stored.parent_message_id),
-                answer_message_id=answer_id,
-                generation_id=GenerationId(stored.generation_id),
-                model=stored.model,
-                conversation=self._conversation(chat, way[:-1]),
-                asked=rows.asked(row),
-                text=text,
-                token_ids=tuple(token_ids),
-                node_name=stored.node_name,
-                seams=tuple(stored.seams),
-                thought_seconds=stored.end.usage.thought_seconds,
-            )
+            going_on = self._going_on(chat, branches, self._message(answer_id))
+            return replace(going_on, thought_seconds=stored.end.usage.thought_seconds)
 
         return await self._database.transaction(work)
+
+    async def unfinished(self) -> list[Submission]:
+        """Return the answers that an earlier scheduler left under way, the oldest first."""
+
+        def work() -> list[Submission]:
+            found = self._database.rows(
+                'SELECT * FROM messages WHERE generation_id IS NOT NULL AND "end" IS NULL'
+                " ORDER BY number"
+            )
+            return [self._left(row) for row in found]
+
+        return await self._database.run(work)
+
+    def _left(self, row: sqlite3.Row) -> Submission:
+        chat = chat_row(self._database, ChatId(row["chat_id"]), also_deleted=True)
+        return self._going_on(chat, self._branches(chat["chat_id"]), row)
+
+    def _going_on(self, chat: sqlite3.Row, branches: Branches, row: sqlite3.Row) -> Submission:
+        """Return an answer that has something already, as it stands on disk."""
+        stored = rows.message(row)
+        way = branches.way_to(MessageId(stored.message_id))
+        return Submission(
+            chat_id=chat["chat_id"],
+            user_message_id=MessageId(stored.parent_message_id),
+            answer_message_id=MessageId(stored.message_id),
+            generation_id=GenerationId(stored.generation_id),
+            model=stored.model,
+            conversation=self._conversation(chat, way[:-1]),
+            asked=rows.asked(row),
+            text=stored.content,
+            token_ids=tuple(array.array("I", row["token_ids"])),
+            lineage=row["lineage"],
+            continued_tokens=row["continued_tokens"],
+            node_name=stored.node_name,
+            explanation=stored.explanation if stored.HasField("explanation") else None,
+            seams=tuple(stored.seams),
+        )
 
     async def select(self, chat_id: ChatId, message_id: MessageId) -> None:
         """Show the branch through a message. Raises `UnknownChat` or `BadRequest`."""
@@ -324,76 +349,6 @@ class ChatStore:
         assert row is not None
         return row
 
-    # --- Answers under way -----------------------------------------------------------------------
-
-    async def save_place(
-        self,
-        generation_id: GenerationId,
-        node_name: str,
-        explanation: types.Explanation,
-        seams: Sequence[pb.Seam] = (),
-    ) -> None:
-        """Store where an answer was placed and why, and where it went on."""
-        model = explanation.model
-        if explanation.quantization:
-            model += f":{explanation.quantization}"
-        await self._execute(
-            "UPDATE messages SET node_name = ?, explanation = ?, model = ?, seams = ?"
-            " WHERE generation_id = ?",
-            (
-                node_name,
-                explanation.SerializeToString(),
-                model,
-                pb.AnswerHead(seams=seams).SerializeToString(),
-                generation_id,
-            ),
-        )
-
-    async def save_text(
-        self,
-        generation_id: GenerationId,
-        text: str,
-        token_ids: Sequence[int],
-        end: types.End | None = None,
-    ) -> None:
-        """Store what an answer has so far, and its end where it has come."""
-        packed = array.array("I", token_ids).tobytes()
-        if end is None:
-            await self._execute(
-                "UPDATE messages SET content = ?, token_ids = ? WHERE generation_id = ?",
-                (text, packed, generation_id),
-            )
-        else:
-            await self._execute(
-                'UPDATE messages SET content = ?, token_ids = ?, "end" = ? WHERE generation_id = ?',
-                (text, packed, end.SerializeToString(), generation_id),
-            )
-
-    async def end_interrupted(self, end: types.End) -> int:
-        """End every answer that an earlier scheduler left under way; return how many."""
-
-        def work() -> int:
-            return self._database.execute(
-                'UPDATE messages SET "end" = ? WHERE generation_id IS NOT NULL AND "end" IS NULL',
-                (end.SerializeToString(),),
-            ).rowcount
-
-        return await self._database.transaction(work)
-
-    async def answer(self, generation_id: GenerationId) -> StoredAnswer | None:
-        """Return an answer."""
-
-        def work() -> StoredAnswer | None:
-            row = self._database.row(
-                "SELECT * FROM messages WHERE generation_id = ?", (generation_id,)
-            )
-            return None if row is None else StoredAnswer(row["chat_id"], rows.message(row))
-
-        return await self._database.run(work)
-
-    async def _execute(self, statement: str, values: Sequence[object]) -> None:
-        await self._database.run(lambda: self._database.execute(statement, values))
-
 
 def read_branches(database: Database, chat_id: ChatId) -> Branches:
     """Return the tree of a chat; for work on the database's thread."""
@@ -419,7 +374,16 @@ def _how(chat: sqlite3.Row, request: pb.SubmitRequest) -> pb.SubmitRequest:
     """Return how an answer is to be made: as asked, else as the chat's preset says."""
     preset = pb.Preset.FromString(chat["preset"])
     sampling = request.sampling if request.HasField("sampling") else preset.sampling
-    how = pb.SubmitRequest(sampling=sampling, nodes=request.nodes)
+    how = pb.SubmitRequest(
+        sampling=sampling,
+        nodes=request.nodes,
+        tags=request.tags,
+        client=request.client,
+        no_move=request.no_move,
+    )
+    if not sampling.HasField("seed"):
+        # So an answer that moves is drawn as it would have been.
+        how.sampling.seed = new_seed()
     if preset.HasField("thinking"):
         how.thinking = preset.thinking
     if request.HasField("thinking"):

@@ -25,6 +25,11 @@ SCRIPTS = (
     "bench/neighbour.py",
     "bench/terminal.py",
     "bench/terminal_rivals.py",
+    "bench/relay.py",
+    "bench/decisions.py",
+    "bench/simulator.py",
+    "bench/gaps.py",
+    "bench/moves.py",
 )
 REPEATS = 5
 

@@ -159,16 +159,19 @@ def llama_server(
     command += map(str, (context_length, slots, threads))
     if plain_weights:
         command.append("--plain-weights")
-    with process(command, {}, lambda line: line.startswith("http")) as address:
+    with process(command, {}, lambda line: line.startswith("http")) as (address, _):
         yield LlamaServer(address)
 
 
 @contextlib.contextmanager
 def process(
     command: list[str], environment: dict[str, str], is_ready: Callable[[str], bool]
-) -> Iterator[str]:
-    """Run a command while its context lasts; yield the line by which it says that it is ready."""
-    process = subprocess.Popen(
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a command while its context lasts.
+
+    Yields the line by which it says that it is ready, and the process.
+    """
+    running = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -176,10 +179,10 @@ def process(
         text=True,
         env=os.environ | environment,
     )
-    assert process.stdout is not None
+    assert running.stdout is not None
     try:
-        line = next(line for line in process.stdout if is_ready(line))
-        yield line.strip()
+        line = next(line for line in running.stdout if is_ready(line))
+        yield line.strip(), running
     finally:
-        process.terminate()
-        process.wait()
+        running.terminate()
+        running.wait()

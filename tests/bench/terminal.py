@@ -196,7 +196,7 @@ def measure_machines() -> None:
             row(
                 f"machines screen, {name} | mark",
                 [(len(program.written) - before) / seconds],
-                [500 if ssh else 2000],
+                [600 if ssh else 3000],
                 "bytes/s",
             )
             share = 100 * (program.cpu_seconds() - cpu) / seconds

@@ -43,6 +43,20 @@ def test_ask_prints_all_of_it_as_json(machine: Machine) -> None:
     assert answer["completion_tokens"] > 0
 
 
+def test_explain_shows_the_decision_for_now_with_every_node(machine: Machine) -> None:
+    cold = machine.potluck("explain", "potluck-starter")
+    assert cold.returncode == 0, cold.stderr
+    assert "would go to" in cold.stdout
+    assert "chosen" in cold.stdout
+    assert all(len(line) <= 80 for line in cold.stdout.splitlines())
+    assert machine.potluck("ask", "Hi").returncode == 0
+    warm = json.loads(machine.potluck("explain", "potluck-starter", "--json").stdout)
+    assert warm["explanation"]["step"] == "PLACEMENT_STEP_WARM"
+    long = machine.potluck("explain", "potluck-starter", "--context", "100000")
+    assert long.returncode == 1
+    assert "Up to 2,048 tokens would work" in " ".join(long.stdout.split())
+
+
 def test_nodes_models_and_status_say_what_there_is(machine: Machine) -> None:
     assert "does not run" in machine.potluck("status").stdout
     nodes = json.loads(machine.potluck("nodes", "--json").stdout)["nodes"]

@@ -1,44 +1,22 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from e2e.conftest import POTLUCK, Machine
+from e2e.network import hosts_on_a_bridge
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
-
 @pytest.fixture
-def hosts() -> Iterator[tuple[str, str]]:
-    """Two network namespaces joined by a bridge, as two machines on one network."""
-    mark = uuid.uuid4().hex[:5]
-    bridge, names = f"pl{mark}b", (f"pl{mark}1", f"pl{mark}2")
-    with contextlib.ExitStack() as clean_up:
-        ip("link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
-        clean_up.callback(ip, "link", "del", bridge)
-        ip("link", "set", bridge, "up")
-        for number, name in enumerate(names, 1):
-            ip("netns", "add", name)
-            clean_up.callback(ip, "netns", "del", name)
-            inside, outside = f"{name}i", f"{name}o"
-            ip("link", "add", outside, "type", "veth", "peer", "name", inside)
-            ip("link", "set", outside, "master", bridge)
-            ip("link", "set", outside, "up")
-            ip("link", "set", inside, "netns", name)
-            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", inside)
-            ip("-n", name, "link", "set", "lo", "up")
-            ip("-n", name, "link", "set", inside, "up")
-            ip("-n", name, "route", "add", "224.0.0.0/4", "dev", inside)
+def hosts() -> Iterator[list[str]]:
+    """Two machines on one network."""
+    with hosts_on_a_bridge(2) as names:
         yield names
 
 
@@ -56,7 +34,7 @@ def run_on(host: str, machine: Machine, *arguments: str) -> subprocess.Completed
 
 
 def test_a_worker_on_another_machine_is_found_over_multicast_and_answers(
-    machine: Machine, hosts: tuple[str, str]
+    machine: Machine, hosts: list[str]
 ) -> None:
     here, there = hosts
     other = Machine(type(machine.home)(machine.home.root.parent / "other"))
@@ -81,7 +59,7 @@ def test_a_worker_on_another_machine_is_found_over_multicast_and_answers(
 
 
 def test_without_the_flag_nobody_is_looked_for_on_the_network(
-    machine: Machine, hosts: tuple[str, str]
+    machine: Machine, hosts: list[str]
 ) -> None:
     here, there = hosts
     other = Machine(type(machine.home)(machine.home.root.parent / "other"))

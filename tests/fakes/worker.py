@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,20 +14,28 @@ from potluck_proto.errors import BadRequest, PotluckError
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+from potluck_worker.work import WorkStream
 
 GIB = 2**30
 Context = grpc.aio.ServicerContext[object, object]
 
 
-def describe(name: str, quantization: str = "", needed_bytes: int = GIB) -> types.ModelDescription:
+def describe(
+    name: str,
+    quantization: str = "",
+    needed_bytes: int = GIB,
+    context_length: int = 4096,
+    **facts: object,
+) -> types.ModelDescription:
     """Return a model that a node could have."""
     return types.ModelDescription(
         name=name,
         quantization=quantization,
         memory_needed_bytes=needed_bytes,
         engines=["fake"],
-        context_length=4096,
+        context_length=context_length,
         slots=4,
+        **facts,  # type: ignore[arg-type]
     )
 
 
@@ -44,7 +52,26 @@ def deltas(words: list[str]) -> list[types.Delta]:
     ]
 
 
-@dataclass
+FOREIGN_TOKENS = 1_000
+"""A worker that goes on from text alone counts tokens in its own way: here from so many on."""
+
+
+def rest_of(
+    script: list[types.Delta], so_far: pb.Continuation
+) -> Iterator[tuple[int, types.Delta]]:
+    """Yield what is left of an answer, with its place in the script, for one that moved here."""
+    by_text = so_far.text and not so_far.token_ids
+    for number, delta in enumerate(script):
+        if by_text and delta.text_offset >= len(so_far.text):
+            foreign = types.Delta()
+            foreign.CopyFrom(delta)
+            foreign.first_token_index += FOREIGN_TOKENS
+            yield number, foreign
+        elif not by_text and delta.first_token_index >= len(so_far.token_ids):
+            yield number, delta
+
+
+@dataclass(eq=False)
 class FakeWorker(pb_grpc.WorkerServiceServicer):
     """Answers every prompt with `script`, as fast as `gate` lets it.
 
@@ -119,11 +146,25 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def Generate(
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
+        try:
+            async for response in self.answer(request):
+                yield response
+        except PotluckError as error:
+            await errors.abort(context, error)
+
+    async def Work(
+        self, request_iterator: AsyncIterator[pb.WorkRequest], context: Context
+    ) -> AsyncIterator[pb.WorkResponse]:
+        async for response in WorkStream(self.answer).run(request_iterator):
+            yield response
+
+    async def answer(self, request: pb.GenerateRequest) -> AsyncIterator[pb.GenerateResponse]:
+        """Yield the script, or what is left of it."""
         self.asked.append(request)
         if self.refusal is not None:
-            await errors.abort(context, self.refusal)
+            raise self.refusal
         try:
-            for number, delta in enumerate(self.script):
+            for number, delta in rest_of(self.script, request.continuation):
                 if (wait := self.gate(number)) is not None:
                     await wait
                 yield pb.GenerateResponse(delta=delta)

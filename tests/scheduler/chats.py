@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.answer_store import AnswerStore, Record
 from potluck_scheduler.database import Database
 from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore, Submission
@@ -19,14 +21,16 @@ STOPPED = types.End(reason=types.END_REASON_STOPPED)
 
 @dataclass
 class Chats:
-    """A database, and both ways to use it."""
+    """A database, and all ways to use it."""
 
     database: Database
     store: ChatStore = field(init=False)
+    answers: AnswerStore = field(init=False)
     shelf: ChatShelf = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = ChatStore(self.database)
+        self.answers = AnswerStore(self.database)
         self.shelf = ChatShelf(self.database)
 
     async def ask(
@@ -35,8 +39,16 @@ class Chats:
         """Store a question with its answer."""
         asked = pb.SubmitRequest(content=content, **request)  # type: ignore[arg-type]
         submission = await self.store.submit(asked)
-        await self.store.save_text(submission.generation_id, answer, [], end)
+        await self.save(submission, answer, end=end)
         return submission
+
+    async def save(
+        self, submission: Submission, text: str, token_ids: Sequence[int] = (), **facts: Any
+    ) -> None:
+        """Store what an answer has."""
+        facts = {"model": submission.model, "node_name": ""} | facts
+        record = Record(submission.generation_id, text=text, token_ids=token_ids, **facts)
+        await self.answers.save([record])
 
     async def shown(self, chat_id: str) -> list[str]:
         """Return what the messages of the branch that is shown say."""

@@ -49,11 +49,20 @@ class Pool:
                 return
 
     async def submit(
-        self, content: str, model: str = "echo", chat_id: str = ""
+        self, content: str, model: str = "echo", chat_id: str = "", **facts: object
     ) -> pb.SubmitResponse:
         """Submit a prompt."""
-        request = pb.SubmitRequest(content=content, model=model, chat_id=chat_id)
+        request = pb.SubmitRequest(content=content, model=model, chat_id=chat_id, **facts)  # type: ignore[arg-type]
         return await self.client.call(self.client.stub.Submit, request)
+
+    async def until_text(self, generation_id: str, text: str) -> None:
+        """Wait until an answer has a text."""
+        so_far = ""
+        async for event in self.client.attach(generation_id):
+            assert event is not None
+            so_far += event.delta.text
+            if so_far.startswith(text):
+                return
 
     async def answer(self, generation_id: str, from_offset: int = 0) -> tuple[str, types.End]:
         """Follow an answer to its end; the deltas must be contiguous."""
@@ -67,20 +76,30 @@ class Pool:
                 return text, event.end
         raise AssertionError("no end")
 
+    async def healed(self, generation_id: str) -> str:
+        """Follow an answer to its end over lost connections; return what a viewer sees of it."""
+        text = ""
+        async for event in self.client.attach(generation_id):
+            if event is not None and event.HasField("delta"):
+                assert event.delta.text_offset == len(text)
+                text += event.delta.text
+        return text
+
     async def messages(self, chat_id: str) -> list[pb.StoredMessage]:
         """Return a chat's messages."""
         request = pb.GetChatRequest(chat_id=chat_id)
         return list((await self.client.call(self.client.stub.GetChat, request)).messages)
 
     async def restart(self) -> None:
-        """Stop the scheduler and start another on the same home."""
+        """Stop the scheduler and start another on the same home, with the same workers."""
         await self.daemon.stop()
-        self.daemon = await start(self.home)
+        addresses = [f"unix:{self.home.root / worker.node_id}.sock" for worker in self.workers]
+        self.daemon = await start(self.home, workers=addresses)
 
 
-async def start(home: Home) -> SchedulerDaemon:
+async def start(home: Home, **settings: object) -> SchedulerDaemon:
     """Start a scheduler in this process."""
-    daemon = SchedulerDaemon(home, SchedulerSettings(), validate=True)
+    daemon = SchedulerDaemon(home, SchedulerSettings(**settings), validate=True)  # type: ignore[arg-type]
     await daemon.start()
     return daemon
 

@@ -130,22 +130,6 @@ async def test_stop_ends_an_answer_and_keeps_what_it_has(pool: Pool) -> None:
     assert worker.cancelled == 1
 
 
-async def test_a_worker_that_dies_ends_its_answer_at_once_in_words(pool: Pool) -> None:
-    worker = await pool.add(FakeWorker(script=deltas(WORDS)))
-    _, worker.gate = stop_at(5)
-    submitted = await pool.submit("Hello")
-    attached = pool.client.attach(submitted.generation_id)
-    async for event in attached:
-        assert event is not None
-        if event.HasField("delta"):
-            break
-    await worker.die()
-    _, end = await pool.answer(submitted.generation_id)
-    assert end.error.code == types.ERROR_CODE_NODE_LOST
-    assert "fake" in end.error.message
-    assert ANSWER.startswith((await pool.messages(submitted.chat_id))[-1].content)
-
-
 async def test_a_worker_that_falls_silent_is_lost(pool: Pool) -> None:
     worker = await pool.add(FakeWorker())
     worker.silent = True
@@ -164,31 +148,6 @@ async def test_what_a_worker_says_twice_is_shown_once(pool: Pool) -> None:
     await pool.add(FakeWorker(script=[*doubled, script[-1]]))
     submitted = await pool.submit("Hello")
     assert (await pool.answer(submitted.generation_id))[0] == ANSWER
-
-
-async def test_a_gap_in_an_answer_is_a_failure_and_not_a_silence(pool: Pool) -> None:
-    script = deltas(WORDS)
-    await pool.add(FakeWorker(script=[*script[:3], *script[4:]]))
-    submitted = await pool.submit("Hello")
-    text, end = await pool.answer(submitted.generation_id)
-    assert text == "".join(WORDS[:3])
-    assert end.reason == types.END_REASON_FAILED
-    assert "skipped 1 tokens" in end.error.message
-
-
-async def test_a_restart_in_mid_answer_keeps_the_words_and_says_so(pool: Pool) -> None:
-    worker = await pool.add(FakeWorker(script=deltas(WORDS)))
-    _, worker.gate = stop_at(5)
-    submitted = await pool.submit("Hello")
-    async for event in pool.client.attach(submitted.generation_id):
-        assert event is not None
-        if event.HasField("delta") and event.delta.text_offset > 0:
-            break
-    await pool.restart()
-    text, end = await pool.answer(submitted.generation_id)
-    assert text
-    assert ANSWER.startswith(text)
-    assert end.error.code == types.ERROR_CODE_SCHEDULER_RESTARTED
 
 
 async def test_the_same_request_twice_is_one_answer(pool: Pool) -> None:

@@ -173,9 +173,9 @@ async def test_a_search_takes_the_signs_of_the_database(chats: Chats, query: str
 
 async def test_an_answer_under_way_is_found_once_it_ended(chats: Chats) -> None:
     submission = await chats.store.submit(pb.SubmitRequest(content="x"))
-    await chats.store.save_text(submission.generation_id, "quicksilver", [])
+    await chats.save(submission, "quicksilver")
     assert await chats.found("quicksilver") == []
-    await chats.store.save_text(submission.generation_id, "quicksilver", [], ENDED)
+    await chats.save(submission, "quicksilver", end=ENDED)
     assert await chats.found("quicksilver") == ["[quicksilver]"]
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from potluck_proto.errors import BadRequest, StoreError, UnknownChat
-from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_proto.ids import ChatId, GenerationId, MessageId, NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.core.model import ModelKey
+from potluck_scheduler.core.speeds import Speed
 from potluck_scheduler.migrations import m001_chats_and_messages, m002_full_text_search, migrate
+from potluck_scheduler.speed_store import SpeedStore
 from scheduler.chats import ENDED, STOPPED, Chats, opened
 
 
@@ -21,14 +24,22 @@ async def test_what_was_submitted_is_there_after_a_kill(tmp_path: Path) -> None:
     async with opened(tmp_path / "c.sqlite3") as chats, opened(tmp_path / "c.sqlite3") as again:
         request = pb.SubmitRequest(content="Hello\nthere", model="m")
         submission = await chats.store.submit(request)
-        await chats.store.save_text(submission.generation_id, "so far", [1, 2])
+        await chats.save(submission, "so far", [1, 2], lineage="x")
         response = await again.shelf.chat(pb.GetChatRequest(chat_id=submission.chat_id))
         user, answer = response.messages
         assert (response.chat.title, response.chat.model) == ("Hello", "m")
         assert (user.content, answer.content) == ("Hello\nthere", "so far")
         assert not answer.HasField("end")
-        assert await again.store.end_interrupted(ENDED) == 1
-        assert await again.store.end_interrupted(ENDED) == 0
+        (left,) = await again.store.unfinished()
+        assert (left.generation_id, left.conversation) == (
+            submission.generation_id,
+            submission.conversation,
+        )
+        assert (left.text, left.token_ids, left.lineage) == ("so far", (1, 2), "x")
+        assert left.asked == submission.asked
+        assert left.asked.sampling.seed, "what comes is drawn as it would have been"
+        await again.save(submission, "so far", end=ENDED)
+        assert await again.store.unfinished() == []
 
 
 async def test_the_file_is_for_this_user_alone(tmp_path: Path) -> None:
@@ -77,17 +88,40 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> No
             pass
 
 
+def damaged_in(folder: Path) -> list[bytes]:
+    """Return the files that were kept aside."""
+    return [path.read_bytes() for path in folder.iterdir() if "damaged" in path.name]
+
+
 @pytest.mark.parametrize("content", [b"this is no database at all" * 50, b"SQLite format 3\0" * 99])
-async def test_a_damaged_database_is_said_with_its_path(tmp_path: Path, content: bytes) -> None:
+async def test_a_damaged_database_is_kept_aside_and_said_and_a_new_one_begun(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "c.sqlite3"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=str(path)):
-        async with opened(path):
-            pass
-    assert path.read_bytes() == content
+    async with opened(path) as chats:
+        assert damaged_in(tmp_path) == [content]
+        assert f"{path}.damaged-" in chats.database.problem
+        await chats.ask("something")
+        assert await chats.titles() == ["something"]
 
 
-async def test_a_full_disk_is_said_and_nothing_is_half_stored(chats: Chats) -> None:
+async def test_a_database_with_a_damaged_page_is_kept_aside_too(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite3"
+    async with opened(path) as chats:
+        for number in range(50):
+            await chats.ask(f"{number} " + "words " * 500)
+    content = bytearray(path.read_bytes())
+    content[8 * 4096 : 12 * 4096] = b"\xff" * (4 * 4096)
+    path.write_bytes(content)
+    async with opened(path) as again:
+        assert "damaged" in again.database.problem
+        assert await again.titles() == []
+
+
+async def test_a_full_disk_is_said_until_there_is_room_and_nothing_is_half_stored(
+    chats: Chats,
+) -> None:
     first = await chats.ask("before")
     pages = await chats.database.run(lambda: chats.database.value("PRAGMA page_count"))
     await chats.database.run(
@@ -95,12 +129,29 @@ async def test_a_full_disk_is_said_and_nothing_is_half_stored(chats: Chats) -> N
     )
     with pytest.raises(StoreError, match="full"):
         await chats.store.submit(pb.SubmitRequest(content="x" * 100_000, chat_id=first.chat_id))
+    assert "full" in chats.database.problem
     assert await chats.shown(first.chat_id) == ["before", "yes"]
+    assert "full" in chats.database.problem, "that it can be read does not mean that all is well"
     await chats.database.run(
         lambda: chats.database.execute("PRAGMA max_page_count = 1000000").fetchall()
     )
     await chats.ask("after", chat_id=first.chat_id)
+    assert chats.database.problem == ""
     assert await chats.shown(first.chat_id) == ["before", "yes", "after", "yes"]
+
+
+async def test_speeds_are_kept_and_those_learned_last_come_last(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite3"
+    fast, slow = (Speed().measured(1, seconds) for seconds in (0.01, 0.5))
+    pairs = [(NodeId(name), ModelKey("m", "Q8_0")) for name in "ab"]
+    async with opened(path) as chats:
+        speeds = SpeedStore(chats.database)
+        await speeds.save({pairs[0]: slow, pairs[1]: slow})
+        await speeds.save({pairs[0]: fast})
+        await speeds.save({})
+    async with opened(path) as again:
+        loaded = await SpeedStore(again.database).load()
+        assert list(loaded.items()) == [(pairs[1], slow), (pairs[0], fast)]
 
 
 async def test_a_locked_file_is_said_and_works_again_when_it_is_free(
@@ -172,7 +223,7 @@ async def test_an_answer_can_stand_beside_another_and_either_can_be_gone_on_from
             chat_id=first.chat_id, message_id=first.answer_message_id, model="n", beside=True
         )
     )
-    await chats.store.save_text(beside.generation_id, "uno", [], ENDED)
+    await chats.save(beside, "uno", end=ENDED)
     response = await chats.shelf.chat(pb.GetChatRequest(chat_id=first.chat_id))
     assert [(m.content, m.shown) for m in response.messages] == [
         ("1", True), ("one", True), ("uno", False),
@@ -200,17 +251,19 @@ async def test_a_chat_with_a_second_model_asks_both(chats: Chats) -> None:
 async def test_a_cut_answer_goes_on_from_its_text_and_tokens(chats: Chats) -> None:
     sampling = types.Sampling(seed=7)
     submission = await chats.store.submit(pb.SubmitRequest(content="1", sampling=sampling))
-    await chats.store.save_place(submission.generation_id, "attic", types.Explanation(model="m"))
     # The last character was cut in two, so its mark goes.
-    await chats.store.save_text(submission.generation_id, "one tw\ufffd", [5, 6], STOPPED)
+    await chats.save(
+        submission, "one tw\ufffd", [5, 6], lineage="x", model="m", node_name="attic", end=STOPPED
+    )
     assert await chats.found("one") == ["[one] tw\ufffd"]
     again = await chats.store.reopen(submission.chat_id, submission.answer_message_id)
     assert again.generation_id == submission.generation_id
     assert (again.text, again.token_ids, again.node_name) == ("one tw", (5, 6), "attic")
+    assert (again.lineage, again.continued_tokens) == ("x", 2)
     assert (again.asked.sampling.seed, again.model) == (7, "m")
     assert said(again.conversation) == ["1"]
     assert await chats.found("one") == []
-    await chats.store.save_text(again.generation_id, "one two", [5, 6, 7], ENDED)
+    await chats.save(again, "one two", [5, 6, 7], end=ENDED)
     assert await chats.found("two") == ["one [two]"]
     with pytest.raises(BadRequest, match="it is complete"):
         await chats.store.reopen(submission.chat_id, submission.answer_message_id)
@@ -302,8 +355,8 @@ async def test_a_deleted_chat_takes_its_messages_along_when_it_is_purged(chats: 
     submission = await chats.ask("something")
     await chats.shelf.delete(submission.chat_id)
     assert await chats.shelf.purge() == 0
-    assert await chats.store.answer(submission.generation_id) is not None
+    assert await chats.answers.answer(submission.generation_id) is not None
     assert await chats.shelf.purge(kept_seconds=-1) == 1
-    assert await chats.store.answer(GenerationId(submission.generation_id)) is None
+    assert await chats.answers.answer(GenerationId(submission.generation_id)) is None
     with pytest.raises(UnknownChat):
         await chats.shelf.restore(submission.chat_id)

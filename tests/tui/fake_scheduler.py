@@ -59,7 +59,7 @@ class FakeAnswer:
         self.chat_id = chat_id
         self.message = message
         self.viewers = 0
-        self._events: list[pb.AttachResponse] = []
+        self._events: list[pb.AnswerEvent] = []
         self._changed = asyncio.Condition()
 
     async def write(self, text: str) -> None:
@@ -70,9 +70,9 @@ class FakeAnswer:
     async def place(self, reason: str) -> None:
         """Say where it runs and why."""
         self.message.explanation.summary = reason
-        await self.send(pb.AttachResponse(placed=self.message.explanation))
+        await self.send(pb.AnswerEvent(placed=self.message.explanation))
 
-    async def send(self, event: pb.AttachResponse) -> None:
+    async def send(self, event: pb.AnswerEvent) -> None:
         """Send something that is not text to whoever is attached or will be."""
         self._events.append(event)
         await self._wake()
@@ -92,7 +92,7 @@ class FakeAnswer:
             await self.write(piece)
         await self.end(reply.end)
 
-    async def follow(self, offset: int) -> AsyncIterator[pb.AttachResponse]:
+    async def follow(self, offset: int) -> AsyncIterator[pb.AnswerEvent]:
         """Yield what a viewer gets that has the text up to an offset."""
         seen = 0
         self.viewers += 1
@@ -102,11 +102,11 @@ class FakeAnswer:
                     yield event
                 seen = len(self._events)
                 if text := self.message.content[offset:]:
-                    yield pb.AttachResponse(delta=types_pb2.Delta(text_offset=offset, text=text))
+                    yield pb.AnswerEvent(delta=types_pb2.Delta(text_offset=offset, text=text))
                     offset += len(text)
                     continue
                 if self.message.HasField("end"):
-                    yield pb.AttachResponse(end=self.message.end)
+                    yield pb.AnswerEvent(end=self.message.end)
                     return
                 async with self._changed:
                     if seen == len(self._events) and offset == len(self.message.content):
@@ -282,16 +282,18 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             await abort(context, UnknownGeneration(f"No answer {request.generation_id}."))
         if request.from_offset > len(answer.message.content):
             await abort(context, OffsetNotReached("The answer is shorter than that."))
-        yield pb.AttachResponse(
-            head=pb.AnswerHead(
-                chat_id=answer.chat_id,
-                model="llama-3.1-8b-instruct:Q4_K_M",
-                text_length=len(answer.message.content),
-                explanation=answer.message.explanation,
-            )
+        head = pb.AnswerHead(
+            chat_id=answer.chat_id,
+            model="llama-3.1-8b-instruct:Q4_K_M",
+            text_length=len(answer.message.content),
+            explanation=answer.message.explanation,
         )
+        yield pb.AttachResponse(events=[pb.AnswerEvent(head=head)])
         async for event in answer.follow(request.from_offset):
-            yield event
+            yield pb.AttachResponse(events=[event])
+
+    def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
+        raise NotImplementedError("The terminal submits, and attaches by itself.")
 
     async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
         self.stopped.append(request.generation_id)

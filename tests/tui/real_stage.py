@@ -38,7 +38,8 @@ class RealApp(Screened):
         address = unix_address(self.home.scheduler_socket)
         super().__init__(PoolClient(address), self.home, TerminalProfile())
         self.client = PoolClient(address)
-        self.worker = FakeWorker(name="studio", models=[describe(name) for name in MODELS])
+        models = [describe(name, context_length=2**20) for name in MODELS]
+        self.worker = FakeWorker(name="studio", models=models)
         self.daemon = SchedulerDaemon(self.home, SchedulerSettings(), validate=True)
 
     async def on_load(self) -> None:

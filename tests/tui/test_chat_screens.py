@@ -81,7 +81,7 @@ def test_thoughts(app: StagedApp, snap_compare: Compare, size: Size) -> None:
     end = types.End(
         reason=types.END_REASON_END_OF_TURN, usage=types.Usage(thought_seconds=3.4, queue_seconds=2)
     )
-    seam = pb.Seam(text_offset=75, to_node="attic", reason="studio fell silent")
+    seam = pb.Seam(text_offset=75, to_node="attic", reason="studio fell silent", exact=True)
     add_chat(app, question("A name?"), answer(THOUGHT + "**Mia**.", end=end, seams=[seam]))
     assert pictured(app, snap_compare, size, ["tab", "space"], "▾ thought for 3.4 s")
 

@@ -305,6 +305,15 @@ def test_options_that_are_chosen_go_with_the_next_prompt_and_into_the_chat() -> 
     assert session.chat == ChatSummary(NEW_CHAT, "New chat", "n:Q8")
 
 
+def test_a_trouble_of_the_scheduler_is_said_once() -> None:
+    session = Session()
+    trouble = PoolView(problem="The disk is full.")
+    assert Say("The disk is full.", problem=True) in session.handle(PoolSeen(trouble))
+    assert Say("The disk is full.", problem=True) not in session.handle(PoolSeen(trouble))
+    session.handle(PoolSeen(PoolView()))
+    assert Say("The disk is full.", problem=True) in session.handle(PoolSeen(trouble))
+
+
 # --- Branches ------------------------------------------------------------------------------------
 
 

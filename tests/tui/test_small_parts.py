@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.captions import fact_lines, seam_line, thought_line
 from potluck_tui.clipboard import copy_aside
+from potluck_tui.document import Document
 from potluck_tui.drafts import Drafts
 from potluck_tui.escape import DoubleEscape
 from potluck_tui.pool import PoolView
 from potluck_tui.scrolling import View, changed_regions, follow, hold
 from potluck_tui.tables import matching
-from potluck_tui.views import Ending, EndKind, Move, Speaker, Turn
+from potluck_tui.views import Ending, EndKind, Move, Speaker, Turn, progress_words
 from potluck_tui.widgets.prompt import History
 from potluck_tui.words import age, context, count, size
 from tui import samples
@@ -150,6 +153,38 @@ def test_thoughts_say_how_long_they_took_where_that_is_known() -> None:
 )
 def test_numbers_read_well(words: str, expected: str) -> None:
     assert words == expected
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (types.Progress(phase=types.PHASE_QUEUED), "waiting for a place"),
+        (types.Progress(phase=types.PHASE_QUEUED, queue_position=3), "waiting, 3 ahead"),
+        (
+            types.Progress(phase=types.PHASE_QUEUED, queue_position=3, wait_seconds=42),
+            "waiting, 3 ahead, about 42 s",
+        ),
+        (
+            types.Progress(phase=types.PHASE_QUEUED, wait_seconds=300),
+            "waiting for a place, about 5 min",
+        ),
+        (types.Progress(phase=types.PHASE_LOADING, fraction=0.5), "loading the model 50%"),
+    ],
+)
+def test_who_waits_sees_for_what_and_how_long(progress: types.Progress, expected: str) -> None:
+    assert progress_words(progress) == expected
+
+
+def test_moves_and_a_disk_that_failed_are_marked_under_the_answer() -> None:
+    moves = (Move(3, "laptop", "attic was lost"), Move(9, "attic", "it stalled", exact=False))
+    ending = Ending(EndKind.COMPLETE, not_stored="The disk is full.")
+    turn = replace(answer("studio: warm"), text="Hello there", moves=moves, ending=ending)
+    document = Document(80)
+    document.show([turn])
+    shown = [line.text.strip() for line in document.lines]
+    assert "↪ after “Hel” attic was lost, on laptop" in shown
+    assert "↪ after “Hello the” it stalled, on attic, from its text alone" in shown
+    assert "Not stored: The disk is full." in shown
 
 
 def test_models_are_found_by_every_word_typed() -> None:

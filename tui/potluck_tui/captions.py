@@ -64,7 +64,8 @@ def seam_line(text: str, move: Move) -> str:
     cut = "…" if len(before) > WORDS_BEFORE_SEAM else ""
     words = before[-WORDS_BEFORE_SEAM:].lstrip()
     after = f"after “{cut}{words}” " if words else ""
-    return f"↪ {after}{move.reason}, on {move.to_node}"
+    how = "" if move.exact else ", from its text alone"
+    return f"↪ {after}{move.reason}, on {move.to_node}{how}"
 
 
 def thought_line(words: int, seconds: float, *, thinking: bool, unfolded: bool) -> str:

@@ -51,6 +51,22 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
     ask.add_argument("--seed", type=int, help="the same seed gives the same answer")
     ask.add_argument("--max-tokens", type=int, help="end the answer after this many tokens")
+    ask.add_argument(
+        "--no-move",
+        action="store_true",
+        help="end the answer when its machine is lost, instead of going on at another",
+    )
+
+    explain = commands.add_parser("explain", help="say where an answer would go now, and why")
+    explain.add_argument("model", help="NAME or NAME:QUANTIZATION")
+    explain.add_argument("--context", metavar="N", type=int, help="tokens that it must hold")
+    for command in (ask, explain):
+        command.add_argument(
+            "--tag",
+            action="append",
+            default=[],
+            help="only a machine or model with it: node:NAME, licence:commercial, a tag of yours",
+        )
 
     chats = commands.add_parser("chats", help="list the chats, or search them for words")
     chats.add_argument(
@@ -71,20 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     nodes = commands.add_parser("nodes", help="list the machines of the pool")
     models = commands.add_parser("models", help="list the models of the pool")
-    fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
-    fit.add_argument(
-        "model",
-        nargs="?",
-        default="",
-        metavar="MODEL",
-        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
-    )
-    fit.add_argument("--context", type=int, metavar="TOKENS", help="tokens of each conversation")
-    fit.add_argument("--slots", type=int, metavar="COUNT", help="conversations at once")
-    fit.add_argument("--kv-type", choices=["f16", "q8_0", "q4_0"], help="what the KV cache stores")
-    fit.add_argument("--gpu-layers", type=int, metavar="COUNT", help="layers on graphics cards")
-    fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
-    fit.add_argument("--node", default="", metavar="NAME", help="ask this machine alone")
+    fit = _add_fit(commands)
     _add_orders(commands)
     status = commands.add_parser("status", help="say what runs on this machine")
 
@@ -116,9 +119,30 @@ def build_parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
 
-    for command in (ask, chats, nodes, models, fit, status, logs, up, down):
+    for command in (ask, explain, chats, nodes, models, fit, status, logs, up, down):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _add_fit(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> argparse.ArgumentParser:
+    """Add the command that says what a model takes."""
+    fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
+    fit.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
+    )
+    fit.add_argument("--context", type=int, metavar="TOKENS", help="tokens of each conversation")
+    fit.add_argument("--slots", type=int, metavar="COUNT", help="conversations at once")
+    fit.add_argument("--kv-type", choices=["f16", "q8_0", "q4_0"], help="what the KV cache stores")
+    fit.add_argument("--gpu-layers", type=int, metavar="COUNT", help="layers on graphics cards")
+    fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
+    fit.add_argument("--node", default="", metavar="NAME", help="ask this machine alone")
+    return fit
 
 
 def _add_orders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

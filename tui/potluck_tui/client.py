@@ -8,6 +8,8 @@ the connection breaks, because the scheduler keeps the answer and the client cou
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -94,7 +96,7 @@ class PoolClient:
 
     async def attach(
         self, generation_id: str, from_offset: int = 0
-    ) -> AsyncIterator[pb.AttachResponse | None]:
+    ) -> AsyncIterator[pb.AnswerEvent | None]:
         """Follow an answer to its end.
 
         Args:
@@ -117,19 +119,51 @@ class PoolClient:
             try:
                 async for response in call:
                     delay_seconds = FIRST_RETRY_SECONDS
-                    if response.HasField("delta"):
-                        offset = response.delta.text_offset + len(response.delta.text)
-                    yield response
-                    if response.HasField("end"):
+                    for event in response.events:
+                        offset = _offset_after(event, offset)
+                        yield event
+                    if response.events[-1].HasField("end"):
                         return
             except grpc.aio.AioRpcError as error:
-                failure = from_rpc(error, self._who)
-                if not isinstance(failure, Unreachable):
-                    raise failure from error
+                self._raise_unless_unreachable(error)
             finally:
                 call.cancel()
             yield None
             delay_seconds = await _wait(delay_seconds)
+
+    async def ask(
+        self, request: pb.SubmitRequest
+    ) -> AsyncIterator[pb.SubmitResponse | pb.AnswerEvent | None]:
+        """Submit a prompt and follow its answer, as `attach` does.
+
+        Yields:
+            How the prompt was stored, then as `attach`.
+
+        Raises:
+            PotluckError: The prompt was not taken.
+        """
+        submitted, offset = None, 0
+        call = self.stub.Ask(pb.AskRequest(submit=request))
+        try:
+            async for response in call:
+                if submitted is None:
+                    submitted = response.submitted
+                    yield submitted
+                for event in response.events:
+                    offset = _offset_after(event, offset)
+                    yield event
+                    if event.HasField("end"):
+                        return
+        except grpc.aio.AioRpcError as error:
+            if submitted is None:
+                raise from_rpc(error, self._who) from error
+            self._raise_unless_unreachable(error)
+        finally:
+            call.cancel()
+        yield None
+        assert submitted is not None
+        async for event_or_gap in self.attach(submitted.generation_id, offset):
+            yield event_or_gap
 
     async def watch_pool(self) -> AsyncIterator[pb.WatchPoolResponse | None]:
         """Follow the pool for ever; `None` when the connection is lost and being tried again."""
@@ -141,9 +175,7 @@ class PoolClient:
                     delay_seconds = FIRST_RETRY_SECONDS
                     yield response
             except grpc.aio.AioRpcError as error:
-                failure = from_rpc(error, self._who)
-                if not isinstance(failure, Unreachable):
-                    raise failure from error
+                self._raise_unless_unreachable(error)
             finally:
                 call.cancel()
             yield None
@@ -165,6 +197,12 @@ class PoolClient:
         finally:
             call.cancel()
 
+    def _raise_unless_unreachable(self, error: grpc.aio.AioRpcError) -> None:
+        """Raise what the scheduler said; return where it is away and may come back."""
+        failure = from_rpc(error, self._who)
+        if not isinstance(failure, Unreachable):
+            raise failure from error
+
     async def close(self) -> None:
         """Close the connection; open streams end."""
         if self._channel is not None:
@@ -173,6 +211,18 @@ class PoolClient:
     @property
     def _who(self) -> str:
         return f"The scheduler at {self.address}"
+
+
+def user_at_host() -> str:
+    """Return who asks, so that those who wait are served in turn."""
+    return f"{os.getuid()}@{socket.gethostname()}"
+
+
+def _offset_after(event: pb.AnswerEvent, offset: int) -> int:
+    """Return the code points that a viewer has after an event."""
+    if event.HasField("delta"):
+        return event.delta.text_offset + len(event.delta.text)
+    return offset
 
 
 async def _wait(delay_seconds: float) -> float:

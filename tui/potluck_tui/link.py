@@ -163,7 +163,7 @@ class PoolLink:
 
 
 def _answer_event(  # noqa: PLR0911 - a table
-    generation_id: GenerationId, response: pb.AttachResponse
+    generation_id: GenerationId, response: pb.AnswerEvent
 ) -> Event | None:
     """Take one message of an answer's stream apart; `None` for a kind of a newer protocol."""
     match response.WhichOneof("event"):

@@ -245,6 +245,8 @@ class PoolView:
     nodes: tuple[NodeView, ...] = ()
     models: tuple[ModelView, ...] = ()
     chats_revision: int = 0
+    problem: str = ""
+    """What is wrong with the scheduler itself, such as a full disk."""
     active: Mapping[ChatId, GenerationId] = field(default_factory=dict)
     """The answer under way in each chat that has one."""
 
@@ -305,6 +307,7 @@ class PoolView:
                 sorted((ModelView.from_proto(m) for m in pool.models), key=lambda m: m.label)
             ),
             chats_revision=pool.chats_revision,
+            problem=clean(pool.problem),
             active={
                 ChatId(answer.chat_id): GenerationId(answer.generation_id) for answer in pool.active
             },

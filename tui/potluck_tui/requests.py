@@ -13,7 +13,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui import events, export, orders
 from potluck_tui import instructions as do
 from potluck_tui.clean import clean
-from potluck_tui.client import PoolClient
+from potluck_tui.client import PoolClient, user_at_host
 from potluck_tui.events import Event
 from potluck_tui.files import write_private
 from potluck_tui.fit_lines import node_lines
@@ -240,6 +240,7 @@ def _submission(submit: do.Submit) -> pb.SubmitRequest:
         chat_id=chat.chat_id,
         content=question.text,
         model=chat.model,
+        client=f"chat:{user_at_host()}",
         attachments=[pb.Attachment(name=f.name, content=f.content) for f in question.files],
     )
     if not chat.chat_id:

@@ -361,19 +361,12 @@ class Session:
 
     def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
-        answers_changed = event.pool.active != self.pool.active
+        instructions = self._news(self.pool, event)
         self.pool = event.pool
-        self.fleet.seen(event.pool, event.seconds)
-        told: list[Instruction] = [
-            do.Announce(chat_id, chat.title if (chat := self.library.chat(chat_id)) else "")
-            for chat_id in self.long_answers.seen(event.pool.active, event.seconds)
-        ]
-        if answers_changed:
-            told += self.inspector.ask_for_decisions()
         if was_connected and event.pool.chats_revision == self._revision:
-            return told
+            return instructions
         self._revision = event.pool.chats_revision
-        instructions: list[Instruction] = [*told, self.library.read_again()]
+        instructions.append(self.library.read_again())
         if not was_connected:
             instructions += [do.ListPrompts(), do.ListPresets()]
         if self.chat_id and not self._pending:
@@ -381,6 +374,19 @@ class Session:
             known = 0 if self.loading else self.chat.revision
             instructions.append(do.FetchChat(self.chat_id, known))
         return instructions
+
+    def _news(self, before: PoolView, event: events.PoolSeen) -> list[Instruction]:
+        """Take in what is new of the machines and of answers in other chats."""
+        pool, news = event.pool, list[Instruction]()
+        if pool.problem and pool.problem != before.problem:
+            news.append(do.Say(pool.problem, problem=True))
+        self.fleet.seen(pool, event.seconds)
+        for chat_id in self.long_answers.seen(pool.active, event.seconds):
+            chat = self.library.chat(chat_id)
+            news.append(do.Announce(chat_id, chat.title if chat else ""))
+        if pool.active != before.active:
+            news += self.inspector.ask_for_decisions()
+        return news
 
     def _chats_seen(self, event: events.ChatsSeen) -> list[Instruction]:
         self.library.seen(event)

@@ -236,6 +236,8 @@ def _caption_lines(turn: Turn, width: int, *, silent: bool) -> list[Strip]:
         lines += lines_of(Text(note), width, "yellow")
     elif ending is not None and silent:
         lines += lines_of(Text("The model ended its turn without a word."), width, "dim italic")
+    if ending is not None and ending.not_stored:
+        lines += lines_of(Text(f"Not stored: {ending.not_stored}"), width, "yellow")
     for line in fact_lines(turn, width):
         lines += lines_of(Text(line, no_wrap=True), width, "dim")
     return lines

@@ -15,6 +15,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2
 from potluck_tui.clean import clean
 from potluck_tui.preset import Preset
+from potluck_tui.words import duration
 
 
 class Speaker(StrEnum):
@@ -60,6 +61,8 @@ class Ending:
     time_to_first_token_seconds: float = 0.0
     queue_seconds: float = 0.0
     thought_seconds: float = 0.0
+    not_stored: str = ""
+    """Why the answer is not on disk, where it is not."""
 
     @property
     def can_go_on(self) -> bool:
@@ -78,6 +81,7 @@ class Ending:
             time_to_first_token_seconds=end.usage.time_to_first_token_seconds,
             queue_seconds=end.usage.queue_seconds,
             thought_seconds=end.usage.thought_seconds,
+            not_stored=clean(end.not_stored.message),
         )
 
 
@@ -88,11 +92,13 @@ class Move:
     text_offset: int
     to_node: str
     reason: str
+    exact: bool = True
+    """Whether it is the answer that would have come; else its text alone went on."""
 
     @classmethod
     def from_proto(cls, seam: pb.Seam) -> Move:
         """Take a `Seam` apart."""
-        return cls(seam.text_offset, clean(seam.to_node), clean(seam.reason))
+        return cls(seam.text_offset, clean(seam.to_node), clean(seam.reason), seam.exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +311,9 @@ def progress_words(progress: types_pb2.Progress) -> str:
     share = f" {progress.fraction:.0%}" if progress.HasField("fraction") else ""
     match progress.phase:
         case types_pb2.PHASE_QUEUED:
-            ahead = progress.queue_position
-            return f"waiting, {ahead} ahead" if ahead else "waiting for a free slot"
+            ahead, seconds = progress.queue_position, progress.wait_seconds
+            words = f"waiting, {ahead} ahead" if ahead else "waiting for a place"
+            return f"{words}, about {duration(seconds)}" if seconds >= 1 else words
         case types_pb2.PHASE_LOADING:
             return f"loading the model{share}"
         case types_pb2.PHASE_PREFILL:

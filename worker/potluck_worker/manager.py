@@ -182,15 +182,21 @@ class ModelManager:
         if resident is not None and resident.draining is not None:
             raise Draining(f"{model.name} is being unloaded here and takes no new work.")
 
-    async def unload(self, model: StoredModel) -> int:
+    async def unload(self, model: StoredModel, *, only_idle: bool = False) -> int:
         """Free a model; return its bytes, 0 where it was not loaded.
 
         It takes no new answers from now on; those under way have `drain_seconds` to end, and are
         `Displaced` then.
+
+        Args:
+            model: Which one.
+            only_idle: Leave one that somebody uses, and raise `ModelBusy`.
         """
         resident = self.resident(model)
         if resident is None:
             return 0
+        if only_idle and (resident.loading is not None or resident.process.requests_open):
+            raise ModelBusy(f"{model.name} is in use here, so it stays in memory.")
         await asyncio.shield(self._drain(resident, f"{model.name} was unloaded"))
         return resident.estimate.total_bytes
 

@@ -26,6 +26,7 @@ from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.state import NodeReporter
 from potluck_worker.supervisor import EngineProcess
+from potluck_worker.work import WorkStream
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,11 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
         """Free a model, once its answers ended or `drain_seconds` passed."""
         found = await self._find(request.model, request.quantization, context)
-        return pb.UnloadResponse(freed_bytes=await self._manager.unload(found))
+        try:
+            freed_bytes = await self._manager.unload(found, only_idle=request.only_idle)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.UnloadResponse(freed_bytes=freed_bytes)
 
     async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
         """Keep a model when others need room, or no longer."""
@@ -143,7 +148,22 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
 
         What fails before the engine has the request fails the call; after that, it is an `end`.
         """
-        found = await self._find(request.model, request.quantization, context)
+        try:
+            async for said in self._answer(request):
+                yield said
+        except PotluckError as error:
+            await errors.abort(context, error)
+
+    async def Work(
+        self, request_iterator: AsyncIterator[pb.WorkRequest], context: Context
+    ) -> AsyncIterator[pb.WorkResponse]:
+        """Answer as often as asked, until the stream ends."""
+        async for said in WorkStream(self._answer).run(request_iterator):
+            yield said
+
+    async def _answer(self, request: pb.GenerateRequest) -> AsyncIterator[pb.GenerateResponse]:
+        """Yield what comes of a request. Raises `PotluckError` before the engine has it."""
+        found = await self._find_model(request.model, request.quantization)
         loading = asyncio.create_task(self._manager.ensure_loaded(found))
         self.generations += 1
         try:
@@ -154,8 +174,6 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
             engine = await loading
             async for event in engine.generate(frame):
                 yield response(event)
-        except PotluckError as error:
-            await errors.abort(context, error)
         finally:
             loading.cancel()
             self.generations -= 1
@@ -196,9 +214,12 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
     async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
         """Return the model that is meant, or fail the call."""
         try:
-            return await self._store.find(name, quantization, self._pool.room())
+            return await self._find_model(name, quantization)
         except PotluckError as error:
             await errors.abort(context, error)
+
+    async def _find_model(self, name: str, quantization: str) -> StoredModel:
+        return await self._store.find(name, quantization, self._pool.room())
 
     async def _progress(
         self, model: StoredModel, loading: asyncio.Task[EngineProcess]

@@ -79,6 +79,9 @@ class SubmitRequest(_message.Message):
     PARENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    NO_MOVE_FIELD_NUMBER: _builtins.int
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
@@ -98,6 +101,12 @@ class SubmitRequest(_message.Message):
     """
     system_prompt: _builtins.str
     """For a new chat."""
+    client: _builtins.str
+    """Who asks: those who wait are served in turn, client by client. Empty
+    means the chat.
+    """
+    no_move: _builtins.bool
+    """Ends the answer where its place is lost, and does not go on elsewhere."""
     thinking: _builtins.bool
     """For this answer: whether a model that can think first shall."""
     beside_model: _builtins.str
@@ -109,6 +118,12 @@ class SubmitRequest(_message.Message):
     @_builtins.property
     def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these nodes, by name or id; empty means any."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Facts that the node or the model must have, such as `licence:commercial`
+        or a tag of the node's settings.
+        """
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
@@ -129,6 +144,9 @@ class SubmitRequest(_message.Message):
         parent_message_id: _builtins.str | None = ...,
         system_prompt: _builtins.str = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        client: _builtins.str = ...,
+        no_move: _builtins.bool = ...,
         attachments: _abc.Iterable[Global___Attachment] | None = ...,
         preset: Global___Preset | None = ...,
         thinking: _builtins.bool | None = ...,
@@ -136,7 +154,7 @@ class SubmitRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id", "_thinking", b"_thinking", "parent_message_id", b"parent_message_id", "preset", b"preset", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id", "_thinking", b"_thinking", "attachments", b"attachments", "beside_model", b"beside_model", "chat_id", b"chat_id", "content", b"content", "model", b"model", "nodes", b"nodes", "parent_message_id", b"parent_message_id", "preset", b"preset", "request_id", b"request_id", "sampling", b"sampling", "system_prompt", b"system_prompt", "thinking", b"thinking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id", "_thinking", b"_thinking", "attachments", b"attachments", "beside_model", b"beside_model", "chat_id", b"chat_id", "client", b"client", "content", b"content", "model", b"model", "no_move", b"no_move", "nodes", b"nodes", "parent_message_id", b"parent_message_id", "preset", b"preset", "request_id", b"request_id", "sampling", b"sampling", "system_prompt", b"system_prompt", "tags", b"tags", "thinking", b"thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__parent_message_id: _TypeAlias = _typing.Literal["parent_message_id"]  # noqa: Y015
     _WhichOneofArgType__parent_message_id: _TypeAlias = _typing.Literal["_parent_message_id", b"_parent_message_id"]  # noqa: Y015
@@ -396,6 +414,76 @@ Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
 
 @_typing.final
 class AttachResponse(_message.Message):
+    """What has come since the last response, in order: what is ready together is
+    sent together.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AnswerEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+
+@_typing.final
+class AskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def submit(self) -> Global___SubmitRequest: ...
+    def __init__(
+        self,
+        *,
+        submit: Global___SubmitRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submit", b"submit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["submit", b"submit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskRequest: _TypeAlias = AskRequest  # noqa: Y015
+
+@_typing.final
+class AskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMITTED_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def submitted(self) -> Global___SubmitResponse:
+        """In the first response."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerEvent]: ...
+    def __init__(
+        self,
+        *,
+        submitted: Global___SubmitResponse | None = ...,
+        events: _abc.Iterable[Global___AnswerEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted", b"submitted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "submitted", b"submitted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskResponse: _TypeAlias = AskResponse  # noqa: Y015
+
+@_typing.final
+class AnswerEvent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEAD_FIELD_NUMBER: _builtins.int
@@ -434,7 +522,7 @@ class AttachResponse(_message.Message):
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
-Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+Global___AnswerEvent: _TypeAlias = AnswerEvent  # noqa: Y015
 
 @_typing.final
 class AnswerHead(_message.Message):
@@ -485,10 +573,16 @@ class Seam(_message.Message):
     FROM_NODE_FIELD_NUMBER: _builtins.int
     TO_NODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     text_offset: _builtins.int
     from_node: _builtins.str
     to_node: _builtins.str
     reason: _builtins.str
+    """One clause."""
+    exact: _builtins.bool
+    """The tokens went on, and not the text alone: the same tokenizer and
+    template, so it is the answer that would have come.
+    """
     def __init__(
         self,
         *,
@@ -496,10 +590,11 @@ class Seam(_message.Message):
         from_node: _builtins.str = ...,
         to_node: _builtins.str = ...,
         reason: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_node", b"from_node", "reason", b"reason", "text_offset", b"text_offset", "to_node", b"to_node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "from_node", b"from_node", "reason", b"reason", "text_offset", b"text_offset", "to_node", b"to_node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,8 +657,13 @@ class WatchPoolResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     CHATS_REVISION_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     chats_revision: _builtins.int
     """Counts up when any chat changed, so that a viewer lists them again."""
+    problem: _builtins.str
+    """What is wrong with the scheduler itself, in a sentence: its disk, its
+    database. Empty where nothing is.
+    """
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]: ...
     @_builtins.property
@@ -577,10 +677,11 @@ class WatchPoolResponse(_message.Message):
         models: _abc.Iterable[Global___ModelSummary] | None = ...,
         chats_revision: _builtins.int = ...,
         active: _abc.Iterable[Global___ActiveGeneration] | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "chats_revision", b"chats_revision", "models", b"models", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "chats_revision", b"chats_revision", "models", b"models", "nodes", b"nodes", "problem", b"problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1876,17 +1977,26 @@ class ExplainRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     context_length: _builtins.int
+    """In tokens; 0 is whatever a node gives."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         context_length: _builtins.int = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "model", b"model", "nodes", b"nodes", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1940,6 +2050,7 @@ class GetStatusResponse(_message.Message):
     CHATS_FIELD_NUMBER: _builtins.int
     ACTIVE_GENERATIONS_FIELD_NUMBER: _builtins.int
     VIEWERS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     version: _builtins.str
     process_id: _builtins.int
@@ -1950,6 +2061,8 @@ class GetStatusResponse(_message.Message):
     active_generations: _builtins.int
     viewers: _builtins.int
     """Open streams of viewers that watch or attach."""
+    problem: _builtins.str
+    """As in WatchPoolResponse."""
     def __init__(
         self,
         *,
@@ -1962,10 +2075,11 @@ class GetStatusResponse(_message.Message):
         chats: _builtins.int = ...,
         active_generations: _builtins.int = ...,
         viewers: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_generations", b"active_generations", "chats", b"chats", "home", b"home", "nodes_ready", b"nodes_ready", "process_id", b"process_id", "protocol_version", b"protocol_version", "uptime_seconds", b"uptime_seconds", "version", b"version", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_generations", b"active_generations", "chats", b"chats", "home", b"home", "nodes_ready", b"nodes_ready", "problem", b"problem", "process_id", b"process_id", "protocol_version", b"protocol_version", "uptime_seconds", b"uptime_seconds", "version", b"version", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

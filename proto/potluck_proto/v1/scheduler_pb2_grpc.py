@@ -46,6 +46,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.AttachRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.AttachResponse.FromString,
                 _registered_method=True)
+        self.Ask = channel.unary_stream(
+                '/potluck.v1.SchedulerService/Ask',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.AskRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.AskResponse.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Stop',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopRequest.SerializeToString,
@@ -204,6 +209,13 @@ class SchedulerServiceServicer:
     def Attach(self, request, context):
         """Shows an answer from a text offset on: what there is at once, then live.
         First `head`, then deltas without a gap, last `end`. Any number may attach.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ask(self, request, context):
+        """`Submit`, then `Attach` from the start, in one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -412,6 +424,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.AttachRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.AttachResponse.SerializeToString,
             ),
+            'Ask': grpc.unary_stream_rpc_method_handler(
+                    servicer.Ask,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.AskRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.AskResponse.SerializeToString,
+            ),
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopRequest.FromString,
@@ -609,6 +626,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/Attach',
             potluck_dot_v1_dot_scheduler__pb2.AttachRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.AttachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/Ask',
+            potluck_dot_v1_dot_scheduler__pb2.AskRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.AskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class SchedulerServiceStub:
     """Shows an answer from a text offset on: what there is at once, then live.
     First `head`, then deltas without a gap, last `end`. Any number may attach.
     """
+    Ask: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.AskRequest, _scheduler_pb2.AskResponse]
+    """`Submit`, then `Attach` from the start, in one call."""
     Stop: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopRequest, _scheduler_pb2.StopResponse]
     """Ends an answer. What it has is kept. Stopping an ended one does nothing."""
     Regenerate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RegenerateRequest, _scheduler_pb2.RegenerateResponse]
@@ -115,6 +117,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Shows an answer from a text offset on: what there is at once, then live.
     First `head`, then deltas without a gap, last `end`. Any number may attach.
     """
+    Ask: _aio.UnaryStreamMultiCallable[_scheduler_pb2.AskRequest, _scheduler_pb2.AskResponse]  # type: ignore[assignment]
+    """`Submit`, then `Attach` from the start, in one call."""
     Stop: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopRequest, _scheduler_pb2.StopResponse]  # type: ignore[assignment]
     """Ends an answer. What it has is kept. Stopping an ended one does nothing."""
     Regenerate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RegenerateRequest, _scheduler_pb2.RegenerateResponse]  # type: ignore[assignment]
@@ -194,6 +198,14 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Shows an answer from a text offset on: what there is at once, then live.
         First `head`, then deltas without a gap, last `end`. Any number may attach.
         """
+
+    @_abc_1.abstractmethod
+    def Ask(
+        self,
+        request: _scheduler_pb2.AskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.AskResponse], _abc.AsyncIterator[_scheduler_pb2.AskResponse]]:
+        """`Submit`, then `Attach` from the start, in one call."""
 
     @_abc_1.abstractmethod
     def Stop(

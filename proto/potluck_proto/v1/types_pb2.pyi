@@ -127,6 +127,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_UNKNOWN_GENERATION: _ErrorCode.ValueType  # 15
     ERROR_CODE_OFFSET_NOT_REACHED: _ErrorCode.ValueType  # 16
     ERROR_CODE_UNKNOWN_NODE: _ErrorCode.ValueType  # 17
+    ERROR_CODE_WISHES_UNMET: _ErrorCode.ValueType  # 18
     ERROR_CODE_MODEL_FILE: _ErrorCode.ValueType  # 20
     """The model file's fault."""
     ERROR_CODE_UNSUPPORTED_MODEL: _ErrorCode.ValueType  # 21
@@ -144,6 +145,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_SCHEDULER_RESTARTED: _ErrorCode.ValueType  # 42
     ERROR_CODE_STALLED: _ErrorCode.ValueType  # 43
     ERROR_CODE_DISPLACED: _ErrorCode.ValueType  # 44
+    ERROR_CODE_MOVED_TOO_OFTEN: _ErrorCode.ValueType  # 45
     ERROR_CODE_SETTINGS: _ErrorCode.ValueType  # 50
     """This machine's set-up."""
     ERROR_CODE_ADDRESS: _ErrorCode.ValueType  # 51
@@ -171,6 +173,7 @@ ERROR_CODE_UNKNOWN_CHAT: ErrorCode.ValueType  # 14
 ERROR_CODE_UNKNOWN_GENERATION: ErrorCode.ValueType  # 15
 ERROR_CODE_OFFSET_NOT_REACHED: ErrorCode.ValueType  # 16
 ERROR_CODE_UNKNOWN_NODE: ErrorCode.ValueType  # 17
+ERROR_CODE_WISHES_UNMET: ErrorCode.ValueType  # 18
 ERROR_CODE_MODEL_FILE: ErrorCode.ValueType  # 20
 """The model file's fault."""
 ERROR_CODE_UNSUPPORTED_MODEL: ErrorCode.ValueType  # 21
@@ -188,6 +191,7 @@ ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
 ERROR_CODE_SCHEDULER_RESTARTED: ErrorCode.ValueType  # 42
 ERROR_CODE_STALLED: ErrorCode.ValueType  # 43
 ERROR_CODE_DISPLACED: ErrorCode.ValueType  # 44
+ERROR_CODE_MOVED_TOO_OFTEN: ErrorCode.ValueType  # 45
 ERROR_CODE_SETTINGS: ErrorCode.ValueType  # 50
 """This machine's set-up."""
 ERROR_CODE_ADDRESS: ErrorCode.ValueType  # 51
@@ -701,6 +705,7 @@ class End(_message.Message):
     STOP_STRING_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    NOT_STORED_FIELD_NUMBER: _builtins.int
     reason: Global___EndReason.ValueType
     stop_string: _builtins.str
     """Which stop string, for END_REASON_STOP_STRING."""
@@ -710,6 +715,10 @@ class End(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage: ...
+    @_builtins.property
+    def not_stored(self) -> Global___Error:
+        """The answer could not be stored, and is gone when the scheduler is."""
+
     def __init__(
         self,
         *,
@@ -717,10 +726,11 @@ class End(_message.Message):
         stop_string: _builtins.str = ...,
         error: Global___Error | None = ...,
         usage: Global___Usage | None = ...,
+        not_stored: Global___Error | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "not_stored", b"not_stored", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "reason", b"reason", "stop_string", b"stop_string", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "not_stored", b"not_stored", "reason", b"reason", "stop_string", b"stop_string", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -782,21 +792,25 @@ class Progress(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     FRACTION_FIELD_NUMBER: _builtins.int
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    WAIT_SECONDS_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
     fraction: _builtins.float
     """0 to 1 within the phase, where known."""
     queue_position: _builtins.int
     """Requests ahead of this one, for PHASE_QUEUED."""
+    wait_seconds: _builtins.float
+    """About how long it waits still, for PHASE_QUEUED; 0 where that cannot be told."""
     def __init__(
         self,
         *,
         phase: Global___Phase.ValueType = ...,
         fraction: _builtins.float | None = ...,
         queue_position: _builtins.int = ...,
+        wait_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "phase", b"phase", "queue_position", b"queue_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "phase", b"phase", "queue_position", b"queue_position", "wait_seconds", b"wait_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fraction: _TypeAlias = _typing.Literal["fraction"]  # noqa: Y015
     _WhichOneofArgType__fraction: _TypeAlias = _typing.Literal["_fraction", b"_fraction"]  # noqa: Y015
@@ -1498,6 +1512,7 @@ class Explanation(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     DECIDED_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
     step: Global___PlacementStep.ValueType
@@ -1508,6 +1523,8 @@ class Explanation(_message.Message):
     advice: _builtins.str
     """The nearest thing that would work, for a refusal."""
     decided_unix_seconds: _builtins.float
+    others: _builtins.int
+    """Nodes that are not among the candidates."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]: ...
     def __init__(
@@ -1522,10 +1539,11 @@ class Explanation(_message.Message):
         candidates: _abc.Iterable[Global___Candidate] | None = ...,
         advice: _builtins.str = ...,
         decided_unix_seconds: _builtins.float = ...,
+        others: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "candidates", b"candidates", "decided_unix_seconds", b"decided_unix_seconds", "model", b"model", "node_id", b"node_id", "node_name", b"node_name", "quantization", b"quantization", "step", b"step", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "candidates", b"candidates", "decided_unix_seconds", b"decided_unix_seconds", "model", b"model", "node_id", b"node_id", "node_name", b"node_name", "others", b"others", "quantization", b"quantization", "step", b"step", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from potluck_proto.v1 import types_pb2 as potluck_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17potluck/v1/worker.proto\x12\npotluck.v1\x1a\x16potluck/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\"R\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.potluck.v1.NodeState\"$\n\x0cWatchRequest\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\"5\n\rWatchResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.potluck.v1.NodeState\"6\n\nFitRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"+\n\x0b\x46itResponse\x12\x1c\n\x03\x66it\x18\x01 \x01(\x0b\x32\x0f.potluck.v1.Fit\"7\n\x0bLoadRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"I\n\x0cLoadResponse\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.potluck.v1.LoadedModel\"4\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\"%\n\x0eUnloadResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"A\n\nPinRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"\r\n\x0bPinResponse\"\x84\x02\n\x0fGenerateRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12%\n\x08messages\x18\x04 \x03(\x0b\x32\x13.potluck.v1.Message\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.potluck.v1.Sampling\x12.\n\x0c\x63ontinuation\x18\x06 \x01(\x0b\x32\x18.potluck.v1.Continuation\x12\x12\n\ntools_json\x18\x07 \x01(\t\x12\x15\n\x08thinking\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_thinking\"b\n\x0c\x43ontinuation\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_sha256\x18\x04 \x01(\t\"\x89\x01\n\x10GenerateResponse\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.potluck.v1.ProgressH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.potluck.v1.DeltaH\x00\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0f.potluck.v1.EndH\x00\x42\x07\n\x05\x65vent\"C\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\"Q\n\rEmbedResponse\x12)\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.potluck.v1.Embedding\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\x0bLogsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"-\n\x0cLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\" \n\x0c\x44rainRequest\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\"\x0f\n\rDrainResponse2\x86\x05\n\rWorkerService\x12\x45\n\x08\x44\x65scribe\x12\x1b.potluck.v1.DescribeRequest\x1a\x1c.potluck.v1.DescribeResponse\x12>\n\x05Watch\x12\x18.potluck.v1.WatchRequest\x1a\x19.potluck.v1.WatchResponse0\x01\x12\x36\n\x03\x46it\x12\x16.potluck.v1.FitRequest\x1a\x17.potluck.v1.FitResponse\x12;\n\x04Load\x12\x17.potluck.v1.LoadRequest\x1a\x18.potluck.v1.LoadResponse0\x01\x12?\n\x06Unload\x12\x19.potluck.v1.UnloadRequest\x1a\x1a.potluck.v1.UnloadResponse\x12\x36\n\x03Pin\x12\x16.potluck.v1.PinRequest\x1a\x17.potluck.v1.PinResponse\x12G\n\x08Generate\x12\x1b.potluck.v1.GenerateRequest\x1a\x1c.potluck.v1.GenerateResponse0\x01\x12<\n\x05\x45mbed\x12\x18.potluck.v1.EmbedRequest\x1a\x19.potluck.v1.EmbedResponse\x12;\n\x04Logs\x12\x17.potluck.v1.LogsRequest\x1a\x18.potluck.v1.LogsResponse0\x01\x12<\n\x05\x44rain\x12\x18.potluck.v1.DrainRequest\x1a\x19.potluck.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17potluck/v1/worker.proto\x12\npotluck.v1\x1a\x16potluck/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\"R\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.potluck.v1.NodeState\"$\n\x0cWatchRequest\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\"5\n\rWatchResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.potluck.v1.NodeState\"6\n\nFitRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"+\n\x0b\x46itResponse\x12\x1c\n\x03\x66it\x18\x01 \x01(\x0b\x32\x0f.potluck.v1.Fit\"7\n\x0bLoadRequest\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.potluck.v1.LoadOptions\"I\n\x0cLoadResponse\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.potluck.v1.LoadedModel\"G\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x11\n\tonly_idle\x18\x03 \x01(\x08\"%\n\x0eUnloadResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"A\n\nPinRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"\r\n\x0bPinResponse\"\x84\x02\n\x0fGenerateRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12%\n\x08messages\x18\x04 \x03(\x0b\x32\x13.potluck.v1.Message\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.potluck.v1.Sampling\x12.\n\x0c\x63ontinuation\x18\x06 \x01(\x0b\x32\x18.potluck.v1.Continuation\x12\x12\n\ntools_json\x18\x07 \x01(\t\x12\x15\n\x08thinking\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_thinking\"b\n\x0c\x43ontinuation\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_sha256\x18\x04 \x01(\t\"\x89\x01\n\x10GenerateResponse\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.potluck.v1.ProgressH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.potluck.v1.DeltaH\x00\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0f.potluck.v1.EndH\x00\x42\x07\n\x05\x65vent\"=\n\x0bWorkRequest\x12\x1e\n\x05start\x18\x01 \x03(\x0b\x32\x0f.potluck.v1.Job\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x03(\x04\"C\n\x03Job\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.potluck.v1.GenerateRequest\"4\n\x0cWorkResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.potluck.v1.JobEvent\"{\n\x08JobEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.potluck.v1.GenerateResponseH\x00\x12$\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x11.potluck.v1.ErrorH\x00\x42\x07\n\x05\x65vent\"C\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\"Q\n\rEmbedResponse\x12)\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.potluck.v1.Embedding\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\x0bLogsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"-\n\x0cLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\" \n\x0c\x44rainRequest\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\"\x0f\n\rDrainResponse2\xc5\x05\n\rWorkerService\x12\x45\n\x08\x44\x65scribe\x12\x1b.potluck.v1.DescribeRequest\x1a\x1c.potluck.v1.DescribeResponse\x12>\n\x05Watch\x12\x18.potluck.v1.WatchRequest\x1a\x19.potluck.v1.WatchResponse0\x01\x12\x36\n\x03\x46it\x12\x16.potluck.v1.FitRequest\x1a\x17.potluck.v1.FitResponse\x12;\n\x04Load\x12\x17.potluck.v1.LoadRequest\x1a\x18.potluck.v1.LoadResponse0\x01\x12?\n\x06Unload\x12\x19.potluck.v1.UnloadRequest\x1a\x1a.potluck.v1.UnloadResponse\x12\x36\n\x03Pin\x12\x16.potluck.v1.PinRequest\x1a\x17.potluck.v1.PinResponse\x12G\n\x08Generate\x12\x1b.potluck.v1.GenerateRequest\x1a\x1c.potluck.v1.GenerateResponse0\x01\x12=\n\x04Work\x12\x17.potluck.v1.WorkRequest\x1a\x18.potluck.v1.WorkResponse(\x01\x30\x01\x12<\n\x05\x45mbed\x12\x18.potluck.v1.EmbedRequest\x1a\x19.potluck.v1.EmbedResponse\x12;\n\x04Logs\x12\x17.potluck.v1.LogsRequest\x1a\x18.potluck.v1.LogsResponse0\x01\x12<\n\x05\x44rain\x12\x18.potluck.v1.DrainRequest\x1a\x19.potluck.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,33 +49,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADRESPONSE']._serialized_start=417
   _globals['_LOADRESPONSE']._serialized_end=490
   _globals['_UNLOADREQUEST']._serialized_start=492
-  _globals['_UNLOADREQUEST']._serialized_end=544
-  _globals['_UNLOADRESPONSE']._serialized_start=546
-  _globals['_UNLOADRESPONSE']._serialized_end=583
-  _globals['_PINREQUEST']._serialized_start=585
-  _globals['_PINREQUEST']._serialized_end=650
-  _globals['_PINRESPONSE']._serialized_start=652
-  _globals['_PINRESPONSE']._serialized_end=665
-  _globals['_GENERATEREQUEST']._serialized_start=668
-  _globals['_GENERATEREQUEST']._serialized_end=928
-  _globals['_CONTINUATION']._serialized_start=930
-  _globals['_CONTINUATION']._serialized_end=1028
-  _globals['_GENERATERESPONSE']._serialized_start=1031
-  _globals['_GENERATERESPONSE']._serialized_end=1168
-  _globals['_EMBEDREQUEST']._serialized_start=1170
-  _globals['_EMBEDREQUEST']._serialized_end=1237
-  _globals['_EMBEDRESPONSE']._serialized_start=1239
-  _globals['_EMBEDRESPONSE']._serialized_end=1320
-  _globals['_EMBEDDING']._serialized_start=1322
-  _globals['_EMBEDDING']._serialized_end=1349
-  _globals['_LOGSREQUEST']._serialized_start=1351
-  _globals['_LOGSREQUEST']._serialized_end=1432
-  _globals['_LOGSRESPONSE']._serialized_start=1434
-  _globals['_LOGSRESPONSE']._serialized_end=1479
-  _globals['_DRAINREQUEST']._serialized_start=1481
-  _globals['_DRAINREQUEST']._serialized_end=1513
-  _globals['_DRAINRESPONSE']._serialized_start=1515
-  _globals['_DRAINRESPONSE']._serialized_end=1530
-  _globals['_WORKERSERVICE']._serialized_start=1533
-  _globals['_WORKERSERVICE']._serialized_end=2179
+  _globals['_UNLOADREQUEST']._serialized_end=563
+  _globals['_UNLOADRESPONSE']._serialized_start=565
+  _globals['_UNLOADRESPONSE']._serialized_end=602
+  _globals['_PINREQUEST']._serialized_start=604
+  _globals['_PINREQUEST']._serialized_end=669
+  _globals['_PINRESPONSE']._serialized_start=671
+  _globals['_PINRESPONSE']._serialized_end=684
+  _globals['_GENERATEREQUEST']._serialized_start=687
+  _globals['_GENERATEREQUEST']._serialized_end=947
+  _globals['_CONTINUATION']._serialized_start=949
+  _globals['_CONTINUATION']._serialized_end=1047
+  _globals['_GENERATERESPONSE']._serialized_start=1050
+  _globals['_GENERATERESPONSE']._serialized_end=1187
+  _globals['_WORKREQUEST']._serialized_start=1189
+  _globals['_WORKREQUEST']._serialized_end=1250
+  _globals['_JOB']._serialized_start=1252
+  _globals['_JOB']._serialized_end=1319
+  _globals['_WORKRESPONSE']._serialized_start=1321
+  _globals['_WORKRESPONSE']._serialized_end=1373
+  _globals['_JOBEVENT']._serialized_start=1375
+  _globals['_JOBEVENT']._serialized_end=1498
+  _globals['_EMBEDREQUEST']._serialized_start=1500
+  _globals['_EMBEDREQUEST']._serialized_end=1567
+  _globals['_EMBEDRESPONSE']._serialized_start=1569
+  _globals['_EMBEDRESPONSE']._serialized_end=1650
+  _globals['_EMBEDDING']._serialized_start=1652
+  _globals['_EMBEDDING']._serialized_end=1679
+  _globals['_LOGSREQUEST']._serialized_start=1681
+  _globals['_LOGSREQUEST']._serialized_end=1762
+  _globals['_LOGSRESPONSE']._serialized_start=1764
+  _globals['_LOGSRESPONSE']._serialized_end=1809
+  _globals['_DRAINREQUEST']._serialized_start=1811
+  _globals['_DRAINREQUEST']._serialized_end=1843
+  _globals['_DRAINRESPONSE']._serialized_start=1845
+  _globals['_DRAINRESPONSE']._serialized_end=1860
+  _globals['_WORKERSERVICE']._serialized_start=1863
+  _globals['_WORKERSERVICE']._serialized_end=2572
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Work = channel.stream_stream(
+                '/potluck.v1.WorkerService/Work',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.WorkRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.WorkResponse.FromString,
+                _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/potluck.v1.WorkerService/Embed',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.EmbedRequest.SerializeToString,
@@ -149,6 +154,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Work(self, request_iterator, context):
+        """As many answers as there are, over one stream: what a scheduler uses, since
+        pieces of many answers go out together. The end of the stream cancels all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Embed(self, request, context):
         """Embeds texts, from a loaded model: any that chats, or one that does nothing
         else.
@@ -210,6 +223,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.GenerateRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Work': grpc.stream_stream_rpc_method_handler(
+                    servicer.Work,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.WorkRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.WorkResponse.SerializeToString,
             ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
@@ -418,6 +436,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Generate',
             potluck_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Work(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/potluck.v1.WorkerService/Work',
+            potluck_dot_v1_dot_worker__pb2.WorkRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.WorkResponse.FromString,
             options,
             channel_credentials,
             insecure,

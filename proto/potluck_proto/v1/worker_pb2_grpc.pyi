@@ -61,6 +61,10 @@ class WorkerServiceStub:
     """Answers, from a loaded model. Closing the stream cancels: it is the
     scheduler that lets viewers come and go. The last response holds `end`.
     """
+    Work: _grpc.StreamStreamMultiCallable[_worker_pb2.WorkRequest, _worker_pb2.WorkResponse]
+    """As many answers as there are, over one stream: what a scheduler uses, since
+    pieces of many answers go out together. The end of the stream cancels all.
+    """
     Embed: _grpc.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]
     """Embeds texts, from a loaded model: any that chats, or one that does nothing
     else.
@@ -106,6 +110,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Generate: _aio.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]  # type: ignore[assignment]
     """Answers, from a loaded model. Closing the stream cancels: it is the
     scheduler that lets viewers come and go. The last response holds `end`.
+    """
+    Work: _aio.StreamStreamMultiCallable[_worker_pb2.WorkRequest, _worker_pb2.WorkResponse]  # type: ignore[assignment]
+    """As many answers as there are, over one stream: what a scheduler uses, since
+    pieces of many answers go out together. The end of the stream cancels all.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds texts, from a loaded model: any that chats, or one that does nothing
@@ -191,6 +199,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.GenerateResponse], _abc.AsyncIterator[_worker_pb2.GenerateResponse]]:
         """Answers, from a loaded model. Closing the stream cancels: it is the
         scheduler that lets viewers come and go. The last response holds `end`.
+        """
+
+    @_abc_1.abstractmethod
+    def Work(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.WorkRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.WorkResponse], _abc.AsyncIterator[_worker_pb2.WorkResponse]]:
+        """As many answers as there are, over one stream: what a scheduler uses, since
+        pieces of many answers go out together. The end of the stream cancels all.
         """
 
     @_abc_1.abstractmethod

@@ -44,10 +44,11 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, chats, daemons, fit, logs, orders, pool
+    from potluck_tui.commands import ask, chats, daemons, explain, fit, logs, orders, pool
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
+        "explain": explain.explain,
         "chats": chats.chats,
         "export": chats.export,
         "nodes": pool.nodes,

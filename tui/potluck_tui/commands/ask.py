@@ -17,7 +17,7 @@ from potluck_proto.ids import new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
-from potluck_tui.client import PoolClient
+from potluck_tui.client import PoolClient, user_at_host
 from potluck_tui.launch import running_pool
 
 STARTER_MODEL = "potluck-starter"
@@ -32,6 +32,9 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
         model=options.model,
         system_prompt=options.system,
         sampling=_sampling(options),
+        tags=options.tag,
+        no_move=options.no_move,
+        client=f"ask:{user_at_host()}",
     )
     async with running_pool(home) as client:
         if options.json:
@@ -55,21 +58,28 @@ async def introduce(home: Home) -> int:
 
 
 class Answer:
-    """An answer as it comes: its text, where it was placed, how it ended."""
+    """An answer as it comes: its text, where it was placed, where it moved, how it ended."""
 
-    def __init__(self, submitted: pb.SubmitResponse) -> None:
-        self.submitted = submitted
+    def __init__(self) -> None:
+        self.submitted = pb.SubmitResponse()
         self.text = ""
         self.explanation = types.Explanation()
+        self.seams: list[pb.Seam] = []
         self.end = types.End()
 
-    def take(self, event: pb.AttachResponse) -> str:
+    def take(self, event: pb.SubmitResponse | pb.AnswerEvent) -> str:
         """Take one event; return the text that it adds."""
+        if isinstance(event, pb.SubmitResponse):
+            self.submitted = event
+            return ""
         match event.WhichOneof("event"):
             case "head":
                 self.explanation = event.head.explanation
+                self.seams = list(event.head.seams)
             case "placed":
                 self.explanation = event.placed
+            case "seam":
+                self.seams.append(event.seam)
             case "end":
                 self.end = event.end
             case "delta":
@@ -93,6 +103,16 @@ class Answer:
             "quantization": self.explanation.quantization,
             "node": self.explanation.node_name,
             "reason": self.explanation.summary,
+            "moves": [
+                {
+                    "after_characters": seam.text_offset,
+                    "from_node": seam.from_node,
+                    "to_node": seam.to_node,
+                    "reason": seam.reason,
+                    "exact": seam.exact,
+                }
+                for seam in self.seams
+            ],
             "end": types.EndReason.Name(self.end.reason).removeprefix("END_REASON_").lower(),
             "prompt_tokens": self.end.usage.prompt_tokens,
             "completion_tokens": self.end.usage.completion_tokens,
@@ -106,15 +126,14 @@ async def _stream(
     client: PoolClient, request: pb.SubmitRequest, write: Callable[[str], None]
 ) -> Answer:
     """Submit, and follow the answer to its end. Ctrl+C stops the answer, as it ends this viewer."""
-    submitted = await client.call(client.stub.Submit, request)
-    answer = Answer(submitted)
+    answer = Answer()
     try:
-        async for event in client.attach(submitted.generation_id):
+        async for event in client.ask(request):
             if event is not None and (text := answer.take(event)):
                 write(text)
     except asyncio.CancelledError:
         with contextlib.suppress(PotluckError):
-            stop = pb.StopRequest(generation_id=submitted.generation_id)
+            stop = pb.StopRequest(generation_id=answer.submitted.generation_id)
             await client.call(client.stub.Stop, stop, timeout_seconds=1.0)
         raise
     if answer.text and not answer.text.endswith("\n"):
@@ -138,7 +157,7 @@ def _writer() -> Callable[[str], None]:
 
 
 def _print_origin(answer: Answer, file: TextIO) -> None:
-    """Print where an answer came from and why, if it came from anywhere."""
+    """Print where an answer came from and why, if it came from anywhere, and where it moved."""
     explanation, usage = answer.explanation, answer.end.usage
     if not answer.text:
         return
@@ -147,6 +166,12 @@ def _print_origin(answer: Answer, file: TextIO) -> None:
     first = f"first after {usage.time_to_first_token_seconds:.2f} s"
     reason = f"{explanation.node_name}; {explanation.summary}"
     print(f"\n[{model} on {reason}; {speed}, {first}]", file=file)
+    for seam in answer.seams:
+        how = "" if seam.exact else ", from its text alone"
+        place = f"[went on at {seam.to_node} after {seam.text_offset} characters"
+        print(f"{place}: {seam.reason}{how}]", file=file)
+    if answer.end.HasField("not_stored"):
+        print(f"[not stored: {answer.end.not_stored.message}]", file=file)
 
 
 def _read_prompt(words: list[str]) -> str:

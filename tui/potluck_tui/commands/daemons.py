@@ -115,4 +115,5 @@ async def _pool(home: Home) -> dict[str, object]:
         "chats": answer.chats,
         "answers_under_way": answer.active_generations,
         "viewers": answer.viewers,
+        **({"problem": answer.problem} if answer.problem else {}),
     }

@@ -1,0 +1,36 @@
+"""How calls to workers fail, in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from potluck_proto.errors import NodeLost, Unreachable, from_rpc
+
+
+@contextmanager
+def failures_in_words(node_name: str) -> Iterator[None]:
+    """Have calls to a worker fail with its own error, or with `NodeLost` where it is gone.
+
+    Raises:
+        PotluckError: The call failed.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        failure = from_rpc(error, node_name)
+        raise _lost(node_name) if isinstance(failure, Unreachable) else failure from error
+    except asyncio.CancelledError:
+        # A channel that is let go of, as its worker is lost, cancels its calls; that looks like
+        # the cancellation of this task and is none.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise _lost(node_name) from None
+
+
+def _lost(node_name: str) -> NodeLost:
+    return NodeLost(f"The connection to {node_name} broke.")
