@@ -116,6 +116,34 @@ async def test_one_goes_to_a_machine_a_chat_and_a_model_from_anywhere(app: Stage
         await until(pilot, lambda: app.shows("Models: 4 models"))
 
 
+async def test_what_one_goes_to_takes_the_place_of_what_is_shown(app: StagedApp) -> None:
+    async with staged(app) as pilot:
+        await pilot.press("f4")
+        await until(pilot, lambda: app.shows("by name"))
+        for name, shown in (("studio", "RTX 4080"), ("macbook", "Apple M3")):
+            await find(pilot, app, f"machine {name}", f"machine {name}")
+            await pilot.press("enter")
+            await until(pilot, lambda shown=shown: app.shows(shown))  # type: ignore[misc]
+        await pilot.press("f12")
+        await until(pilot, lambda: app.shows("Models: 4 models"))
+        await pilot.press("tab")
+        await until(pilot, lambda: app.shows("by name"))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.focused is app.prompt)
+
+
+async def test_leaving_a_machine_for_a_chat_ends_what_was_followed(app: StagedApp) -> None:
+    app.scheduler.add_chat("c1", "Names for a cat", ("q", "Mia"), age_seconds=90_000)
+    async with staged(app) as pilot:
+        await until(pilot, lambda: bool(app.session.library.chats))
+        await find(pilot, app, "machine studio", "machine studio")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.scheduler.log_readers == 1)
+        await find(pilot, app, "chat names", "chat Names for a cat")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.scheduler.log_readers == 0)
+
+
 async def test_a_theme_is_tried_and_where_to_keep_it_said(app: StagedApp) -> None:
     async with staged(app, (120, 40)) as pilot:
         await find(pilot, app, "theme ansi-light", "theme ansi-light")

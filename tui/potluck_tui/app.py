@@ -104,6 +104,7 @@ class PotluckApp(App[None]):
         self._read_only = self._read.preferences.read_only
         self._profile = profile or TerminalProfile()
         self._ssh = self._profile.ssh
+        self._ascii_only = AsciiOnly()
         self.keymap, self._key_problems = rebound(self._read.preferences.keys)
         self.set_keymap({**self.keymap})
         self.session.long_answers.long_seconds = self._read.preferences.notify_after_seconds
@@ -134,7 +135,7 @@ class PotluckApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return what rewrites lines on their way to the terminal."""
         filters = super().get_line_filters()
-        return [*filters, AsciiOnly()] if self._profile.ascii else filters
+        return [*filters, self._ascii_only] if self._profile.ascii else filters
 
     def on_mount(self) -> None:
         """Start to watch the pool; say what is wrong with the settings."""
@@ -206,12 +207,9 @@ class PotluckApp(App[None]):
             for each in self.screen.active_bindings.values()
             if each.enabled and each.binding.id
         }
-        keys = [
-            key
-            for table in PLACES[self._place]
-            for key in table
-            if key.id in active and not key.id.startswith(_NOT_LISTED)
-        ]
+        # What counts in this place alone comes first.
+        known = dict.fromkeys(k for t in (*PLACES[self._place], CHAT) for k in t)
+        keys = [k for k in known if k.id in active and not k.id.startswith(_NOT_LISTED)]
         entries = [Entry(k.words, RunAction(k.id), k.on(self.keymap).shown) for k in keys]
         entries += palette.places(self.session, self.available_themes)
 
@@ -239,6 +237,7 @@ class PotluckApp(App[None]):
         """Leave whatever is shown over the chat."""
         while self.screen is not self._chat_screen:
             self.pop_screen()
+        self.do(self.session.inspector.close_machine())
 
     async def action_pick_model(self) -> None:
         """Pick the model of this chat."""
@@ -280,8 +279,10 @@ class PotluckApp(App[None]):
     async def _show_pool(self, screen: Screen[None], place: str) -> None:
         """Show a screen of the pool over the chat, in the place of the other one."""
         if any(getattr(shown, "PLACE", "") == place for shown in self.screen_stack):
-            return
-        if self._place in POOL_PLACES:
+            while self._place != place:
+                self.pop_screen()
+            self.do(self.session.inspector.close_machine())
+        elif self._place in POOL_PLACES:
             # Not awaited: it would wait for the screen whose key this is.
             self.switch_screen(screen)
         else:
@@ -294,9 +295,11 @@ class PotluckApp(App[None]):
         match place, node:
             case "machine", NodeView():
                 self.do(self.session.inspector.show_machine(node))
-                await self.push_screen(
-                    MachineScreen(self.session, self.do, self.show_log, read_only=self._read_only)
-                )
+                if self._place != MachineScreen.PLACE:
+                    read_only = self._read_only
+                    await self.push_screen(
+                        MachineScreen(self.session, self.do, self.show_log, read_only=read_only)
+                    )
             case "logs", NodeView():
                 await self.show_log(node)
             case _:

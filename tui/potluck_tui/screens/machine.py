@@ -21,7 +21,7 @@ from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, MACHINE, ORDERS, hints
 from potluck_tui.machine import DecisionView, Outcome
 from potluck_tui.pool import NodeView
-from potluck_tui.screens.ordering import OrderingScreen
+from potluck_tui.screens.ordering import MachineOrdersScreen
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.tables import node_details
@@ -33,7 +33,7 @@ LOG_LINES_SHOWN = 8
 _OUTCOME_STYLES = {Outcome.CHOSEN: "green", Outcome.POSSIBLE: "", Outcome.REJECTED: "yellow"}
 
 
-class MachineScreen(OrderingScreen):
+class MachineScreen(MachineOrdersScreen):
     """Parts that did not change are not drawn again.
 
     Args:

@@ -19,17 +19,18 @@ from potluck_tui.fleet import Fleet, fault
 from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, NODES, ORDERS, hints
 from potluck_tui.pool import NodeView
-from potluck_tui.screens.ordering import OrderingScreen
+from potluck_tui.screens.ordering import MachineOrdersScreen
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.widgets.bars import Bar, KeyHints
+from potluck_tui.widgets.filter_line import FilterLine
 from potluck_tui.widgets.rows import Row, Rows
 
 SSH_SECONDS = 2.0
 """Over ssh, news of the pool is drawn at most this often."""
 
 
-class NodesScreen(OrderingScreen):
+class NodesScreen(MachineOrdersScreen):
     """A row for each machine; only rows that changed are drawn again.
 
     Args:
@@ -59,6 +60,7 @@ class NodesScreen(OrderingScreen):
         self._later: Timer | None = None
         self._said: dict[str, Text] = {}
         self._rows = Rows(widget_id="machines")
+        self._filter = FilterLine("Filter: words, !without", session.fleet.filter)
 
     def compose(self) -> ComposeResult:
         """Build the table, and what stands below it."""
@@ -66,15 +68,11 @@ class NodesScreen(OrderingScreen):
         yield self._rows
         yield Static(id="machine-line", markup=False)
         yield Static(id="node-problem", markup=False)
-        yield Input(placeholder="Filter: words, !without", id="filter", compact=True)
+        yield self._filter
         yield KeyHints(hints(NODES, EVERYWHERE[:1], ORDERS, EVERYWHERE[1:]), widget_id="hints")
 
     def on_mount(self) -> None:
-        """Fill the table."""
-        line = self.query_one(Input)
-        line.cursor_blink = False
-        line.value = self._fleet.filter
-        line.display = bool(self._fleet.filter)
+        """Begin at the table."""
         self.set_focus(self._rows)
 
     @on(ScreenResume)
@@ -138,29 +136,24 @@ class NodesScreen(OrderingScreen):
 
     def action_filter(self) -> None:
         """Type a filter."""
-        line = self.query_one(Input)
-        line.display = True
-        self.set_focus(line)
+        self._filter.open()
 
     @on(Input.Changed)
-    def filter_changed(self, event: Input.Changed) -> None:
+    def filter_changed(self) -> None:
         """Show what matches."""
-        self._fleet.filter = event.value
+        self._fleet.filter = self._filter.value
         self._draw()
 
     @on(Input.Submitted)
     def filter_done(self) -> None:
         """Go back to the machines; the filter stays."""
-        self.query_one(Input).display = bool(self._fleet.filter)
+        self._filter.rest()
         self.set_focus(self._rows)
 
     def action_close(self) -> None:
         """Leave the filter, or go back to the chat."""
-        line = self.query_one(Input)
-        if line.has_focus or line.value:
-            line.value = self._fleet.filter = ""
-            self.filter_done()
-            self._draw()
+        if self._filter.leave():
+            self.set_focus(self._rows)
         else:
             self.dismiss()
 

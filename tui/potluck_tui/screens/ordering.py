@@ -17,19 +17,17 @@ from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.words import size
 
-LOOKS_ON = "This terminal only looks on (read-only)."
+_LOOKS_ON = "This terminal only looks on (read-only)."
 
 
 class OrderingScreen(Screen[None], Live):
-    """A screen that has a machine to act on.
+    """A screen from which machines are told something.
 
     Args:
         session: What is known.
         do: Carries out instructions.
         read_only: Machines are told nothing.
     """
-
-    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in ORDERS]
 
     def __init__(
         self,
@@ -42,6 +40,47 @@ class OrderingScreen(Screen[None], Live):
         self._session = session
         self._do = do
         self._read_only = read_only
+
+    async def choose(
+        self, question: str, rows: Sequence[str], orders: Sequence[Order], none: str
+    ) -> None:
+        """Give one of some orders: that which is taken from a list, or the only one.
+
+        Args:
+            question: Above the list.
+            rows: The orders in words.
+            orders: What there is to choose from.
+            none: What to say where that is nothing.
+        """
+        if self._read_only or not orders:
+            self.notify(_LOOKS_ON if self._read_only else none, severity="warning", markup=False)
+        elif len(orders) == 1:
+            await self.confirm(orders[0])
+        else:
+
+            def take(number: int | None) -> None:
+                if number is not None:
+                    self._do([orders[number]])
+
+            await self.app.push_screen(Choose(question, rows), take)
+
+    async def confirm(self, order: Order) -> None:
+        """Give an order, if the reader says yes."""
+        if self._read_only:
+            self.notify(_LOOKS_ON, severity="warning", markup=False)
+            return
+
+        def give(yes: bool | None) -> None:
+            if yes:
+                self._do([order])
+
+        await self.app.push_screen(Confirm(order.question), give)
+
+
+class MachineOrdersScreen(OrderingScreen):
+    """A screen that has a machine to act on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in ORDERS]
 
     @property
     def chosen(self) -> NodeView | None:
@@ -100,41 +139,6 @@ class OrderingScreen(Screen[None], Live):
             [order(node, model) for model in node.loaded],
             f"{node.name} has no model in memory.",
         )
-
-    async def choose(
-        self, question: str, rows: Sequence[str], orders: Sequence[Order], none: str
-    ) -> None:
-        """Give one of some orders: that which is taken from a list, or the only one.
-
-        Args:
-            question: Above the list.
-            rows: The orders in words.
-            orders: What there is to choose from.
-            none: What to say where that is nothing.
-        """
-        if self._read_only or not orders:
-            self.notify(LOOKS_ON if self._read_only else none, severity="warning", markup=False)
-        elif len(orders) == 1:
-            await self.confirm(orders[0])
-        else:
-
-            def take(number: int | None) -> None:
-                if number is not None:
-                    self._do([orders[number]])
-
-            await self.app.push_screen(Choose(question, rows), take)
-
-    async def confirm(self, order: Order) -> None:
-        """Give an order, if the reader says yes."""
-        if self._read_only:
-            self.notify(LOOKS_ON, severity="warning", markup=False)
-            return
-
-        def give(yes: bool | None) -> None:
-            if yes:
-                self._do([order])
-
-        await self.app.push_screen(Confirm(order.question), give)
 
 
 def _free(node: NodeView) -> str:

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.events import Resize, ScreenResume
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
@@ -21,13 +20,12 @@ from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, POOL_MODELS, hints
 from potluck_tui.orders import Load, Order, Unload
 from potluck_tui.pool import ModelView
-from potluck_tui.screens.dialogs import Choose, Confirm
-from potluck_tui.screens.live import Live
-from potluck_tui.screens.ordering import LOOKS_ON
+from potluck_tui.screens.ordering import OrderingScreen
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.tables import matching, model_heading, model_line
 from potluck_tui.widgets.bars import Bar, KeyHints
+from potluck_tui.widgets.filter_line import FilterLine
 from potluck_tui.widgets.rows import Row, Rows
 from potluck_tui.words import counted, size
 
@@ -35,7 +33,7 @@ REST_SECONDS = 0.3
 """A model under a cursor that rests this long is asked about."""
 
 
-class PoolModelsScreen(Screen[None], Live):
+class PoolModelsScreen(OrderingScreen):
     """A row for each model; below, what the one under the cursor takes on each machine.
 
     Args:
@@ -56,14 +54,12 @@ class PoolModelsScreen(Screen[None], Live):
         *,
         read_only: bool,
     ) -> None:
-        super().__init__()
-        self._session = session
-        self._do = do
+        super().__init__(session, do, read_only=read_only)
         self._open_nodes = open_nodes
-        self._read_only = read_only
         self._rest: Timer | None = None
         self._shown: Text | None = None
         self._rows = Rows(widget_id="pool-models")
+        self._filter = FilterLine("Filter by words")
 
     def compose(self) -> ComposeResult:
         """Build the table, and the place for what a model takes."""
@@ -71,14 +67,11 @@ class PoolModelsScreen(Screen[None], Live):
         yield self._rows
         with VerticalScroll(id="fit"):
             yield Static(id="fit-lines", markup=False)
-        yield Input(placeholder="Filter by words", id="filter", compact=True)
+        yield self._filter
         yield KeyHints(hints(POOL_MODELS, EVERYWHERE), widget_id="hints")
 
     def on_mount(self) -> None:
-        """Fill the table."""
-        line = self.query_one(Input)
-        line.cursor_blink = False
-        line.display = False
+        """Begin at the table."""
         self.set_focus(self._rows)
 
     def show_news(self, session: Session) -> None:
@@ -91,7 +84,7 @@ class PoolModelsScreen(Screen[None], Live):
         if not self.is_current:
             return
         pool, width = self._session.pool, self.size.width
-        models = matching(pool.models, self.query_one(Input).value)
+        models = matching(pool.models, self._filter.value)
         held = sum(1 for model in pool.models if model.loaded_on)
         title = f"Models: {counted(len(pool.models), 'model')}, {held} in memory"
         self.query_one("#title", Bar).show(
@@ -124,13 +117,16 @@ class PoolModelsScreen(Screen[None], Live):
         orders: list[Order] = [Load(model.label, name, name) for name in where]
         if len(orders) > 1:
             orders = [Load(model.label), *orders]
-        await self._choose(f"Load {model.label} on:", orders, "It is in memory wherever it is.")
+        names = [order.name for order in orders]
+        none = "It is in memory wherever it is."
+        await self.choose(f"Load {model.label} on:", names, orders, none)
 
     async def action_unload(self) -> None:
         """Unload the model."""
         if (model := self._chosen) is not None:
             orders: list[Order] = [Unload(model.label, n, n) for n in model.loaded_on]
-            await self._choose(f"Unload {model.label} from:", orders, "It is not in memory.")
+            none = "It is not in memory."
+            await self.choose(f"Unload {model.label} from:", model.loaded_on, orders, none)
 
     def action_use(self) -> None:
         """Answer the chat with it."""
@@ -143,9 +139,7 @@ class PoolModelsScreen(Screen[None], Live):
 
     def action_filter(self) -> None:
         """Type a filter."""
-        line = self.query_one(Input)
-        line.display = True
-        self.set_focus(line)
+        self._filter.open()
 
     @on(Input.Changed)
     def filter_changed(self) -> None:
@@ -155,8 +149,7 @@ class PoolModelsScreen(Screen[None], Live):
     @on(Input.Submitted)
     def filter_done(self) -> None:
         """Go back to the models; the filter stays."""
-        line = self.query_one(Input)
-        line.display = bool(line.value)
+        self._filter.rest()
         self.set_focus(self._rows)
 
     async def action_nodes(self) -> None:
@@ -165,31 +158,10 @@ class PoolModelsScreen(Screen[None], Live):
 
     def action_close(self) -> None:
         """Leave the filter, or the screen."""
-        line = self.query_one(Input)
-        if line.has_focus or line.value:
-            line.value = ""
-            self.filter_done()
+        if self._filter.leave():
+            self.set_focus(self._rows)
         else:
             self.dismiss()
-
-    async def _choose(self, question: str, orders: Sequence[Order], none: str) -> None:
-        """Give one of some orders, after a question."""
-        if self._read_only or not orders:
-            self._say(LOOKS_ON if self._read_only else none)
-        elif len(orders) == 1:
-
-            def give(yes: bool | None) -> None:
-                if yes:
-                    self._do([orders[0]])
-
-            await self.app.push_screen(Confirm(orders[0].question), give)
-        else:
-
-            def take(number: int | None) -> None:
-                if number is not None:
-                    self._do([orders[number]])
-
-            await self.app.push_screen(Choose(question, [order.name for order in orders]), take)
 
     def _say(self, words: str) -> None:
         self.notify(words, markup=False)
