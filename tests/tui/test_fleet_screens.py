@@ -167,7 +167,7 @@ def test_a_question_before_an_order(app: StagedApp, snap_compare: Compare) -> No
     async def stage(pilot: Pilot[None]) -> None:
         await at_machines(pilot, app)
         await pilot.press("end", "d")
-        await until(pilot, lambda: app.shows("Drain studio?"))
+        await until(pilot, lambda: app.shows("Drain studio?") and app.shows("by name"))
 
     assert snap_compare(app, terminal_size=SMALL, run_before=stage)
 

@@ -37,6 +37,7 @@ def test_palette(app: StagedApp, snap_compare: Compare, size: Size) -> None:
     async def stage(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.session.connected is True)
         await find(pilot, app, "mach", "machine studio")
+        await until(pilot, lambda: app.shows("nodes ready"))
 
     assert snap_compare(app, terminal_size=size, run_before=stage)
 

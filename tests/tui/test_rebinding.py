@@ -57,6 +57,12 @@ def test_every_key_has_an_id_of_its_own_and_is_in_some_place() -> None:
     assert len({key.id for key in keys.values()}) == len(keys)
 
 
+@pytest.mark.parametrize("place", sorted(PLACES.keys() - {"chat", "messages", "list of chats"}))
+def test_no_key_does_two_things_in_one_place(place: str) -> None:
+    keys = [key for table in PLACES[place] for each in table for key in each.keys.split(",")]
+    assert sorted(set(keys)) == sorted(keys)
+
+
 async def test_another_key_acts_shows_and_leaves_the_old_one_free(short_tmp: Path) -> None:
     app = with_keys(short_tmp, chat__nodes="f11", nodes__sort="s", nodes__details="i")
     async with staged(app) as pilot:

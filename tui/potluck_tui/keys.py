@@ -226,6 +226,10 @@ PALETTE = (
     Key("palette.close", "escape", "close", "Back", "back"),
 )
 
+ASK = (Key("ask.close", "escape", "close", "Back, changing nothing", "back"),)
+
+DETAILS = (Key("details.close", "escape,q,enter,f1,question_mark", "close", "Back", "back"),)
+
 CONFIRM = (
     Key("confirm.yes", "y", "answer(True)", "Do it", "yes"),
     Key("confirm.no", "escape,n", "answer(False)", "Leave it", "no"),
@@ -246,6 +250,8 @@ PLACES: dict[str, tuple[Table, ...]] = {
     "options of a chat": (OPTIONS, EVERYWHERE),
     "choice": (CHOICES, EVERYWHERE),
     "question": (CONFIRM,),
+    "line of text": (ASK,),
+    "page": (DETAILS,),
     "palette": (PALETTE,),
 }
 """The places, and the tables of keys that count there."""
