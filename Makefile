@@ -2,6 +2,8 @@
 #   make run     chat (without a terminal: one question, answered to stdout)
 #   make test    all tests          make check   format, lint, types, contracts
 #   make bench   measurements       make proto   generated code, from proto/potluck/v1
+#   make fuzz    a million inputs that strangers could send
+#   make chaos   half an hour in which all breaks (as root)
 #   make test-vllm   the tests of the vLLM engine, with a Python of its own for it
 #   make clean   everything that was made here
 
@@ -13,7 +15,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: run test test-vllm check bench proto clean
+.PHONY: run test test-vllm check bench chaos fuzz proto clean
 
 run: $(RUN_READY)
 	@$(BIN)/potluck
@@ -33,6 +35,12 @@ check: $(DEV_READY)
 
 bench: $(DEV_READY)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+
+chaos: $(DEV_READY)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/chaos.py
+
+fuzz: $(DEV_READY)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run
 
 proto: $(DEV_READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python proto/generate.py

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TypedDict
+from typing import IO, TypedDict
 
 from potluck_proto import __version__
 from potluck_proto.errors import HomeError, PotluckError
@@ -46,15 +46,13 @@ def single_instance(home: Home, name: str) -> Iterator[None]:
     """
     path = lock_file(home, name)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            running = running_instance(home, name)
-            number = running["process_id"] if running else "?"
-            raise HomeError(
-                f"A {name} runs already for {home.root} (process {number}). "
-                "Stop it with `potluck down`, or set POTLUCK_HOME for a second pool."
-            ) from error
+        while not _locked(file):
+            # Whoever only looks whether one runs has the lock for a moment too, and says nothing.
+            if running := running_instance(home, name):
+                raise HomeError(
+                    f"A {name} runs already for {home.root} (process {running['process_id']}). "
+                    "Stop it with `potluck down`, or set POTLUCK_HOME for a second pool."
+                )
         info: InstanceInfo = {
             "process_id": os.getpid(),
             "version": __version__,
@@ -66,14 +64,20 @@ def single_instance(home: Home, name: str) -> Iterator[None]:
         yield
 
 
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def running_instance(home: Home, name: str) -> InstanceInfo | None:
     """Return what the running daemon wrote, or `None` where none runs."""
     try:
         with lock_file(home, name).open("r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                info: InstanceInfo = json.loads(file.read() or "null")
+            if not _locked(file):
+                info: InstanceInfo | None = json.loads(file.read() or "null")
                 return info
     except FileNotFoundError:
         pass

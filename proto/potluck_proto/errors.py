@@ -21,14 +21,21 @@
     │   ├── EngineMissing        the worker lacks the engine; says what to install
     │   ├── QueueFull
     │   ├── ModelBusy            in use: not unloaded, nor loaded in another way
+    │   ├── LimitReached         too much at once from one client, or too large
     │   └── Draining
     ├── LostError                something died under the work: try again
     │   ├── EngineDied, NodeLost, SchedulerRestarted
     │   ├── Stalled              alive, but makes no progress
     │   ├── Displaced            its model was unloaded, or its node drained or stopped
     │   └── MovedTooOften        engines die under this answer again and again
+    ├── AccessError              who asks may not
+    │   ├── NotPaired            no certificate of this pool, or one that counts no more
+    │   ├── NotAllowed           a machine of the pool whose role has no such right
+    │   └── InviteError          a line that cannot be read, is used up, wrong or too old
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
+        ├── IdentityError        keys or certificates here cannot be used
+        ├── SshError             the user's ssh did not get there; has its own words
         ├── Unreachable          nothing answers at an address
         └── ProtocolMismatch     the other side speaks another version
 
@@ -217,6 +224,12 @@ class ModelBusy(CapacityError):
     code = pb.ERROR_CODE_MODEL_BUSY
 
 
+class LimitReached(CapacityError):
+    """One client asks for too much at once, or for something too large; says the limit."""
+
+    code = pb.ERROR_CODE_LIMIT
+
+
 class Draining(CapacityError):
     """The node takes no new work."""
 
@@ -272,6 +285,31 @@ class MovedTooOften(LostError):
     retryable = False
 
 
+class AccessError(PotluckError):
+    """Who asks may not."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
+
+
+class NotPaired(AccessError):
+    """The machine is not of this pool: pair it, again if it was once."""
+
+    code = pb.ERROR_CODE_NOT_PAIRED
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
+class NotAllowed(AccessError):
+    """The machine is of this pool, and its role has no such right."""
+
+    code = pb.ERROR_CODE_NOT_ALLOWED
+
+
+class InviteError(AccessError):
+    """The line of an invitation cannot be read, or counts no more: ask for a new one."""
+
+    code = pb.ERROR_CODE_INVITE
+
+
 class SetupError(PotluckError):
     """This machine's settings, folders or addresses."""
 
@@ -300,6 +338,19 @@ class StoreError(SetupError):
     """The chat store cannot be read or written."""
 
     code = pb.ERROR_CODE_STORE
+
+
+class IdentityError(SetupError):
+    """The keys or certificates of this home are missing, broken or open to others."""
+
+    code = pb.ERROR_CODE_IDENTITY
+
+
+class SshError(SetupError):
+    """The user's own ssh did not get there, or what it found there does not run Potluck."""
+
+    code = pb.ERROR_CODE_SSH
+    status = grpc.StatusCode.UNAVAILABLE
 
 
 class Unreachable(SetupError):

@@ -82,6 +82,30 @@ class Home:
         """Where the local worker listens for the local scheduler."""
         return self.root / "run" / "worker.sock"
 
+    @property
+    def authority_file(self) -> Path:
+        """The key by which the pool of this home lets machines in; made with the first invite."""
+        return self.root / "identity" / "authority.pem"
+
+    @property
+    def members_file(self) -> Path:
+        """The machines that were let in."""
+        return self.root / "identity" / "members.json"
+
+    @property
+    def added_workers_file(self) -> Path:
+        """Addresses of workers that a person added."""
+        return self.root / "workers.json"
+
+    @property
+    def client_pool_file(self) -> Path:
+        """Where the scheduler is whose client this machine is."""
+        return self.root / "identity" / "client.json"
+
+    def identity_file(self, role: str) -> Path:
+        """What this machine is to a pool in one role; absent where it is nothing."""
+        return self.root / "identity" / f"{role}.pem"
+
     def prepare(self) -> None:
         """Create the folders. Raises `HomeError` where that cannot be."""
         limit = SOCKET_PATH_LIMIT_BYTES
@@ -95,7 +119,8 @@ class Home:
             )
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.models, self.logs, self.scheduler_socket.parent):
+            private = (self.scheduler_socket.parent, self.authority_file.parent)
+            for folder in (self.models, self.logs, *private):
                 folder.mkdir(mode=0o700, exist_ok=True)
             probe = self.root / f".write-{secrets.token_hex(4)}"
             probe.touch()
@@ -106,18 +131,12 @@ class Home:
                 f"({error.strerror}). Make it writable, or set POTLUCK_HOME to another folder.",
                 path=self.root,
             ) from error
+        for folder in private:
+            _check_private(folder)
 
     def node_id(self) -> NodeId:
         """Return this installation's id, made at first use."""
         return NodeId(self._identifier("node-id"))
-
-    def cluster_id(self) -> str:
-        """Return the id of the pool that starts on this machine, made at first use.
-
-        Only daemons of one cluster look for each other, so pools with different homes on one
-        network stay apart.
-        """
-        return self._identifier("cluster-id")
 
     def _identifier(self, name: str) -> str:
         path = self.root / name
@@ -127,3 +146,33 @@ class Home:
         except FileExistsError:
             pass
         return path.read_text().strip()
+
+
+def _check_private(folder: Path) -> None:
+    """Raise `HomeError` for a folder of keys or sockets that another user can enter.
+
+    Whoever can enter the folder of the sockets could call the daemons: the kernel lets in whom the
+    modes of folder and socket let in, and asks nothing else.
+    """
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise HomeError(
+            f"The folder {folder} is open to other users (mode {status.st_mode & 0o777:o}, owner "
+            f"{status.st_uid}). Close it with `chmod 700 {folder}`.",
+            path=folder,
+        )
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file at once or not at all, readable by this user alone."""
+    scratch = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

@@ -1,21 +1,30 @@
-"""Addresses, listeners and channels: who may be reached how.
+"""Addresses, listeners and channels.
 
-An address is `unix:/path` or `host:port`. Local use goes over a unix socket with mode 0600 in a
-folder with mode 0700. Until machines are paired there is no TLS, so a listener or a worker beyond
-this machine is refused unless `insecure_lan` is set.
+An address is `unix:/path`, `ssh://user@host[:port]` or `host:port`. Local use goes over a unix
+socket with mode 0600 in a folder with mode 0700; between machines there is TLS (`tls`, `doors`) or
+the user's own ssh (`ssh`), and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from potluck_proto.errors import AddressError
+
+SCHEDULER_PORT = 7420
+"""Where a scheduler listens for paired clients, unless the settings say otherwise."""
+
+WORKER_PORT = 7421
+JOIN_PORT = 7422
+"""Where a scheduler listens for machines that join, while an invitation is open."""
 
 MESSAGE_LIMIT_BYTES = 16 * 2**20
 """The largest message either side takes: a whole chat fits, a model file does not."""
@@ -37,22 +46,28 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-SERVER_OPTIONS: list[tuple[str, int]] = [
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
-    # Allow the keepalive of CHANNEL_OPTIONS.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # A second server on a busy port is an error, not a silent partner.
-    ("grpc.so_reuseport", 0),
-]
 
-INSECURE_LAN_WARNING = (
-    "INSECURE: {what} is open to everyone on the network, without encryption or a password. "
-    "Anyone who reaches it can use this machine and read every prompt. "
-    "Use it only on a network that you trust entirely."
-)
+def server_options(
+    message_bytes: int = MESSAGE_LIMIT_BYTES, streams: int = 128
+) -> list[tuple[str, int]]:
+    """Return how a server behaves.
+
+    Args:
+        message_bytes: The largest message that it takes.
+        streams: Calls at once over one connection; further ones wait.
+    """
+    return [
+        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+        ("grpc.max_concurrent_streams", streams),
+        # A peer that is gone, or frozen, is noticed though it says nothing.
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # Allow the keepalive of CHANNEL_OPTIONS.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
 
 
 def unix_address(path: Path) -> str:
@@ -65,10 +80,11 @@ def split_host_port(address: str, default_port: int = 0) -> tuple[str, int]:
     host, separator, port = address.rpartition(":")
     if not separator or host.endswith(":") or (":" in host and not host.startswith("[")):
         host, port = address, str(default_port)
-    number = int(port) if port.isascii() and port.isdigit() else -1
-    if not host or not 0 <= number <= 65535:
+    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not name or "[" in name or "]" in name or not 0 <= number <= 65535:
         raise AddressError(f"{address!r} is not an address; write HOST:PORT, with a port to 65535.")
-    return host.strip("[]"), number
+    return name, number
 
 
 def is_loopback(host: str) -> bool:
@@ -81,25 +97,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_listener(host: str, insecure_lan: bool) -> None:
-    """Raise `AddressError` for a listener beyond this machine that nobody asked for aloud."""
-    if not is_loopback(host) and not insecure_lan:
-        raise AddressError(
-            f"Listening on {host} would open this machine to the network without a lock. "
-            "Listen on 127.0.0.1, or, on a network that you trust entirely, add --insecure-lan."
-        )
+def join_host_port(host: str, port: int) -> str:
+    """Return `host:port`, or `[v6]:port`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def check_peer(address: str, insecure_lan: bool) -> None:
-    """Raise `AddressError` for a peer beyond this machine that would be spoken to in clear."""
-    if address.startswith("unix:"):
-        return
-    host, _ = split_host_port(address)
-    if not is_loopback(host) and not insecure_lan:
-        raise AddressError(
-            f"{address} is another machine, and there is no encryption to it. "
-            "On a network that you trust entirely, start the scheduler with --insecure-lan."
-        )
+def own_addresses() -> list[str]:
+    """Return the IPv4 addresses by which others may reach this machine, the likeliest first."""
+    import ifaddr
+
+    numbers = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        with contextlib.suppress(OSError):
+            # Sends nothing: it asks the kernel from which address it would.
+            probe.connect(("192.0.2.1", 9))
+        likeliest = probe.getsockname()[0]
+    others = [number for number in numbers if not is_loopback(number)]
+    return sorted(others, key=lambda number: number != likeliest)
 
 
 def dial(address: str) -> grpc.aio.Channel:
@@ -123,26 +137,49 @@ def listen_unix(server: grpc.aio.Server, path: Path) -> None:
         os.umask(previous)
 
 
-def listen_tcp(server: grpc.aio.Server, host: str, port: int) -> int:
-    """Make `server` listen on a port, 0 for a free one; return the port. Call before `start`."""
-    if port:
-        _check_port_free(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    try:
-        return server.add_insecure_port(f"{shown}:{port}")
-    except RuntimeError as error:
-        raise AddressError(f"Cannot listen on {shown}:{port} ({error}).") from error
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen for other machines."""
 
+    host: str
+    """Empty is all networks of this machine, IPv6 as well where there is any."""
+    port: int
+    """0 for a free one."""
+    or_free: bool = False
+    """Take any free port where this one is taken."""
 
-def _check_port_free(host: str, port: int) -> None:
-    """Say in plain words what gRPC would say in its own."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    @classmethod
+    def read(cls, setting: str, default_port: int) -> Listen:
+        """Read a setting: HOST:PORT, HOST, or empty for the default. Raises `AddressError`."""
+        if not setting:
+            return cls("", default_port, or_free=True)
+        return cls(*split_host_port(setting, default_port))
+
+    def open(self) -> socket.socket:
+        """Return a socket that listens and does not block. Raises `AddressError`."""
         try:
-            probe.bind((host, port))
+            listener = self._create(self.port)
         except OSError as error:
-            raise AddressError(
-                f"Cannot listen on {host}:{port} ({error.strerror}). "
-                "Choose another port with --listen HOST:PORT, or port 0 for any free one."
-            ) from error
+            if not (self.or_free and error.errno == errno.EADDRINUSE):
+                raise AddressError(
+                    f"Cannot listen on {join_host_port(self.host or '*', self.port)} "
+                    f"({error.strerror}). Choose another port in the settings, or 0 for any free "
+                    "one."
+                ) from error
+            listener = self._create(0)
+        listener.setblocking(False)
+        return listener
+
+    def _create(self, port: int) -> socket.socket:
+        if not self.host:
+            try:
+                return socket.create_server(
+                    ("::", port), family=socket.AF_INET6, backlog=512, dualstack_ipv6=True
+                )
+            except (OSError, ValueError) as error:
+                if getattr(error, "errno", None) == errno.EADDRINUSE:
+                    raise
+                # There is no IPv6 here.
+                return socket.create_server(("0.0.0.0", port), backlog=512)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return socket.create_server((self.host, port), family=family, backlog=512)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,14 +22,24 @@ from potluck_proto.home import Home
 
 S = TypeVar("S", bound=BaseSettings)
 
+TABLES = ("limits", "scheduler", "terminal", "worker")
 
-def load(settings: type[S], home: Home, table: str, given: Mapping[str, object]) -> S:
-    """Return the settings of one daemon.
+
+def host_name() -> str:
+    """Return this machine's name without its domain, for people to read."""
+    name = socket.gethostname().split(".")[0]
+    return "".join(filter(str.isprintable, name))[:40] or "node"
+
+
+def load(
+    settings: type[S], home: Home, table: str, given: Mapping[str, object] = MappingProxyType({})
+) -> S:
+    """Return the settings of one table.
 
     Args:
-        settings: The daemon's settings class.
+        settings: The table's settings class.
         home: The home whose `settings.toml` is read.
-        table: The daemon's table in it.
+        table: Its name.
         given: Values from the command line; `None` means not given.
 
     Raises:
@@ -74,11 +86,13 @@ def _read_table(home: Home, table: str) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{home.settings_file} cannot be read: {error}.") from error
-    unknown = content.keys() - {"worker", "scheduler", "terminal"}
+    unknown = content.keys() - set(TABLES)
     if unknown:
         name = sorted(unknown)[0]
         raise SettingsError(
-            f"{home.settings_file} has no table [{name}]; known: [scheduler], [terminal], [worker]."
+            f"{home.settings_file} has no table [{name}]; known: "
+            + ", ".join(f"[{known}]" for known in TABLES)
+            + "."
         )
     found = content.get(table, {})
     return found if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ import sys
 
 from potluck_proto import daemon, settings
 from potluck_proto.home import Home
+from potluck_proto.limits import Limits
 from potluck_scheduler.daemon import SchedulerDaemon
 from potluck_scheduler.settings import SchedulerSettings
 
@@ -20,10 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--worker", metavar="ADDRESS", action="append", help="a worker that zeroconf does not find"
     )
     parser.add_argument(
-        "--insecure-lan",
-        action="store_true",
-        default=None,
-        help="use workers on other machines, without encryption or a password",
+        "--listen", metavar="HOST:PORT", help="where paired clients call, once there are any"
     )
     parser.add_argument(
         "--idle-exit", metavar="SECONDS", type=float, help="end when unused for so long; 0 is never"
@@ -36,13 +34,13 @@ def main() -> int:
     options = build_parser().parse_args()
     given = {
         "workers": options.worker,
-        "insecure_lan": options.insecure_lan,
+        "listen": options.listen,
         "idle_exit_seconds": options.idle_exit,
     }
 
     async def serve(home: Home) -> None:
         loaded = settings.load(SchedulerSettings, home, "scheduler", given)
-        await SchedulerDaemon(home, loaded).run()
+        await SchedulerDaemon(home, loaded, settings.load(Limits, home, "limits")).run()
 
     return daemon.run("scheduler", serve)
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
-
-import grpc
 
 from potluck_proto import errors
-from potluck_proto.errors import BadRequest, PotluckError
+from potluck_proto.errors import BadRequest, LimitReached, PotluckError
+from potluck_proto.identity import Role
 from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_proto.limits import Limits
+from potluck_proto.rules import caller
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_scheduler.database import Database
+from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.shelf import ChatShelf
 from potluck_scheduler.store import ChatStore, Submission
 
-CONTENT_LIMIT_BYTES = 2**20
-"""The longest prompt with its files: a long book, and more than any context of today."""
-
 HEAD_SECONDS = 0.02
 """What is known of an answer that has just begun waits so long for its first words, so that they go
 out together."""
-
-Context = grpc.aio.ServicerContext[object, object]
-Result = TypeVar("Result")
 
 
 class ChatService(pb_grpc.SchedulerServiceServicer):
@@ -35,6 +30,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     Args:
         database: Where chats and answers are.
         generations: The answers under way.
+        limits: What a caller may ask for.
         chats_changed: Called when a viewer should look at the chats again.
 
     Attributes:
@@ -45,11 +41,13 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self,
         database: Database,
         generations: Generations,
+        limits: Limits,
         chats_changed: Callable[[], None],
     ) -> None:
         self._store = ChatStore(database)
         self._shelf = ChatShelf(database)
         self._generations = generations
+        self._limits = limits
         self._chats_changed = chats_changed
         self.viewers = 0
 
@@ -60,15 +58,20 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         return _submitted(await or_abort(self._submit(request), context))
 
     async def _submit(self, request: pb.SubmitRequest) -> Submission:
-        size_bytes = len(request.content.encode()) + sum(
-            len(file.content.encode()) for file in request.attachments
-        )
         if not request.content.strip() and not request.attachments:
             raise BadRequest("The prompt is empty.")
-        if size_bytes > CONTENT_LIMIT_BYTES:
-            raise BadRequest(
-                f"The prompt has {size_bytes:,} bytes; the limit is {CONTENT_LIMIT_BYTES:,}."
+        texts = (request.content, *(file.content for file in request.attachments))
+        size_bytes = sum(len(text.encode()) for text in texts)
+        if size_bytes > self._limits.prompt_bytes:
+            raise LimitReached(
+                f"The prompt has {size_bytes:,} bytes; the limit is {self._limits.prompt_bytes:,} "
+                "(limits.prompt_bytes)."
             )
+        self._check_settings(len(request.system_prompt.encode()) + request.preset.ByteSize())
+        await self._check_room(ChatId(request.chat_id), size_bytes)
+        if (peer := caller.get()).role is Role.CLIENT:
+            # Who asks is what its certificate says: those who wait are served in turn.
+            request.client = peer.membership
         submission = await self._store.submit(request, self._generations.ids())
         if not submission.repeated:
             self._generations.start(submission)
@@ -76,10 +79,30 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
                 self._generations.start(submission.beside)
         return submission
 
+    def _check_settings(self, size_bytes: int) -> None:
+        """Raise `LimitReached` for settings of a chat that are too long."""
+        limit = self._limits.chat_settings_bytes
+        if size_bytes > limit:
+            raise LimitReached(
+                f"Title, system prompt and options have {size_bytes:,} bytes; the limit is "
+                f"{limit:,} (limits.chat_settings_bytes)."
+            )
+
+    async def _check_room(self, chat_id: ChatId, more_bytes: int = 0) -> None:
+        """Raise `LimitReached` where a chat has no room for another answer."""
+        limit = self._limits.chat_bytes
+        size_bytes = more_bytes + (await self._store.chat_bytes(chat_id) if chat_id else 0)
+        if size_bytes > limit:
+            raise LimitReached(
+                f"The chat would have {size_bytes:,} bytes; the limit is {limit:,} "
+                "(limits.chat_bytes). Start a new one."
+            )
+
     async def Regenerate(
         self, request: pb.RegenerateRequest, context: Context
     ) -> pb.RegenerateResponse:
         """Begin another answer to a question."""
+        await or_abort(self._check_room(ChatId(request.chat_id)), context)
         submission = await or_abort(self._store.regenerate(request), context)
         self._generations.start(submission)
         return pb.RegenerateResponse(
@@ -89,6 +112,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     async def Continue(self, request: pb.ContinueRequest, context: Context) -> pb.ContinueResponse:
         """Go on with a cut answer."""
         chat_id, message_id = ChatId(request.chat_id), MessageId(request.answer_message_id)
+        await or_abort(self._check_room(chat_id), context)
         submission = await or_abort(self._store.reopen(chat_id, message_id), context)
         self._generations.start(submission)
         return pb.ContinueResponse(generation_id=submission.generation_id)
@@ -162,7 +186,12 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.UpdateChatRequest, context: Context
     ) -> pb.UpdateChatResponse:
         """Change a chat."""
-        chat = await or_abort(self._shelf.update(request), context)
+
+        async def update() -> pb.Chat:
+            self._check_settings(request.ByteSize())
+            return await self._shelf.update(request)
+
+        chat = await or_abort(update(), context)
         self._chats_changed()
         return pb.UpdateChatResponse(chat=chat)
 
@@ -212,7 +241,12 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.SavePresetRequest, context: Context
     ) -> pb.SavePresetResponse:
         """Keep a preset under its name."""
-        await or_abort(self._shelf.save_preset(request.preset), context)
+
+        async def save() -> None:
+            self._check_settings(request.ByteSize())
+            await self._shelf.save_preset(request.preset)
+
+        await or_abort(save(), context)
         return pb.SavePresetResponse()
 
     async def DeletePreset(
@@ -239,13 +273,3 @@ def _submitted(submission: Submission) -> pb.SubmitResponse:
         generation_id=submission.generation_id,
         revision=submission.revision,
     )
-
-
-async def or_abort(work: Awaitable[Result], context: Context) -> Result:
-    """Return what the work returns, or fail the call with its error."""
-    try:
-        return await work
-    except PotluckError as error:
-        await errors.abort(context, error)
-    except grpc.aio.AioRpcError as error:
-        await errors.abort(context, errors.from_rpc(error, "The worker"))

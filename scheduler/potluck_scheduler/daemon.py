@@ -6,16 +6,17 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 
-import grpc
-
 from potluck_proto import daemon, network
+from potluck_proto.doors import Doors
 from potluck_proto.errors import StoreError
 from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
+from potluck_proto.limits import Limits
 from potluck_proto.pulse import Pulse
-from potluck_proto.record import OPEN_CLUSTER
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.added import AddedWorkers
 from potluck_scheduler.answer_store import AnswerStore
 from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import node_from_proto
@@ -24,7 +25,11 @@ from potluck_scheduler.core.scheduler import Scheduler
 from potluck_scheduler.database import Database
 from potluck_scheduler.discovery import Discovery
 from potluck_scheduler.generations import Generations
+from potluck_scheduler.members import Member
 from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.nodes_service import Gatehouse
+from potluck_scheduler.pairing import Pairing
+from potluck_scheduler.reach import Reach
 from potluck_scheduler.service import SchedulerService
 from potluck_scheduler.settings import SchedulerSettings
 from potluck_scheduler.shelf import ChatShelf
@@ -47,10 +52,19 @@ class SchedulerDaemon:
     Args:
         home: Where its state is; must be prepared.
         settings: How it behaves.
+        limits: What callers may cost.
         validate: Check the core's invariants after every event; for tests.
     """
 
-    def __init__(self, home: Home, settings: SchedulerSettings, *, validate: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: SchedulerSettings,
+        limits: Limits | None = None,
+        *,
+        validate: bool = False,
+    ) -> None:
+        limits = limits or Limits()
         self._home = home
         self._settings = settings
         self._validate = validate
@@ -60,22 +74,34 @@ class SchedulerDaemon:
         self.store = ChatStore(self.database)
         self._shelf = ChatShelf(self.database)
         self._speeds = SpeedStore(self.database)
+        refusals = Refusals(self._pulse.beat)
+        self._doors = Doors(
+            lambda server: pb_grpc.add_SchedulerServiceServicer_to_server(self._service, server),
+            home.scheduler_socket.parent,
+            limits,
+            refusals,
+        )
+        self.pairing = Pairing(home, settings, limits, self._doors, refusals, self._on_joined)
         self.nodes = NodeRegistry(
-            home.cluster_id(),
-            insecure_lan=settings.insecure_lan,
+            home.node_id(),
+            reach=Reach(self.pairing),
+            certify=lambda node_id, request: self.pairing.renewed(
+                self.pairing.worker(node_id), request
+            ),
             on_state=self._on_state,
             on_suspect=self._on_suspect,
             on_lost=self._on_lost,
             changed=self._pulse.beat,
         )
-        default_cluster = OPEN_CLUSTER if settings.insecure_lan else home.cluster_id()
-        self._discovery = Discovery(
-            home,
-            settings.cluster or default_cluster,
-            insecure_lan=settings.insecure_lan,
+        discovery = Discovery(
+            home.node_id(),
+            lambda: self.pairing.pool,
             found=lambda address: self.nodes.add(address, "zeroconf"),
             gone=lambda address: self.nodes.remove(address, "zeroconf"),
+            changed=self._pulse.beat,
         )
+        added = AddedWorkers(home.added_workers_file)
+        self._gatehouse = Gatehouse(self.nodes, self.pairing, discovery, added, refusals, limits)
 
     async def run(self) -> None:
         """Serve until a signal, or until nobody used it for long."""
@@ -101,18 +127,22 @@ class SchedulerDaemon:
             )
         )
         self.generations.restore(await self.store.unfinished())
-        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
-        pb_grpc.add_SchedulerServiceServicer_to_server(self._service, self._server)
-        network.listen_unix(self._server, self._home.scheduler_socket)
+        await self.pairing.start()
+        await self._doors.open_local(self._home.scheduler_socket)
         for work in (
-            self._conductor.run(), self.generations.run(), self._keep_speeds(), self._purge_often(),
-        ):  # fmt: skip
+            self._conductor.run(),
+            self.generations.run(),
+            self.pairing.keep_renewed(),
+            self._keep_speeds(),
+            self._purge_often(),
+        ):
             self._keep(work)
         self.nodes.add(network.unix_address(self._home.worker_socket), "local")
-        for address in self._settings.workers:
+        for address in (*self._settings.workers, *self._gatehouse.added.all()):
             self.nodes.add(address, "static")
-        await self._discovery.start()
-        await self._server.start()
+        for member in self.pairing.members:
+            self._on_joined(member)
+        await self._gatehouse.discovery.start()
         log.info("listening on %s", self._home.scheduler_socket)
 
     def _wire(self, core: Scheduler) -> None:
@@ -129,16 +159,17 @@ class SchedulerDaemon:
             self._home,
             self._settings,
             self._conductor,
-            self.nodes,
             self.database,
             self.generations,
             self._pulse,
+            self._gatehouse,
         )
 
     async def stop(self) -> None:
         """Close the socket, leave the answers on disk, let go of the workers."""
-        await self._server.stop(STOP_SECONDS)
-        await self._discovery.stop()
+        await self.pairing.close()
+        await self._doors.stop(STOP_SECONDS)
+        await self._gatehouse.discovery.stop()
         await self.generations.close()
         for task in self._tasks:
             task.cancel()
@@ -147,7 +178,6 @@ class SchedulerDaemon:
         await self.nodes.close()
         await self._save_speeds()
         await self.database.close()
-        self._home.scheduler_socket.unlink(missing_ok=True)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -161,6 +191,11 @@ class SchedulerDaemon:
             except StoreError as error:
                 log.warning("deleted chats are not purged: %s", error.message)
             await asyncio.sleep(PURGE_SECONDS)
+
+    def _on_joined(self, member: Member) -> None:
+        """Look for a worker where it was when it joined; zeroconf may know better."""
+        if member.address:
+            self.nodes.add(member.address, "paired")
 
     async def _keep_speeds(self) -> None:
         while True:

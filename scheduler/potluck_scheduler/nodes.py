@@ -17,13 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from potluck_proto import PROTOCOL_VERSION, network
-from potluck_proto.errors import NodeLost, PotluckError, ProtocolMismatch, from_rpc
+from potluck_proto import PROTOCOL_VERSION
+from potluck_proto.errors import (
+    NodeLost,
+    NotPaired,
+    PotluckError,
+    ProtocolMismatch,
+    SshError,
+    Unreachable,
+    from_rpc,
+)
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_proto.v1 import worker_pb2_grpc as worker_grpc
+from potluck_scheduler.reach import Reach, Reached
 from potluck_scheduler.work import Work
 
 if TYPE_CHECKING:
@@ -76,7 +85,8 @@ class NodeRegistry:
 
     Args:
         scheduler_id: Who watches, for the workers' logs.
-        insecure_lan: Whether workers beyond this machine may be spoken to in clear.
+        reach: Opens a channel to an address.
+        certify: Returns the next certificate of a worker, for its request.
         on_state: Called with each state of a living worker.
         on_suspect: Called when a worker is silent for longer than it should be.
         on_lost: Called once when a worker is lost.
@@ -87,14 +97,16 @@ class NodeRegistry:
         self,
         scheduler_id: str,
         *,
-        insecure_lan: bool,
+        reach: Reach,
+        certify: Callable[[NodeId, bytes], bytes],
         on_state: Callable[[types.NodeState], None],
         on_suspect: Callable[[NodeId], None],
         on_lost: Callable[[NodeId], None],
         changed: Callable[[], None],
     ) -> None:
         self._scheduler_id = scheduler_id
-        self._insecure_lan = insecure_lan
+        self._reach = reach
+        self._certify = certify
         self._on_state = on_state
         self._on_suspect = on_suspect
         self._on_lost = on_lost
@@ -191,10 +203,9 @@ class NodeRegistry:
         delay_seconds = FIRST_RETRY_SECONDS
         while True:
             try:
-                network.check_peer(connection.address, self._insecure_lan)
-                async with network.dial(connection.address) as channel:
-                    connection.channel = channel
-                    await self._listen(connection, worker_grpc.WorkerServiceStub(channel))
+                async with self._reach(connection.address) as reached:
+                    connection.channel = reached.channel
+                    await self._listen(connection, reached)
             except grpc.aio.AioRpcError as error:
                 if connection.alive:
                     delay_seconds = FIRST_RETRY_SECONDS
@@ -207,21 +218,30 @@ class NodeRegistry:
                 connection.problem = error
                 self._lose(connection, pb.NODE_HEALTH_LOST)
             except PotluckError as error:
+                if connection.problem is None or connection.problem.message != error.message:
+                    log.warning("%s", error.message)
                 connection.problem = error
-                self._lose(connection, pb.NODE_HEALTH_REFUSED)
+                gone = isinstance(error, Unreachable | SshError)
+                self._lose(connection, pb.NODE_HEALTH_LOST if gone else pb.NODE_HEALTH_REFUSED)
             finally:
                 connection.channel = None
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(delay_seconds * 2, LONGEST_RETRY_SECONDS)
 
-    async def _listen(self, connection: Connection, stub: WorkerServiceAsyncStub) -> None:
+    async def _listen(self, connection: Connection, reached: Reached) -> None:
         """Take the worker's states until its stream breaks or it is silent for too long."""
+        stub: WorkerServiceAsyncStub = worker_grpc.WorkerServiceStub(reached.channel)
         hello = await stub.Describe(worker.DescribeRequest(), timeout=CONNECT_SECONDS)
         if hello.protocol_version != PROTOCOL_VERSION:
             raise ProtocolMismatch(
                 f"The worker at {connection.address} speaks protocol version "
                 f"{hello.protocol_version}, this scheduler {PROTOCOL_VERSION}. Install the same "
                 "version of Potluck on both."
+            )
+        if reached.node_id not in (None, hello.state.node_id):
+            raise NotPaired(
+                f"The worker at {connection.address} says that it is {hello.state.node_id}; its "
+                f"certificate says that it is {reached.node_id}."
             )
         if twin := self._twin(connection, hello.state.node_id):
             raise PotluckError(
@@ -241,6 +261,12 @@ class NodeRegistry:
                 connection.health = pb.NODE_HEALTH_READY
                 self._on_state(response.state)
                 self._changed()
+                if response.certificate_request and reached.node_id is not None:
+                    certificate = self._certify(reached.node_id, response.certificate_request)
+                    await stub.TakeCertificate(
+                        worker.TakeCertificateRequest(certificate=certificate),
+                        timeout=CONNECT_SECONDS,
+                    )
         finally:
             measuring.cancel()
             call.cancel()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from potluck_proto import PROTOCOL_VERSION, __version__, errors, network
+from potluck_proto import PROTOCOL_VERSION, __version__, errors
 from potluck_proto.errors import NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import GenerationId
@@ -20,17 +20,18 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.answer import Answer
-from potluck_scheduler.chat_service import ChatService, Context, or_abort
+from potluck_scheduler.chat_service import ChatService
 from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.explanation import Decision
 from potluck_scheduler.core.model import Request
 from potluck_scheduler.database import Database
+from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
-from potluck_scheduler.nodes import Connection, NodeRegistry
+from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
 from potluck_scheduler.settings import SchedulerSettings
 
 if TYPE_CHECKING:
@@ -40,21 +41,19 @@ WATCH_SECONDS = 0.5
 """A watcher hears of changes at most this often."""
 
 WATCH_HEARTBEAT_SECONDS = 2.0
-FOUND_SECONDS = 3.0
-"""How long `AddNode` waits to see whether a worker answers."""
 
 
-class SchedulerService(ChatService):
+class SchedulerService(ChatService, NodeCalls):
     """Serves the viewers of one pool.
 
     Args:
         home: For the status.
         settings: How the scheduler behaves.
         conductor: Tells the core.
-        nodes: The workers.
         database: Where chats and answers are.
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
+        gatehouse: Who belongs to the pool, and what a caller may ask for.
 
     Attributes:
         chats_revision: Counts changes of chats.
@@ -66,18 +65,18 @@ class SchedulerService(ChatService):
         home: Home,
         settings: SchedulerSettings,
         conductor: Conductor,
-        nodes: NodeRegistry,
         database: Database,
         generations: Generations,
         pulse: Pulse,
+        gatehouse: Gatehouse,
     ) -> None:
-        super().__init__(database, generations, self.chats_changed)
+        ChatService.__init__(self, database, generations, gatehouse.limits, self.chats_changed)
+        NodeCalls.__init__(self, gatehouse, pulse)
         self._home = home
         self._settings = settings
         self._conductor = conductor
-        self._nodes = nodes
+        self._nodes = gatehouse.nodes
         self._database = database
-        self._pulse = pulse
         self._started = time.monotonic()
         self.chats_revision = 0
 
@@ -96,10 +95,11 @@ class SchedulerService(ChatService):
             while True:
                 beat = self._pulse.next_beat()
                 yield pb.WatchPoolResponse(
-                    nodes=map(_node, self._nodes.connections()),
+                    nodes=map(node_message, self._nodes.connections()),
                     models=self._models(),
                     chats_revision=self.chats_revision,
                     active=map(_active, self._generations.active()),
+                    strangers=self._gatehouse.discovery.strangers(),
                     problem=self._database.problem,
                 )
                 await asyncio.sleep(WATCH_SECONDS)
@@ -110,36 +110,6 @@ class SchedulerService(ChatService):
     ) -> pb.ListModelsResponse:
         """List the pool's models."""
         return pb.ListModelsResponse(models=self._models())
-
-    async def ListNodes(
-        self, request: pb.ListNodesRequest, context: Context
-    ) -> pb.ListNodesResponse:
-        """List the workers."""
-        return pb.ListNodesResponse(nodes=map(_node, self._nodes.connections()))
-
-    async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
-        """Take in a worker by address; say what became of it after a moment."""
-        return await or_abort(self._add_node(request.address), context)
-
-    async def _add_node(self, address: str) -> pb.AddNodeResponse:
-        if not address.startswith("unix:"):
-            network.split_host_port(address)
-        connection = self._nodes.add(address, "static")
-        deadline = time.monotonic() + FOUND_SECONDS
-        while not connection.alive and connection.problem is None and time.monotonic() < deadline:
-            await self._pulse.wait(FOUND_SECONDS)
-        return pb.AddNodeResponse(node=_node(connection))
-
-    async def RemoveNode(
-        self, request: pb.RemoveNodeRequest, context: Context
-    ) -> pb.RemoveNodeResponse:
-        """Let go of a worker that was added by address."""
-
-        async def remove() -> None:
-            await self._nodes.forget(self._connection(request.node))
-
-        await or_abort(remove(), context)
-        return pb.RemoveNodeResponse()
 
     async def DrainNode(
         self, request: pb.DrainNodeRequest, context: Context
@@ -159,7 +129,7 @@ class SchedulerService(ChatService):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            asked = self._connection(request.node).node_id if request.node else None
+            asked = self.connection(request.node).node_id if request.node else None
             nodes = (asked or request.node,) if request.node else ()
             decision = self._decide(Request(GenerationId(""), request.model, nodes))
             explanation = decision.explanation
@@ -210,7 +180,7 @@ class SchedulerService(ChatService):
         """Return the last decisions, of all or those that looked at a worker."""
 
         async def decisions() -> list[types.Explanation]:
-            node_id = self._connection(request.node).node_id if request.node else ""
+            node_id = self.connection(request.node).node_id if request.node else ""
             return self._conductor.decisions.last(node_id or "", request.limit)
 
         return pb.ListDecisionsResponse(decisions=await or_abort(decisions(), context))
@@ -229,7 +199,7 @@ class SchedulerService(ChatService):
                 node = request.node or node_of_log(
                     self._nodes.living_states(), request.model, self._nodes.local_node_id or ""
                 )
-                state = self._connection(node).state
+                state = self.connection(node).state
                 async for response in relay(self._stub(node), request, state.name if state else ""):
                     yield response
             except PotluckError as error:
@@ -275,32 +245,12 @@ class SchedulerService(ChatService):
     def _decide(self, request: Request) -> Decision:
         return self._conductor.core.explain(request)
 
-    def _connection(self, node: str) -> Connection:
-        connection = self._nodes.find(node)
-        if connection is None:
-            raise UnknownNode(f"No node is called {node!r}. `potluck nodes` lists them.")
-        return connection
-
     def _stub(self, node: str) -> WorkerServiceAsyncStub:
-        connection = self._connection(node)
+        connection = self.connection(node)
         stub = connection.node_id and self._nodes.stub(connection.node_id)
         if not stub:
             raise UnknownNode(f"{node} is not connected now.")
         return stub
-
-
-def _node(connection: Connection) -> pb.Node:
-    node = pb.Node(
-        state=connection.state,
-        health=connection.health,
-        address=connection.address,
-        found_by=sorted(connection.sources),
-        age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
-        round_trip_seconds=connection.round_trip_seconds,
-    )
-    if connection.problem is not None:
-        node.problem.CopyFrom(connection.problem.to_proto())
-    return node
 
 
 def _active(answer: Answer) -> pb.ActiveGeneration:

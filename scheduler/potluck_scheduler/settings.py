@@ -14,13 +14,16 @@ class SchedulerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POTLUCK_SCHEDULER_", extra="forbid")
 
     workers: list[str] = []
-    """Addresses of workers that zeroconf does not find: HOST:PORT or unix:/path."""
+    """Addresses of workers that zeroconf does not find: HOST:PORT, ssh://USER@HOST[:PORT] or
+    unix:/path. `potluck nodes add` adds to them."""
 
-    insecure_lan: bool = False
-    """Speak to workers on other machines without encryption, and look for them on the network."""
+    listen: str = ""
+    """HOST:PORT for paired clients, where there are any; empty is port 7420 on all networks, or a
+    free port where that is taken."""
 
-    cluster: str = ""
-    """The pool whose workers are taken in; empty is the pool of this home."""
+    join_listen: str = ""
+    """HOST:PORT for machines that join, while an invitation is open; empty is port 7422 on all
+    networks, or a free port where that is taken."""
 
     default_model: str = ""
     """For chats that name no model; empty takes the largest real one that fits."""

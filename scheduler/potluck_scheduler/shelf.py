@@ -55,8 +55,10 @@ class ChatShelf:
         twice, whatever chats are added meanwhile.
 
         Raises:
-            BadRequest: The token is not one of ours.
+            BadRequest: The token is not one of ours, or there is no such shelf.
         """
+        if request.shelf not in _SHELVES:
+            raise BadRequest(f"There is no shelf {request.shelf}.")
         count = min(request.limit or LIST_DEFAULT, LIST_LIMIT)
         wanted = [_SHELVES[request.shelf]]
         values: list[object] = []
@@ -153,7 +155,7 @@ class ChatShelf:
     async def update(self, request: pb.UpdateChatRequest) -> pb.Chat:
         """Change the fields that are set. Raises `UnknownChat`."""
         fields = {field.name: value for field, value in request.ListFields()}
-        del fields["chat_id"]
+        fields.pop("chat_id", None)
         if request.HasField("preset"):
             fields["preset"] = request.preset.SerializeToString()
         chat_id = ChatId(request.chat_id)

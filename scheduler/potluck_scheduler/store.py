@@ -77,6 +77,14 @@ class ChatStore:
 
     # --- Asking ----------------------------------------------------------------------------------
 
+    async def chat_bytes(self, chat_id: ChatId) -> int:
+        """Return how long a chat is, all branches and files together; 0 for an unknown one."""
+        query = (
+            "SELECT coalesce(sum(length(CAST(content AS BLOB)) + coalesce(length(asked), 0)), 0)"
+            " FROM messages WHERE chat_id = ?"
+        )
+        return int(await self._database.run(lambda: self._database.value(query, (chat_id,))))
+
     async def submit(
         self, request: pb.SubmitRequest, under_way: AbstractSet[GenerationId] = frozenset()
     ) -> Submission:

@@ -25,6 +25,7 @@ SCRIPTS = (
     "bench/neighbour.py",
     "bench/terminal.py",
     "bench/terminal_rivals.py",
+    "bench/crowd.py",
     "bench/relay.py",
     "bench/decisions.py",
     "bench/simulator.py",

@@ -21,9 +21,11 @@ from pathlib import Path
 
 import psutil
 
+from e2e.conftest import POTLUCK
 from e2e.network import hosts_on_a_bridge, plug
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
+from potluck_proto.identity import Role
 from potluck_proto.network import unix_address
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
@@ -38,10 +40,7 @@ OUT_SECONDS = 4.0
 SCHEDULER = {
     # Things break here far more often than in a house.
     "POTLUCK_SCHEDULER_LONGEST_BACKOFF_SECONDS": "0.5",
-    "POTLUCK_SCHEDULER_INSECURE_LAN": "1",
-    "POTLUCK_SCHEDULER_CLUSTER": "chaos",
 }
-WORKER = {"POTLUCK_WORKER_INSECURE_LAN": "1", "POTLUCK_WORKER_CLUSTER": "chaos"}
 
 
 @dataclass
@@ -127,7 +126,7 @@ class House:
                 "POTLUCK_WORKER_LISTEN": f"10.77.0.{number}:{PORT}",
                 "POTLUCK_WORKER_NAME": f"w{number}",
             }
-            self.workers.append(Daemon(host, home, "potluck_worker", WORKER | listen))
+            self.workers.append(Daemon(host, home, "potluck_worker", listen))
         home = Home(root / "s")
         home.prepare()
         addresses = [f'"10.77.0.{number}:{PORT}"' for number in range(2, len(hosts) + 1)]
@@ -146,6 +145,25 @@ class House:
             ):
                 return
 
+    async def until_there(self) -> None:
+        """Wait until the scheduler answers."""
+        async for pool in self.client.watch_pool():
+            if pool is not None:
+                return
+
+    async def pair(self, worker: Daemon) -> None:
+        """Have a worker join."""
+        request = pb.CreateInviteRequest(role=Role.WORKER)
+        invite = await self.client.call(self.client.stub.CreateInvite, request)
+        joining = await asyncio.create_subprocess_exec(
+            *("ip", "netns", "exec", worker.host, POTLUCK, "join"),
+            env=os.environ | {"POTLUCK_HOME": str(worker.home.root)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        await joining.communicate(invite.line.encode())
+        assert joining.returncode == 0
+
     async def drain(self, worker: Daemon, *, draining: bool) -> None:
         """Drain a worker, or end that; it may be away just now."""
         name = worker.environment["POTLUCK_WORKER_NAME"]
@@ -163,6 +181,9 @@ async def house_of(workers: int, root: Path) -> AsyncIterator[House]:
         try:
             for daemon in daemons:
                 daemon.start()
+            await house.until_there()
+            for worker in house.workers:
+                await house.pair(worker)
             await house.until_ready(workers)
             yield house
         finally:

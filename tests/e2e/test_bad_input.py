@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pty
-import socket
 import subprocess
 from pathlib import Path
 
@@ -123,21 +122,27 @@ def test_a_broken_settings_file_says_the_place(machine: Machine) -> None:
     machine.home.settings_file.unlink()
 
 
-def test_a_busy_port_is_said_with_the_port(machine: Machine) -> None:
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        port = busy.getsockname()[1]
-        result = machine.potluck("up", "--listen", f"127.0.0.1:{port}")
-        check_sentence(result, f"127.0.0.1:{port}", "another port")
+def test_a_line_that_is_no_invitation_is_said_and_not_repeated(machine: Machine) -> None:
+    result = machine.potluck("join", typed="potluck1/worker/secret-but-wrong")
+    check_sentence(result, "damaged", "potluck invite")
+    assert "secret-but-wrong" not in result.stderr
+    check_sentence(machine.potluck("join", typed="hello"), "potluck1/")
+    check_sentence(machine.potluck("join"), "potluck join")
 
 
-def test_an_open_listener_is_refused_unless_asked_aloud(machine: Machine) -> None:
-    refused = machine.potluck("up", "--listen", "0.0.0.0:0")
-    check_sentence(refused, "--insecure-lan")
-    allowed = machine.potluck("up", "--listen", "0.0.0.0:0", "--insecure-lan")
-    assert allowed.returncode == 0
-    assert "INSECURE" in allowed.stderr
+def test_an_address_that_is_none_is_said(machine: Machine) -> None:
+    check_sentence(machine.potluck("nodes", "add", "host:port"), "HOST:PORT")
+    check_sentence(machine.potluck("nodes", "add", "ssh://-oProxyCommand=x"), "USER@HOST")
+    check_sentence(machine.potluck("--ssh=-oProxyCommand=x", "nodes"), "USER@HOST")
+    check_sentence(machine.potluck("nodes", "remove", "nobody"), "'nobody'")
+
+
+def test_keys_that_others_can_read_are_refused_with_what_to_do(machine: Machine) -> None:
+    assert machine.potluck("invite").returncode == 0
+    machine.potluck("down")
+    machine.home.authority_file.chmod(0o644)
+    check_sentence(machine.potluck("invite"), "open to other users", "chmod 600")
+    machine.home.authority_file.chmod(0o600)
 
 
 def test_a_terminal_that_can_show_nothing_is_refused_in_words(machine: Machine) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from e2e.conftest import Machine
 from e2e.network import hosts_on_a_bridge, plug
-from e2e.test_two_machines import run_on
+from e2e.test_two_machines import Host
 from potluck_proto.daemon import running_instance
+from potluck_proto.network import unix_address
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.client import PoolClient
@@ -81,9 +82,9 @@ async def pool_of_two(machine: Machine) -> AsyncIterator[tuple[PoolClient, dict[
     """Yield a pool of two workers that both know their models, and who is who."""
     with second(machine) as other:
         other.home.settings_file.write_text('[worker]\nname = "other"\n')
-        up = other.potluck("up", "--only", "worker", "--listen", "127.0.0.1:0")
+        up = other.potluck("up", "--only", "worker")
         assert up.returncode == 0, up.stderr
-        address = up.stdout.split()[-1]
+        address = unix_address(other.home.worker_socket)
         machine.home.prepare()
         machine.home.settings_file.write_text(
             f'[worker]\nname = "here"\n[scheduler]\nworkers = ["{address}"]\n'
@@ -156,14 +157,15 @@ async def test_an_answer_behind_a_link_that_goes_down_goes_on_here(machine: Mach
     with hosts_on_a_bridge(2) as (here, there), second(machine) as other:
         for each in (machine, other):
             each.add_fake_model("slow", text=WORDS, tokens_per_second=50)
-        up = ("up", "--only", "worker", "--listen", "10.77.0.2:7421", "--insecure-lan")
         other.home.settings_file.write_text('[worker]\nname = "there"\n')
-        assert run_on(there, other, *up).returncode == 0
-        machine.home.settings_file.write_text(
-            '[worker]\nname = "here"\n[scheduler]\nworkers = ["10.77.0.2:7421"]\n'
-        )
-        assert run_on(here, machine, "up", "--insecure-lan").returncode == 0
+        machine.home.settings_file.write_text('[worker]\nname = "here"\n')
+        hall = Host(here, machine)
+        hall.potluck("up")
+        Host(there, other).potluck("join", typed=hall.potluck("invite"))
         async with machine.client() as client:
+            async for pool in client.watch_pool():
+                if pool is not None and sum(len(n.state.models) > 0 for n in pool.nodes) == 2:
+                    break
             for name in ("here", "there"):
                 load = pb.LoadModelRequest(model="slow", node=name)
                 await client.call(client.stub.LoadModel, load, timeout_seconds=30)

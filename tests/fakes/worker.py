@@ -108,7 +108,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
 
     async def serve(self, path: Path) -> str:
         """Start on a unix socket; return the address."""
-        self.server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        self.server = grpc.aio.server(options=network.server_options())
         pb_grpc.add_WorkerServiceServicer_to_server(self, self.server)
         network.listen_unix(self.server, path)
         await self.server.start()
@@ -190,6 +190,11 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         for model in self.loaded:
             model.pinned = request.pinned
         return pb.PinResponse()
+
+    async def TakeCertificate(
+        self, request: pb.TakeCertificateRequest, context: Context
+    ) -> pb.TakeCertificateResponse:
+        return pb.TakeCertificateResponse()
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
         self.draining = request.draining

@@ -25,15 +25,8 @@ def render_options(parser: argparse.ArgumentParser) -> Iterator[str]:
 def render_cli_page() -> str:
     """Return docs/cli.md as the parser would have it, whatever the Python version."""
     parser = build_parser()
-    subparsers = next(
-        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    helps = {choice.dest: choice.help for choice in subparsers._choices_actions}
     lines = ["# The command line", "", "Made from the program itself.", "", "## potluck", ""]
-    lines += [str(parser.description), "", *render_options(parser), ""]
-    for name, subparser in subparsers.choices.items():
-        lines += [f"## potluck {name}", "", f"{helps[name]}.".capitalize(), ""]
-        lines += [*render_options(subparser), ""]
+    lines += [str(parser.description), "", *render_options(parser), "", *render_commands(parser)]
     return "\n".join([*lines, str(parser.epilog), ""])
 
 
@@ -54,6 +47,20 @@ def render_keys_page() -> str:
 def test_the_page_of_keys_is_what_the_program_does() -> None:
     renew = "renew it with: python tests/house/test_docs.py"
     assert KEYS_PAGE.read_text() == render_keys_page(), renew
+
+
+def render_commands(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the lines of each command of a parser, and of its own commands after it."""
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            continue
+        helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+        for name, subparser in action.choices.items():
+            words = f"{helps[name][:1].upper()}{helps[name][1:]}."
+            yield from (f"## {subparser.prog}", "", words, "")
+            if options := list(render_options(subparser)):
+                yield from (*options, "")
+            yield from render_commands(subparser)
 
 
 def test_the_page_of_the_command_line_is_what_the_program_says() -> None:

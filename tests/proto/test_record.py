@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potluck_proto.errors import ProtocolMismatch
+from potluck_proto.identity import Role
 from potluck_proto.ids import NodeId
-from potluck_proto.record import WorkerRecord
+from potluck_proto.record import Record
 
-RECORD = WorkerRecord(
+RECORD = Record(
+    role=Role.WORKER,
     node_id=NodeId("0123456789abcdef"),
     name="attic-pc",
-    cluster="c",
+    pool="c",
     engines=("llama",),
     accelerator="cpu",
     memory_total_mib=24_000,
@@ -22,7 +24,7 @@ RECORD = WorkerRecord(
 )
 
 
-def on_the_wire(record: WorkerRecord) -> dict[bytes, bytes | None]:
+def on_the_wire(record: Record) -> dict[bytes, bytes | None]:
     def raw(value: str | bytes | None) -> bytes | None:
         return value.encode() if isinstance(value, str) else value
 
@@ -30,7 +32,7 @@ def on_the_wire(record: WorkerRecord) -> dict[bytes, bytes | None]:
 
 
 def test_a_record_comes_back_as_it_went() -> None:
-    assert WorkerRecord.from_properties(on_the_wire(RECORD)) == RECORD
+    assert Record.from_properties(on_the_wire(RECORD)) == RECORD
 
 
 def test_a_record_holds_no_secret_and_fits() -> None:
@@ -41,13 +43,13 @@ def test_a_record_holds_no_secret_and_fits() -> None:
 
 @given(name=st.text(), engines=st.lists(st.text(max_size=300), max_size=9).map(tuple))
 def test_a_record_fits_whatever_its_names_are(name: str, engines: tuple[str, ...]) -> None:
-    record = WorkerRecord(NodeId("0" * 16), name, "c", engines, "cpu", 1, 1)
+    record = Record(Role.WORKER, NodeId("0" * 16), name, "c", engines, "cpu", 1, 1)
     assert len(on_the_wire(record)[b"m"] or b"") <= 200
 
 
 def test_another_version_is_told_from_rubbish() -> None:
     with pytest.raises(ProtocolMismatch, match="'9'"):
-        WorkerRecord.from_properties(on_the_wire(RECORD) | {b"v": b"9"})
+        Record.from_properties(on_the_wire(RECORD) | {b"v": b"9"})
 
 
 @given(
@@ -60,13 +62,13 @@ def test_anything_on_the_network_is_a_record_or_a_named_refusal(
     properties: dict[bytes, bytes | None],
 ) -> None:
     with contextlib.suppress(ValueError, ProtocolMismatch):
-        WorkerRecord.from_properties(properties)
+        Record.from_properties(properties)
 
 
 @given(st.binary(max_size=200))
 def test_a_hostile_blob_is_refused_by_name(blob: bytes) -> None:
     try:
-        record = WorkerRecord.from_properties(on_the_wire(RECORD) | {b"m": blob})
+        record = Record.from_properties(on_the_wire(RECORD) | {b"m": blob})
     except ValueError:
         return
     assert record.name.isprintable()
@@ -84,4 +86,4 @@ def test_a_hostile_blob_is_refused_by_name(blob: bytes) -> None:
 )
 def test_a_record_with_wrong_kinds_of_values_is_refused_by_name(blob: dict[str, object]) -> None:
     with contextlib.suppress(ValueError):
-        WorkerRecord.from_properties(on_the_wire(RECORD) | {b"m": msgpack.packb(blob)})
+        Record.from_properties(on_the_wire(RECORD) | {b"m": msgpack.packb(blob)})

@@ -10,6 +10,7 @@ import pytest
 from fakes.worker import GIB, FakeWorker, deltas, describe
 from potluck_proto.errors import (
     BadRequest,
+    LimitReached,
     OffsetNotReached,
     UnknownChat,
     UnknownGeneration,
@@ -195,11 +196,11 @@ async def test_a_model_too_big_for_all_is_refused_with_the_numbers_of_each(pool:
         assert part in end.error.message
 
 
-async def test_a_worker_elsewhere_is_not_spoken_to_in_clear(pool: Pool) -> None:
+async def test_a_worker_elsewhere_is_not_spoken_to_before_it_is_paired(pool: Pool) -> None:
     request = pb.AddNodeRequest(address="192.0.2.1:7421")
     node = (await pool.client.call(pool.client.stub.AddNode, request)).node
     assert node.health == pb.NODE_HEALTH_REFUSED
-    assert "--insecure-lan" in node.problem.message
+    assert "potluck invite" in node.problem.message
 
 
 async def test_a_worker_of_another_version_is_refused_in_words(pool: Pool) -> None:
@@ -216,7 +217,7 @@ async def test_prompts_that_cannot_be_are_refused_in_words(pool: Pool) -> None:
     await pool.add(FakeWorker())
     with pytest.raises(BadRequest, match="empty"):
         await pool.submit("  \n")
-    with pytest.raises(BadRequest, match="1,048,577 bytes"):
+    with pytest.raises(LimitReached, match="1,048,577 bytes"):
         await pool.submit("x" * (2**20 + 1))
     with pytest.raises(UnknownChat):
         await pool.submit("Hello", chat_id="nonsense")

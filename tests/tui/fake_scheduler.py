@@ -169,7 +169,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
 
     async def start(self) -> None:
         """Listen."""
-        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
+        self._server = grpc.aio.server(options=network.server_options())
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(self, self._server)
         self.socket.parent.mkdir(parents=True, exist_ok=True)
         network.listen_unix(self._server, self.socket)
@@ -415,6 +415,17 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.RemoveNodeResponse:
         self.orders.append(request)
         return pb.RemoveNodeResponse()
+
+    async def CreateInvite(
+        self, request: pb.CreateInviteRequest, context: Context
+    ) -> pb.CreateInviteResponse:
+        line = f"potluck1/{request.role}/192.168.1.20:7422/{'pool' * 6}pl/{'secret' * 4}se"
+        return pb.CreateInviteResponse(line=line, valid_seconds=600)
+
+    async def RenewCertificate(
+        self, request: pb.RenewCertificateRequest, context: Context
+    ) -> pb.RenewCertificateResponse:
+        return await not_played(context)
 
     async def DrainNode(
         self, request: pb.DrainNodeRequest, context: Context

@@ -64,7 +64,7 @@ def test_no_key_does_two_things_in_one_place(place: str) -> None:
 
 
 async def test_another_key_acts_shows_and_leaves_the_old_one_free(short_tmp: Path) -> None:
-    app = with_keys(short_tmp, chat__nodes="f11", nodes__sort="s", nodes__details="i")
+    app = with_keys(short_tmp, chat__nodes="f11", nodes__sort="s", nodes__details="e")
     async with staged(app) as pilot:
         await until(pilot, lambda: app.shows("f11 nodes"))
         await pilot.press("f4", "f11")
@@ -75,7 +75,7 @@ async def test_another_key_acts_shows_and_leaves_the_old_one_free(short_tmp: Pat
         await pilot.press("f1")
         await until(pilot, lambda: app.shows("Sort by the next figure"))
         assert any(row.split()[1:3] == ["s", "Sort"] for row in app.rows())
-        await pilot.press("escape", "i")
+        await pilot.press("escape", "e")
         await until(pilot, lambda: app.shows("Last decisions"))
 
 

@@ -90,7 +90,7 @@ async def running(
     measure: Callable[[], Memory] = measure_memory,
 ) -> AsyncIterator[Worker]:
     """Run a worker; nothing of it may be left afterwards."""
-    daemon = WorkerDaemon(home, settings or WorkerSettings(name="node"), measure)
+    daemon = WorkerDaemon(home, settings or WorkerSettings(name="node"), measure=measure)
     await daemon.start()
     async with network.dial(daemon.addresses[0]) as channel:
         yield Worker(home, daemon, pb_grpc.WorkerServiceStub(channel))

@@ -4,14 +4,13 @@ import asyncio
 import math
 import os
 import signal
-import socket
 
 import grpc
+import psutil
 import pytest
 
 from potluck_proto import network
 from potluck_proto.errors import (
-    AddressError,
     BadRequest,
     Draining,
     EngineDied,
@@ -23,7 +22,6 @@ from potluck_proto.errors import (
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
-from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.settings import WorkerSettings
 from worker.conftest import Worker, add_fake, prompt, running, text_of
 
@@ -231,25 +229,8 @@ async def test_the_engines_log_can_be_read(worker: Worker) -> None:
     assert any("KV buffer size" in line for line in response.lines)
 
 
-async def test_other_machines_reach_it_only_where_that_was_asked_aloud(home: Home) -> None:
-    with pytest.raises(AddressError, match="--insecure-lan"):
-        async with running(home, WorkerSettings(listen="0.0.0.0:0")):
-            pass
-
-
-async def test_a_busy_port_is_said(home: Home) -> None:
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        with pytest.raises(AddressError, match="another port"):
-            async with running(home, WorkerSettings(listen=f"127.0.0.1:{busy.getsockname()[1]}")):
-                pass
-
-
-async def test_a_second_listener_serves_tcp(home: Home) -> None:
-    async with (
-        running(home, WorkerSettings(name="node", listen="127.0.0.1:0")) as worker,
-        network.dial(worker.daemon.addresses[1]) as channel,
-    ):
-        described = await pb_grpc.WorkerServiceStub(channel).Describe(pb.DescribeRequest())
-        assert described.state.name == "node"
+async def test_without_a_pool_nobody_elsewhere_can_call(home: Home) -> None:
+    async with running(home, WorkerSettings(name="node", listen="127.0.0.1:0")) as worker:
+        assert worker.daemon.addresses == [network.unix_address(home.worker_socket)]
+        listening = [c for c in psutil.Process().net_connections("tcp") if c.status == "LISTEN"]
+        assert not listening

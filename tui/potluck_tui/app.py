@@ -96,6 +96,7 @@ class PotluckApp(App[None]):
     ) -> None:
         super().__init__()
         self._home = home
+        self._client = client
         self.session = Session()
         self._link = PoolLink(client, self._post, home.exports, now_unix_seconds)
         self._copying: asyncio.Task[None] | None = None
@@ -311,6 +312,18 @@ class PotluckApp(App[None]):
 
         self.do(self.session.inspector.show_log(LogKey(node.address), node.name))
         await self.push_screen(LogsScreen(self.session.inspector, self.do))
+
+    async def action_invite(self) -> None:
+        """Invite a machine into this pool."""
+        from potluck_tui.screens.pairing import InviteScreen
+
+        await self.push_screen(InviteScreen(self._client))
+
+    async def action_join(self) -> None:
+        """Have this machine join a pool."""
+        from potluck_tui.screens.pairing import JoinScreen
+
+        await self.push_screen(JoinScreen(self._home))
 
     async def action_help(self) -> None:
         """Show the keys of this place."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 DESCRIPTION = """\
 Pool the machines of your house to run language models, and chat with them from a terminal.
@@ -21,6 +22,9 @@ EPILOG = """\
 All state lives in one folder, which POTLUCK_HOME names (default: ~/.local/share/potluck).
 Put GGUF files into its folder `models` to use them.\
 """
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,8 +46,22 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="have the chat tell machines nothing: no loading, draining or removing",
     )
+    parser.add_argument(
+        "--ssh",
+        default="",
+        metavar="USER@HOST",
+        help="use the pool of another machine, through your own ssh",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
+    groups = (_add_asking, _add_pool, _add_here, _add_pairing)
+    for command in (command for add in groups for command in add(commands)):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_asking(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what is for questions and chats; return those commands that can print JSON."""
     ask = commands.add_parser("ask", help="ask one question, stream the answer to stdout")
     ask.add_argument("prompt", nargs="*", help="the question; standard input is added when piped")
     ask.add_argument("-m", "--model", default="", help="NAME or NAME:QUANTIZATION")
@@ -84,8 +102,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="Markdown has the branch that is shown, JSON all branches",
     )
     export.add_argument("-o", "--output", metavar="FILE", help="the file; else it is printed")
+    return [ask, explain, chats]
 
-    nodes = commands.add_parser("nodes", help="list the machines of the pool")
+
+def _add_pool(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what shows the pool; return those commands that can print JSON."""
+    nodes = commands.add_parser("nodes", help="list the machines of the pool, add or remove one")
+    of_nodes = nodes.add_subparsers(dest="subcommand", metavar="COMMAND")
+    add = of_nodes.add_parser("add", help="use a worker that is not found by itself")
+    add.add_argument("address", help="HOST[:PORT] of a paired machine, or ssh://USER@HOST[:PORT]")
+    remove = of_nodes.add_parser("remove", help="let a machine in no more, from now on")
+    remove.add_argument("node", help="its name, id or address")
     models = commands.add_parser("models", help="list the models of the pool")
     fit = _add_fit(commands)
     _add_orders(commands)
@@ -106,22 +133,58 @@ def build_parser() -> argparse.ArgumentParser:
         "-n", "--lines", type=int, default=100, metavar="LINES", help="how many of the last lines"
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    return [nodes, add, models, fit, status, logs]
 
+
+def _add_here(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what starts and stops the parts on this machine; return those that can print JSON."""
     up = commands.add_parser("up", help="start the scheduler and a worker on this machine")
     up.add_argument("--only", choices=["worker", "scheduler"], help="start just one of them")
     up.add_argument(
-        "--listen", metavar="HOST:PORT", help="where the worker listens for schedulers elsewhere"
+        "--listen", metavar="HOST:PORT", help="where the worker listens for the pool that it joined"
     )
     up.add_argument(
-        "--insecure-lan",
-        action="store_true",
-        help="talk to other machines without encryption or a password: anyone on the network can",
+        "--idle-exit",
+        metavar="SECONDS",
+        type=int,
+        default=0,
+        help="let it end when unused for so long; 0 is never",
     )
     down = commands.add_parser("down", help="stop what runs on this machine")
+    return [up, down]
 
-    for command in (ask, explain, chats, nodes, models, fit, status, logs, up, down):
-        command.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+
+def _add_pairing(commands: Commands) -> list[argparse.ArgumentParser]:
+    """Add what makes machines part of a pool; return those commands that can print JSON."""
+    invite = commands.add_parser("invite", help="let another machine join this pool")
+    invite.add_argument(
+        "--role",
+        choices=["worker", "client"],
+        default="worker",
+        help="a worker runs models for this pool, a client chats with it",
+    )
+    join = commands.add_parser(
+        "join", help="join a pool, with the line of an invitation on standard input or at a prompt"
+    )
+    commands.add_parser("leave", help="leave the pool that this machine joined")
+
+    service = commands.add_parser("service", help="have the parts start with this machine")
+    of_service = service.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    for verb, words in (
+        ("install", "start them now, and whenever this machine starts"),
+        ("remove", "stop them, and start them no more"),
+        ("status", "say what is installed and what runs"),
+    ):
+        of_verb = of_service.add_parser(verb, help=words)
+        of_verb.add_argument("--only", choices=["worker", "scheduler"], help="just one of them")
+        if verb == "status":
+            of_verb.add_argument("--json", action="store_true", help="print JSON")
+
+    setting_up = commands.add_parser("install", help="set Potluck up on another machine")
+    setting_up.add_argument(
+        "--ssh", metavar="USER@HOST", required=True, help="where, through your own ssh"
+    )
+    return [invite, join]
 
 
 def _add_fit(

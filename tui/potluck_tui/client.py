@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from potluck_proto import PROTOCOL_VERSION, network
-from potluck_proto.errors import ProtocolMismatch, Unreachable, from_rpc
+from potluck_proto import PROTOCOL_VERSION, network, tls
+from potluck_proto.errors import NotPaired, PotluckError, ProtocolMismatch, Unreachable, from_rpc
+from potluck_proto.identity import SCHEDULER_SERVER_NAME, Identity
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 
@@ -36,16 +37,22 @@ class PoolClient:
 
     Args:
         address: `unix:/path` or `host:port`.
+        identity: What this machine shows at a port.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Identity | None = None) -> None:
         self.address = address
+        self._identity = identity
         self._channel: grpc.aio.Channel | None = None
 
     @cached_property
     def stub(self) -> SchedulerServiceAsyncStub:
         """The typed stub; made at first use, since a channel belongs to the running event loop."""
-        self._channel = network.dial(self.address)
+        self._channel = (
+            network.dial(self.address)
+            if self._identity is None
+            else tls.channel(self.address, self._identity, SCHEDULER_SERVER_NAME)
+        )
         return pb_grpc.SchedulerServiceStub(self._channel)
 
     async def call(
@@ -62,7 +69,19 @@ class PoolClient:
         try:
             return await method(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._who) from error
+            raise await self._failure(error) from error
+
+    async def _failure(self, error: grpc.aio.AioRpcError) -> PotluckError:
+        """Return the failure behind a failed call; where TLS failed, ask why."""
+        failure = from_rpc(error, self._who)
+        if isinstance(failure, Unreachable) and self._identity is not None:
+            try:
+                await tls.greet(self.address, self._identity)
+            except NotPaired as refusal:
+                return refusal
+            except PotluckError:
+                pass
+        return failure
 
     async def check_version(self) -> pb.GetStatusResponse:
         """Return the scheduler's status; raise `ProtocolMismatch` if it speaks another version."""
@@ -125,7 +144,7 @@ class PoolClient:
                     if response.events[-1].HasField("end"):
                         return
             except grpc.aio.AioRpcError as error:
-                self._raise_unless_unreachable(error)
+                await self._raise_unless_unreachable(error)
             finally:
                 call.cancel()
             yield None
@@ -157,7 +176,7 @@ class PoolClient:
         except grpc.aio.AioRpcError as error:
             if submitted is None:
                 raise from_rpc(error, self._who) from error
-            self._raise_unless_unreachable(error)
+            await self._raise_unless_unreachable(error)
         finally:
             call.cancel()
         yield None
@@ -175,7 +194,7 @@ class PoolClient:
                     delay_seconds = FIRST_RETRY_SECONDS
                     yield response
             except grpc.aio.AioRpcError as error:
-                self._raise_unless_unreachable(error)
+                await self._raise_unless_unreachable(error)
             finally:
                 call.cancel()
             yield None
@@ -197,9 +216,9 @@ class PoolClient:
         finally:
             call.cancel()
 
-    def _raise_unless_unreachable(self, error: grpc.aio.AioRpcError) -> None:
+    async def _raise_unless_unreachable(self, error: grpc.aio.AioRpcError) -> None:
         """Raise what the scheduler said; return where it is away and may come back."""
-        failure = from_rpc(error, self._who)
+        failure = await self._failure(error)
         if not isinstance(failure, Unreachable):
             raise failure from error
 

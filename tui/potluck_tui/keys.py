@@ -152,6 +152,8 @@ NODES = (
     Key("nodes.faults", "z", "faults", "Only those with a fault, or all", "faults"),
     Key("nodes.logs", "l", "logs", "Logs of this machine and its models"),
     Key("nodes.models", "tab,m", "models", "Models of the pool", "models"),
+    Key("nodes.invite", "i", "app.invite", "Invite a machine into this pool", "invite"),
+    Key("nodes.join", "J", "app.join", "Have this machine join another pool"),
     Key("nodes.help", "question_mark", "app.help", "Keys of this place"),
     Key("nodes.close", "escape,q", "close", "Back to the chat"),
 )

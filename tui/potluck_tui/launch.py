@@ -12,8 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import psutil
 
 from potluck_proto import network
 from potluck_proto.daemon import running_instance
-from potluck_proto.errors import NoNodes, PotluckError, Unreachable
+from potluck_proto.errors import NoNodes, PotluckError, SetupError, Unreachable
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.client import PoolClient
@@ -83,24 +81,6 @@ async def ensure_running(home: Home) -> PoolClient:
     return client
 
 
-@asynccontextmanager
-async def running_scheduler(home: Home) -> AsyncIterator[PoolClient]:
-    """Yield a client of the local scheduler, started where it does not run."""
-    client = await ensure_running(home)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@asynccontextmanager
-async def running_pool(home: Home) -> AsyncIterator[PoolClient]:
-    """Yield a client of the local pool, started where it does not run, once a worker is ready."""
-    async with running_scheduler(home) as client:
-        await until_a_node_is_ready(client)
-        yield client
-
-
 async def start(daemon: Daemon, home: Home) -> list[str]:
     """Start one daemon; return where it listens, once it does.
 
@@ -160,6 +140,18 @@ async def until_a_node_is_ready(client: PoolClient) -> None:
             f"No worker was ready within {START_LIMIT_SECONDS:.0f} seconds. `potluck nodes` shows "
             "what the scheduler sees; `potluck up` starts a worker on this machine."
         ) from None
+
+
+async def until_running(home: Home, name: str) -> None:
+    """Wait until a daemon that something else starts has taken its lock. Raises `SetupError`."""
+    deadline = time.monotonic() + START_LIMIT_SECONDS
+    while running_instance(home, name) is None:
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"The {name} did not start within {START_LIMIT_SECONDS:.0f} seconds. Its log is "
+                f"{home.logs / name}.log."
+            )
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def stop(home: Home, name: str) -> str | None:

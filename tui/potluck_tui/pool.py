@@ -122,6 +122,8 @@ class NodeView:
     loaded: tuple[LoadedView, ...] = ()
     model_problems: tuple[tuple[str, str], ...] = ()
     """Label and problem of each model file that this node cannot use."""
+    refusals: tuple[str, ...] = ()
+    """Whom it turned away lately, and why."""
     notices: tuple[str, ...] = ()
     """What it did by itself."""
     node_id: str = ""
@@ -186,6 +188,7 @@ class NodeView:
                 for model in state.models
                 if model.HasField("problem")
             ),
+            refusals=tuple(map(refusal_words, state.refusals)),
             notices=tuple(clean(notice.text) for notice in state.notices),
             node_id=state.node_id,
         )
@@ -249,6 +252,8 @@ class PoolView:
     """What is wrong with the scheduler itself, such as a full disk."""
     active: Mapping[ChatId, GenerationId] = field(default_factory=dict)
     """The answer under way in each chat that has one."""
+    strangers: tuple[str, ...] = ()
+    """Machines of the network that are not of this pool."""
 
     @property
     def nodes_ready(self) -> int:
@@ -311,12 +316,25 @@ class PoolView:
             active={
                 ChatId(answer.chat_id): GenerationId(answer.generation_id) for answer in pool.active
             },
+            strangers=tuple(map(stranger_words, pool.strangers)),
         )
 
 
 def label(name: str, quantization: str) -> str:
     """Return what a person types to mean exactly one model file."""
     return clean(f"{name}:{quantization}" if quantization else name)
+
+
+def stranger_words(stranger: pb.Stranger) -> str:
+    """Say which machine it is that is not of the pool, as far as it says so itself."""
+    belongs = "of another pool" if stranger.paired else "on its own"
+    return clean(f"{stranger.name or '?'} at {stranger.address}, {belongs}")
+
+
+def refusal_words(refusal: types_pb2.Refusal) -> str:
+    """Say who was turned away, and why."""
+    times = "" if refusal.count == 1 else f", {refusal.count} times"
+    return clean(f"{refusal.address}: {refusal.reason}{times}")
 
 
 def _device(device: types_pb2.Device) -> DeviceView:

@@ -192,6 +192,7 @@ def _sections(node: NodeView) -> Iterator[tuple[str, list[_Row]]]:
     yield "Engines", [_engine_row(engine) for engine in node.engines]
     yield "Loaded", [(model.state, _loaded_words(model), "") for model in node.loaded]
     yield "Unusable", [("file", f"{name}: {said}", "red") for name, said in node.model_problems]
+    yield "Turned away", [("refused", refusal, "") for refusal in node.refusals]
     yield "Done by itself", [("notice", notice, "yellow") for notice in node.notices]
 
 

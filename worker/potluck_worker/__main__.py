@@ -8,6 +8,7 @@ from pathlib import Path
 
 from potluck_proto import daemon, settings
 from potluck_proto.home import Home
+from potluck_proto.limits import Limits
 from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.settings import WorkerSettings
 
@@ -18,12 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="potluck-worker", description="Serve this machine's models to a Potluck pool."
     )
     parser.add_argument("--name", help="what people call this machine")
-    parser.add_argument("--listen", metavar="HOST:PORT", help="serve other machines too")
     parser.add_argument(
-        "--insecure-lan",
-        action="store_true",
-        default=None,
-        help="allow --listen beyond this machine, without encryption or a password",
+        "--listen", metavar="HOST:PORT", help="where the pool's scheduler calls, once paired"
     )
     parser.add_argument(
         "--models", metavar="PATH", type=Path, action="append", help="a model file or folder"
@@ -40,14 +37,13 @@ def main() -> int:
     given = {
         "name": options.name,
         "listen": options.listen,
-        "insecure_lan": options.insecure_lan,
         "model_paths": options.models,
         "idle_exit_seconds": options.idle_exit,
     }
 
     async def serve(home: Home) -> None:
         loaded = settings.load(WorkerSettings, home, "worker", given)
-        await WorkerDaemon(home, loaded).run()
+        await WorkerDaemon(home, loaded, settings.load(Limits, home, "limits")).run()
 
     return daemon.run("worker", serve)
 

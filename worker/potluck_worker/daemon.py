@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 
-import grpc
-
 from potluck_proto import daemon, network
+from potluck_proto.doors import Doors
 from potluck_proto.home import Home
+from potluck_proto.identity import Role
+from potluck_proto.lan import Advertiser
+from potluck_proto.limits import Limits
 from potluck_proto.pulse import Pulse
-from potluck_proto.record import OPEN_CLUSTER, WorkerRecord
+from potluck_proto.record import Record
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
-from potluck_worker.advertise import Advertiser
 from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
+from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
 from potluck_worker.service import WorkerService
@@ -49,16 +51,15 @@ class WorkerDaemon:
     Args:
         home: Where its state is; must be prepared.
         settings: How it behaves.
+        limits: What callers may cost.
         measure: Returns the machine's memory; replaced in tests.
-
-    Attributes:
-        addresses: Where it listens, once started.
     """
 
     def __init__(
         self,
         home: Home,
         settings: WorkerSettings,
+        limits: Limits | None = None,
         measure: Callable[[], Memory] = measure_memory,
     ) -> None:
         self._home = home
@@ -66,7 +67,6 @@ class WorkerDaemon:
         self._node_id = home.node_id()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
-        self.addresses: list[str] = []
         self._engines = Engines(settings.vllm_python, home.root / "packages")
         self.pool = MemoryPool(
             Cards(),
@@ -96,11 +96,33 @@ class WorkerDaemon:
             fitter.estimate,
             self._pulse.beat,
         )
+        refusals = Refusals(self._pulse.beat)
         reporter = NodeReporter(
-            self._node_id, settings, self._engines, self.store, self.manager, self.pool
+            self._node_id,
+            settings,
+            self._engines,
+            self.store,
+            self.manager,
+            self.pool,
+            refusals,
         )
+        self._advertiser = Advertiser()
+        self._doors = Doors(
+            lambda server: pb_grpc.add_WorkerServiceServicer_to_server(self._service, server),
+            home.worker_socket.parent,
+            limits or Limits(),
+            refusals,
+        )
+        self.membership = Membership(home, settings.listen, self._doors, self._pulse.beat)
         self._service = WorkerService(
-            self.store, self.manager, fitter, self.pool, reporter, self._pulse, home.logs
+            self.store,
+            self.manager,
+            fitter,
+            self.pool,
+            reporter,
+            self._pulse,
+            home.logs,
+            self.membership,
         )
 
     async def run(self) -> None:
@@ -113,23 +135,30 @@ class WorkerDaemon:
             await self.stop()
 
     def _in_use(self) -> bool:
-        return bool(self._service.watchers or self._service.generations)
+        # A pool counts on its workers, also when its scheduler is away.
+        return bool(self._service.watchers or self._service.generations or self.membership.pool)
 
     async def start(self) -> None:
-        """Look at the models, open the listeners, tell the network. Raises `PotluckError`."""
-        self._server = grpc.aio.server(options=network.SERVER_OPTIONS)
-        pb_grpc.add_WorkerServiceServicer_to_server(self._service, self._server)
-        host, port = self._listen()
+        """Open the doors, look at the models, tell the network. Raises `PotluckError`."""
+        await self.membership.look()
+        await self._doors.open_local(self._home.worker_socket)
         await self._engines.look()
         await self.pool.cards.look(vllm_has_cards=self._engines.vllm_has_cards)
         await self.store.scan()
-        await self._server.start()
-        self._advertiser = Advertiser(self._record(), host, port)
         self._keep(self._rescan())
         self._keep(self._yield_memory())
         self._keep(self._look_at_cards())
+        self._keep(self.membership.keep_looking(SCAN_SECONDS))
         self._keep(self._announce())
         log.info("listening on %s", ", ".join(self.addresses))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, once started."""
+        found = [network.unix_address(self._home.worker_socket)]
+        if port := self.membership.port:
+            found.append(network.join_host_port(self.membership.listen.host or "*", port))
+        return found
 
     async def stop(self) -> None:
         """Take leave of the network, end the answers, free the models, end the calls."""
@@ -139,24 +168,7 @@ class WorkerDaemon:
         await self._advertiser.stop()
         await self.manager.close(STOP_SECONDS)
         self._measurements.save()
-        await self._server.stop(STOP_SECONDS)
-        self._home.worker_socket.unlink(missing_ok=True)
-
-    def _listen(self) -> tuple[str, int]:
-        """Open the listeners; return host and port of the one for other machines, if any."""
-        network.listen_unix(self._server, self._home.worker_socket)
-        self.addresses = [network.unix_address(self._home.worker_socket)]
-        if not self._settings.listen:
-            return "", 0
-        host, port = network.split_host_port(self._settings.listen)
-        network.check_listener(host, self._settings.insecure_lan)
-        port = network.listen_tcp(self._server, host, port)
-        self.addresses.append(f"{host}:{port}")
-        if not network.is_loopback(host):
-            warning = network.INSECURE_LAN_WARNING.format(what=f"The worker on {host}:{port}")
-            log.warning(warning)
-            print(warning, file=sys.stderr, flush=True)
-        return host, port
+        await self._doors.stop(STOP_SECONDS)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -182,25 +194,34 @@ class WorkerDaemon:
             await self.pool.cards.look()
 
     async def _announce(self) -> None:
-        """Tell the network, and again when free memory changed much."""
-        await self._advertiser.start()
-        told = self._record()
-        while True:
-            await asyncio.sleep(ANNOUNCE_SECONDS)
-            record = self._record()
-            if abs(record.memory_free_mib - told.memory_free_mib) > told.memory_total_mib / 10:
-                await self._advertiser.update(record)
-                told = record
+        """Tell the network, and again when free memory or the membership changed much.
 
-    def _record(self) -> WorkerRecord:
+        A worker that came up for one chat is nobody's business.
+        """
+        told = None
+        while True:
+            if self.membership.pool or not self._settings.idle_exit_seconds:
+                record, port = self._record(), self.membership.port
+                if told is None or _differ(record, told[0]) or port != told[1]:
+                    await self._advertiser.tell(record, self.membership.listen.host, port)
+                    told = record, port
+            await self._pulse.wait(ANNOUNCE_SECONDS)
+
+    def _record(self) -> Record:
         memory = self.pool.memory()
-        default = OPEN_CLUSTER if self._settings.insecure_lan else self._home.cluster_id()
-        return WorkerRecord(
+        return Record(
+            role=Role.WORKER,
             node_id=self._node_id,
             name=self._settings.name,
-            cluster=self._settings.cluster or default,
+            pool=self.membership.pool,
             engines=tuple(engine.name for engine in self._engines.all if engine.available),
             accelerator=accelerator_kind(),
             memory_total_mib=memory.total_bytes // MIB,
             memory_free_mib=memory.free_bytes // MIB,
         )
+
+
+def _differ(record: Record, told: Record) -> bool:
+    """Say whether a record is worth telling after another."""
+    moved_mib = abs(record.memory_free_mib - told.memory_free_mib)
+    return record.pool != told.pool or moved_mib > record.memory_total_mib / 10

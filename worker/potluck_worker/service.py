@@ -22,6 +22,7 @@ from potluck_worker.convert_fit import fit_to_proto, options_of
 from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.fitting import Fitter
 from potluck_worker.manager import ModelManager
+from potluck_worker.membership import Membership
 from potluck_worker.models import ModelStore, StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.state import NodeReporter
@@ -49,6 +50,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
         logs: Folder of the logs.
+        membership: This worker's place in a pool.
 
     Attributes:
         watchers: Open `Watch` streams.
@@ -64,6 +66,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         reporter: NodeReporter,
         pulse: Pulse,
         logs: Path,
+        membership: Membership,
     ) -> None:
         self._store = store
         self._manager = manager
@@ -71,6 +74,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self._pool = pool
         self._reporter = reporter
         self._pulse = pulse
+        self._membership = membership
         self._logs = logs
         self._numbers = itertools.count()
         self.watchers = 0
@@ -87,7 +91,10 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self.watchers += 1
         try:
             while True:
-                yield pb.WatchResponse(state=self._reporter.report())
+                yield pb.WatchResponse(
+                    state=self._reporter.report(),
+                    certificate_request=self._membership.certificate_request(),
+                )
                 await self._pulse.wait(WATCH_SECONDS)
         finally:
             self.watchers -= 1
@@ -210,6 +217,16 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         """Take no new work and free the models, or take it again."""
         self._manager.drain(request.draining)
         return pb.DrainResponse()
+
+    async def TakeCertificate(
+        self, request: pb.TakeCertificateRequest, context: Context
+    ) -> pb.TakeCertificateResponse:
+        """Use the certificate that was asked for in the `Watch` stream."""
+        try:
+            self._membership.take(request.certificate)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.TakeCertificateResponse()
 
     async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
         """Return the model that is meant, or fail the call."""

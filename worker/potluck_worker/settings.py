@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from potluck_proto.settings import host_name
 from potluck_worker.engines.base import KvType
 from potluck_worker.engines.sizing import Options
-
-
-def _host_name() -> str:
-    """Return this machine's name without its domain, for people to read."""
-    name = socket.gethostname().split(".")[0]
-    return "".join(filter(str.isprintable, name))[:40] or "node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +52,12 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POTLUCK_WORKER_", extra="forbid")
 
-    name: str = Field(default_factory=_host_name, min_length=1, max_length=40)
+    name: str = Field(default_factory=host_name, min_length=1, max_length=40)
     """What people call this machine."""
 
     listen: str = ""
-    """HOST:PORT for schedulers on other machines; empty serves the local socket alone."""
-
-    insecure_lan: bool = False
-    """Allow `listen` beyond this machine, without encryption or a password."""
-
-    cluster: str = ""
-    """The pool that this worker belongs to; empty is the pool of this home."""
+    """HOST:PORT for the scheduler of the pool that this machine joined; empty is port 7421 on all
+    networks, or a free port where that is taken. Without a pool nobody is listened to."""
 
     model_paths: list[Path] = []
     """Model files, or folders of them, beside the home's own `models`."""

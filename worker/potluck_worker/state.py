@@ -10,6 +10,7 @@ import psutil
 
 from potluck_proto import __version__
 from potluck_proto.ids import NodeId
+from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.convert import accelerator_of
 from potluck_worker.engines.sizing import HOST, Card
@@ -35,6 +36,7 @@ class NodeReporter:
         store: The model files.
         manager: The models in memory.
         pool: The memory.
+        refusals: Whom it turned away.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class NodeReporter:
         store: ModelStore,
         manager: ModelManager,
         pool: MemoryPool,
+        refusals: Refusals,
     ) -> None:
         self._node_id = node_id
         self._settings = settings
@@ -52,6 +55,7 @@ class NodeReporter:
         self._store = store
         self._manager = manager
         self._pool = pool
+        self._refusals = refusals
         self._revisions = itertools.count(1)
         self._processor = processor_name()
         psutil.cpu_percent()  # the first call only starts the measurement
@@ -74,6 +78,7 @@ class NodeReporter:
             tokens_per_second=sum(model.tokens_per_second for model in loaded),
             queue_length=sum(model.queue_length for model in loaded),
             tags=self._settings.tags,
+            refusals=self._refusals.recent(),
             notices=[
                 types.Notice(unix_seconds=notice.unix_seconds, text=notice.text)
                 for notice in self._manager.notices

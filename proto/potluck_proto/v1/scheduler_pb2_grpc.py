@@ -171,6 +171,16 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsResponse.FromString,
                 _registered_method=True)
+        self.CreateInvite = channel.unary_unary(
+                '/potluck.v1.SchedulerService/CreateInvite',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.CreateInviteRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.CreateInviteResponse.FromString,
+                _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/potluck.v1.SchedulerService/RenewCertificate',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/potluck.v1.SchedulerService/ReadLogs',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
@@ -346,7 +356,9 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveNode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets go of a worker, or of a paired machine of either role: its certificate
+        is worth nothing from now on, and its open connections end.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -378,6 +390,20 @@ class SchedulerServiceServicer:
 
     def ListDecisions(self, request, context):
         """The last decisions, newest first; they are kept in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateInvite(self, request, context):
+        """Makes a line by which one machine can join within a few minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewCertificate(self, request, context):
+        """Brings a paired client the certificate that follows its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -548,6 +574,16 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ListDecisions,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'CreateInvite': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateInvite,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.CreateInviteRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.CreateInviteResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RenewCertificateResponse.SerializeToString,
             ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
@@ -1301,6 +1337,60 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/ListDecisions',
             potluck_dot_v1_dot_scheduler__pb2.ListDecisionsRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateInvite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/CreateInvite',
+            potluck_dot_v1_dot_scheduler__pb2.CreateInviteRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.CreateInviteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/RenewCertificate',
+            potluck_dot_v1_dot_scheduler__pb2.RenewCertificateRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -85,6 +85,9 @@ class SchedulerServiceStub:
     AddNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.AddNodeRequest, _scheduler_pb2.AddNodeResponse]
     """Adds a worker by address, for where multicast does not reach."""
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveNodeRequest, _scheduler_pb2.RemoveNodeResponse]
+    """Lets go of a worker, or of a paired machine of either role: its certificate
+    is worth nothing from now on, and its open connections end.
+    """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]
     LoadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]
@@ -92,6 +95,10 @@ class SchedulerServiceStub:
     """Keeps a model in memory when others need room, or no longer."""
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListDecisionsRequest, _scheduler_pb2.ListDecisionsResponse]
     """The last decisions, newest first; they are kept in memory alone."""
+    CreateInvite: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.CreateInviteRequest, _scheduler_pb2.CreateInviteResponse]
+    """Makes a line by which one machine can join within a few minutes."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]
+    """Brings a paired client the certificate that follows its own."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]
@@ -157,6 +164,9 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     AddNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.AddNodeRequest, _scheduler_pb2.AddNodeResponse]  # type: ignore[assignment]
     """Adds a worker by address, for where multicast does not reach."""
     RemoveNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveNodeRequest, _scheduler_pb2.RemoveNodeResponse]  # type: ignore[assignment]
+    """Lets go of a worker, or of a paired machine of either role: its certificate
+    is worth nothing from now on, and its open connections end.
+    """
     DrainNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]  # type: ignore[assignment]
     LoadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]  # type: ignore[assignment]
     UnloadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]  # type: ignore[assignment]
@@ -164,6 +174,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Keeps a model in memory when others need room, or no longer."""
     ListDecisions: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListDecisionsRequest, _scheduler_pb2.ListDecisionsResponse]  # type: ignore[assignment]
     """The last decisions, newest first; they are kept in memory alone."""
+    CreateInvite: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.CreateInviteRequest, _scheduler_pb2.CreateInviteResponse]  # type: ignore[assignment]
+    """Makes a line by which one machine can join within a few minutes."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]  # type: ignore[assignment]
+    """Brings a paired client the certificate that follows its own."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadLogsRequest, _scheduler_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The last lines of a log of the pool, then new ones where `follow` is set."""
     FitModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]  # type: ignore[assignment]
@@ -357,7 +371,10 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _scheduler_pb2.RemoveNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_pb2.RemoveNodeResponse, _abc.Awaitable[_scheduler_pb2.RemoveNodeResponse]]: ...
+    ) -> _typing.Union[_scheduler_pb2.RemoveNodeResponse, _abc.Awaitable[_scheduler_pb2.RemoveNodeResponse]]:
+        """Lets go of a worker, or of a paired machine of either role: its certificate
+        is worth nothing from now on, and its open connections end.
+        """
 
     @_abc_1.abstractmethod
     def DrainNode(
@@ -395,6 +412,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.ListDecisionsResponse, _abc.Awaitable[_scheduler_pb2.ListDecisionsResponse]]:
         """The last decisions, newest first; they are kept in memory alone."""
+
+    @_abc_1.abstractmethod
+    def CreateInvite(
+        self,
+        request: _scheduler_pb2.CreateInviteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.CreateInviteResponse, _abc.Awaitable[_scheduler_pb2.CreateInviteResponse]]:
+        """Makes a line by which one machine can join within a few minutes."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _scheduler_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RenewCertificateResponse, _abc.Awaitable[_scheduler_pb2.RenewCertificateResponse]]:
+        """Brings a paired client the certificate that follows its own."""
 
     @_abc_1.abstractmethod
     def ReadLogs(

@@ -139,6 +139,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_QUEUE_FULL: _ErrorCode.ValueType  # 33
     ERROR_CODE_DRAINING: _ErrorCode.ValueType  # 34
     ERROR_CODE_MODEL_BUSY: _ErrorCode.ValueType  # 35
+    ERROR_CODE_LIMIT: _ErrorCode.ValueType  # 36
     ERROR_CODE_ENGINE_DIED: _ErrorCode.ValueType  # 40
     """Something died."""
     ERROR_CODE_NODE_LOST: _ErrorCode.ValueType  # 41
@@ -153,6 +154,12 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_UNREACHABLE: _ErrorCode.ValueType  # 53
     ERROR_CODE_PROTOCOL: _ErrorCode.ValueType  # 54
     ERROR_CODE_STORE: _ErrorCode.ValueType  # 55
+    ERROR_CODE_IDENTITY: _ErrorCode.ValueType  # 56
+    ERROR_CODE_SSH: _ErrorCode.ValueType  # 57
+    ERROR_CODE_NOT_PAIRED: _ErrorCode.ValueType  # 60
+    """Who asks may not."""
+    ERROR_CODE_NOT_ALLOWED: _ErrorCode.ValueType  # 61
+    ERROR_CODE_INVITE: _ErrorCode.ValueType  # 62
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """---------------------------------------------------------------------------
@@ -185,6 +192,7 @@ ERROR_CODE_ENGINE_MISSING: ErrorCode.ValueType  # 32
 ERROR_CODE_QUEUE_FULL: ErrorCode.ValueType  # 33
 ERROR_CODE_DRAINING: ErrorCode.ValueType  # 34
 ERROR_CODE_MODEL_BUSY: ErrorCode.ValueType  # 35
+ERROR_CODE_LIMIT: ErrorCode.ValueType  # 36
 ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 """Something died."""
 ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
@@ -199,6 +207,12 @@ ERROR_CODE_HOME: ErrorCode.ValueType  # 52
 ERROR_CODE_UNREACHABLE: ErrorCode.ValueType  # 53
 ERROR_CODE_PROTOCOL: ErrorCode.ValueType  # 54
 ERROR_CODE_STORE: ErrorCode.ValueType  # 55
+ERROR_CODE_IDENTITY: ErrorCode.ValueType  # 56
+ERROR_CODE_SSH: ErrorCode.ValueType  # 57
+ERROR_CODE_NOT_PAIRED: ErrorCode.ValueType  # 60
+"""Who asks may not."""
+ERROR_CODE_NOT_ALLOWED: ErrorCode.ValueType  # 61
+ERROR_CODE_INVITE: ErrorCode.ValueType  # 62
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _ModelFormat:
@@ -1355,6 +1369,37 @@ class EngineDescription(_message.Message):
 Global___EngineDescription: _TypeAlias = EngineDescription  # noqa: Y015
 
 @_typing.final
+class Refusal(_message.Message):
+    """Somebody at a door who may not come in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    reason: _builtins.str
+    """One clause."""
+    count: _builtins.int
+    age_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+        age_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "age_seconds", b"age_seconds", "count", b"count", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
 class Notice(_message.Message):
     """Something that a node did by itself, for a person."""
 
@@ -1399,6 +1444,7 @@ class NodeState(_message.Message):
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     name: _builtins.str
     version: _builtins.str
@@ -1425,6 +1471,10 @@ class NodeState(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
         """The last ones, newest last."""
 
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
+        """Whom the node turned away lately."""
+
     def __init__(
         self,
         *,
@@ -1443,10 +1493,11 @@ class NodeState(_message.Message):
         queue_length: _builtins.int = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
+        refusals: _abc.Iterable[Global___Refusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "refusals", b"refusals", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

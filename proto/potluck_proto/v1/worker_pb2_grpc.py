@@ -91,6 +91,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.DrainRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.TakeCertificate = channel.unary_unary(
+                '/potluck.v1.WorkerService/TakeCertificate',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.TakeCertificateRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.TakeCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -186,6 +191,13 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeCertificate(self, request, context):
+        """Brings the certificate that the worker asked for in its `Watch` stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -243,6 +255,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.DrainRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.DrainResponse.SerializeToString,
+            ),
+            'TakeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeCertificate,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.TakeCertificateRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.TakeCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -544,6 +561,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Drain',
             potluck_dot_v1_dot_worker__pb2.DrainRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/TakeCertificate',
+            potluck_dot_v1_dot_worker__pb2.TakeCertificateRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.TakeCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,8 @@ class WorkerServiceStub:
     """Takes no new work from now on and unloads all models, each as `Unload`
     does, without waiting for them; or takes work again.
     """
+    TakeCertificate: _grpc.UnaryUnaryMultiCallable[_worker_pb2.TakeCertificateRequest, _worker_pb2.TakeCertificateResponse]
+    """Brings the certificate that the worker asked for in its `Watch` stream."""
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -127,6 +129,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Takes no new work from now on and unloads all models, each as `Unload`
     does, without waiting for them; or takes work again.
     """
+    TakeCertificate: _aio.UnaryUnaryMultiCallable[_worker_pb2.TakeCertificateRequest, _worker_pb2.TakeCertificateResponse]  # type: ignore[assignment]
+    """Brings the certificate that the worker asked for in its `Watch` stream."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """One machine's models. The worker owns the machine's memory: it checks and
@@ -240,5 +244,13 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes no new work from now on and unloads all models, each as `Unload`
         does, without waiting for them; or takes work again.
         """
+
+    @_abc_1.abstractmethod
+    def TakeCertificate(
+        self,
+        request: _worker_pb2.TakeCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.TakeCertificateResponse, _abc.Awaitable[_worker_pb2.TakeCertificateResponse]]:
+        """Brings the certificate that the worker asked for in its `Watch` stream."""
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

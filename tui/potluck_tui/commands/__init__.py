@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
+from potluck_tui.clean import clean
 
 Command = Callable[[argparse.Namespace, Home], Awaitable[int]]
 
@@ -19,9 +20,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.command is None:
             return _run_default(options, home)
-        return asyncio.run(_run_command(_command(options.command), options, home))
+        name = " ".join(filter(None, (options.command, getattr(options, "subcommand", None))))
+        return asyncio.run(_run_command(_command(name), options, home))
     except PotluckError as error:
-        print(f"potluck: {error.message}", file=sys.stderr)
+        print(f"potluck: {clean(error.message)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -32,7 +34,7 @@ def _run_default(options: argparse.Namespace, home: Home) -> int:
     if not sys.stdout.isatty():
         from potluck_tui.commands.ask import introduce
 
-        return asyncio.run(introduce(home))
+        return asyncio.run(introduce(options, home))
     from potluck_tui.commands.chat import chat
 
     return chat(options, home)
@@ -44,7 +46,19 @@ async def _run_command(command: Command, options: argparse.Namespace, home: Home
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import ask, chats, daemons, explain, fit, logs, orders, pool
+    from potluck_tui.commands import (
+        ask,
+        chats,
+        daemons,
+        explain,
+        fit,
+        logs,
+        orders,
+        pairing,
+        pool,
+        service,
+        setting_up,
+    )
 
     commands: dict[str, Command] = {
         "ask": ask.ask,
@@ -52,6 +66,15 @@ def _command(name: str) -> Command:
         "chats": chats.chats,
         "export": chats.export,
         "nodes": pool.nodes,
+        "nodes add": pairing.add,
+        "nodes remove": pairing.remove,
+        "invite": pairing.invite,
+        "join": pairing.join,
+        "leave": pairing.leave,
+        "service install": service.install,
+        "service remove": service.remove,
+        "service status": service.status,
+        "install": setting_up.install,
         "models": pool.models,
         "fit": fit.fit,
         "drain": orders.drain,

@@ -18,7 +18,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient, user_at_host
-from potluck_tui.launch import running_pool
+from potluck_tui.connect import running_pool
 
 STARTER_MODEL = "potluck-starter"
 INTRODUCTION = "Why should I run a language model at home?"
@@ -36,7 +36,7 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
         no_move=options.no_move,
         client=f"ask:{user_at_host()}",
     )
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         if options.json:
             answer = await _stream(client, request, lambda _: None)
             print(json.dumps(answer.to_json()))
@@ -46,12 +46,12 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
     return answer.exit_code()
 
 
-async def introduce(home: Home) -> int:
+async def introduce(options: argparse.Namespace, home: Home) -> int:
     """Walk the whole path without a terminal: one question to the starter model, to stdout."""
     print("No terminal here, so this is one question to the starter model; `potluck ask` asks any.")
     print(f"\n> {INTRODUCTION}\n", flush=True)
     request = pb.SubmitRequest(request_id=new_id(), content=INTRODUCTION, model=STARTER_MODEL)
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         answer = await _stream(client, request, _writer())
     _print_origin(answer, sys.stdout)
     return answer.exit_code()
@@ -91,7 +91,7 @@ class Answer:
         """Return 0 for an answer, however it ended, and 1 for a failure, which is printed."""
         if self.end.reason != types.END_REASON_FAILED:
             return 0
-        print(f"potluck: {from_proto(self.end.error).message}", file=sys.stderr)
+        print(f"potluck: {clean(from_proto(self.end.error).message)}", file=sys.stderr)
         return 1
 
     def to_json(self) -> dict[str, object]:
@@ -165,13 +165,13 @@ def _print_origin(answer: Answer, file: TextIO) -> None:
     speed = f"{usage.completion_tokens} tokens, {usage.tokens_per_second:.0f} tokens/s"
     first = f"first after {usage.time_to_first_token_seconds:.2f} s"
     reason = f"{explanation.node_name}; {explanation.summary}"
-    print(f"\n[{model} on {reason}; {speed}, {first}]", file=file)
+    print(clean(f"\n[{model} on {reason}; {speed}, {first}]"), file=file)
     for seam in answer.seams:
         how = "" if seam.exact else ", from its text alone"
         place = f"[went on at {seam.to_node} after {seam.text_offset} characters"
-        print(f"{place}: {seam.reason}{how}]", file=file)
+        print(clean(f"{place}: {seam.reason}{how}]"), file=file)
     if answer.end.HasField("not_stored"):
-        print(f"[not stored: {answer.end.not_stored.message}]", file=file)
+        print(clean(f"[not stored: {answer.end.not_stored.message}]"), file=file)
 
 
 def _read_prompt(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`potluck` in a terminal: start what is missing, then the Textual app."""
+"""`potluck` in a terminal: the way to the pool, then the Textual app."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
-from potluck_proto.network import unix_address
+from potluck_tui import preferences, terminal_profile
+from potluck_tui.preferences import Read
+from potluck_tui.terminal_profile import TerminalProfile
 
 
 def chat(options: argparse.Namespace, home: Home) -> int:
     """Open the terminal UI; return its exit code."""
-    from potluck_tui import preferences, terminal_profile
-
     found = preferences.read(home.settings_file)
     if options.ssh_profile:
         found = found.with_choice(ssh_profile=preferences.Switch.ON)
@@ -29,16 +29,21 @@ def chat(options: argparse.Namespace, home: Home) -> int:
     if profile.refusal:
         raise SetupError(profile.refusal)
     terminal_profile.apply(profile)
-    asyncio.run(_start(home))
-    # Textual reads its environment when it is imported, so it is imported after the profile is set.
-    from potluck_tui.app import PotluckApp
-    from potluck_tui.client import PoolClient
-
-    client = PoolClient(unix_address(home.scheduler_socket))
-    app = PotluckApp(client, home, profile, preferences=found)
-    _leave_when_the_line_hangs_up(app.save_draft)
-    app.run(mouse=profile.mouse)
+    asyncio.run(_chat(home, profile, found, options.ssh))
     return 0
+
+
+async def _chat(home: Home, profile: TerminalProfile, found: Read, ssh: str) -> None:
+    from potluck_tui.connect import connected
+
+    home.prepare()
+    async with connected(home, ssh) as client:
+        # Textual reads its environment when it is imported, so it is imported after that is set.
+        from potluck_tui.app import PotluckApp
+
+        app = PotluckApp(client, home, profile, preferences=found)
+        _leave_when_the_line_hangs_up(app.save_draft)
+        await app.run_async(mouse=profile.mouse)
 
 
 def _leave_when_the_line_hangs_up(save: Callable[[], None]) -> None:
@@ -56,10 +61,3 @@ def _leave_when_the_line_hangs_up(save: Callable[[], None]) -> None:
     signal.signal(signal.SIGHUP, leave)
     # The signal comes by itself only to the session that the terminal leads.
     threading.Thread(target=watch, daemon=True).start()
-
-
-async def _start(home: Home) -> None:
-    from potluck_tui.launch import ensure_running
-
-    client = await ensure_running(home)
-    await client.close()

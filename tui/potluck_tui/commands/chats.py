@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.connect import connected
 from potluck_tui.export import Format, render
 from potluck_tui.files import write_private
-from potluck_tui.launch import running_scheduler
 from potluck_tui.words import age
 
 CANDIDATES_SHOWN = 5
@@ -24,7 +25,7 @@ async def chats(options: argparse.Namespace, home: Home) -> int:
     """List chats, or search them."""
     if options.limit < 1:
         raise BadRequest(f"--limit cannot be {options.limit}; it is 1 or more.")
-    async with running_scheduler(home) as client:
+    async with connected(home, options.ssh) as client:
         if options.words:
             return await _search(client, options)
         request = pb.ListChatsRequest(limit=options.limit, shelf=_shelf(options))
@@ -57,12 +58,12 @@ async def _search(client: PoolClient, options: argparse.Namespace) -> int:
 async def export(options: argparse.Namespace, home: Home) -> int:
     """Write a chat as Markdown or JSON."""
     kind = Format(options.format)
-    async with running_scheduler(home) as client:
+    async with connected(home, options.ssh) as client:
         chat_id = await _find(client, options.chat)
         chat = await client.whole_chat(chat_id, all_branches=kind is Format.JSON)
     text = render(chat, kind)
     if options.output is None:
-        print(text, end="")
+        print(clean(text) if sys.stdout.isatty() else text, end="")
         return 0
     try:
         write_private(Path(options.output), text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 
 from potluck_proto import network
@@ -22,23 +21,15 @@ async def up(options: argparse.Namespace, home: Home) -> int:
     """Start what does not run; it stays until `potluck down`."""
     chosen = [name for name in DAEMONS if options.only in (None, name)]
     if options.listen and "worker" not in chosen:
-        raise BadRequest("--listen is for the worker; a scheduler listens on this machine only.")
-    if options.listen:
-        network.check_listener(network.split_host_port(options.listen)[0], options.insecure_lan)
-    open_lan = ["--insecure-lan"] if options.insecure_lan else []
-    arguments = {
-        "scheduler": open_lan,
-        "worker": [*open_lan, *(["--listen", options.listen] if options.listen else [])],
-    }
-    if options.insecure_lan:
-        what = f"The worker at {options.listen}" if options.listen else "Traffic to other machines"
-        print(network.INSECURE_LAN_WARNING.format(what=what), file=sys.stderr)
+        raise BadRequest("--listen is for the worker; a scheduler's is in the settings.")
+    arguments = {"scheduler": (), "worker": ("--listen", options.listen) if options.listen else ()}
     home.prepare()
     started: dict[str, list[str]] = {}
     for name in chosen:
         running = running_instance(home, name)
         if running is None:
-            daemon = launch.Daemon(name, ("--idle-exit", "0", *arguments[name]))
+            idle = ("--idle-exit", str(options.idle_exit))
+            daemon = launch.Daemon(name, (*idle, *arguments[name]))
             started[name] = await launch.start(daemon, home)
         elif arguments[name]:
             raise BadRequest(
@@ -48,7 +39,11 @@ async def up(options: argparse.Namespace, home: Home) -> int:
         else:
             started[name] = []
     if options.json:
-        report = {name: {"started": bool(at), "addresses": at} for name, at in started.items()}
+        sockets = {"worker": home.worker_socket, "scheduler": home.scheduler_socket}
+        report = {
+            name: {"started": bool(at), "addresses": at, "socket": str(sockets[name])}
+            for name, at in started.items()
+        }
         print(json.dumps(report))
     else:
         for name, at in started.items():

@@ -15,7 +15,7 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
-from potluck_tui.launch import running_pool
+from potluck_tui.connect import running_pool
 
 GIB = 2**30
 COLUMNS = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
@@ -36,14 +36,14 @@ async def explain(options: argparse.Namespace, home: Home) -> int:
     request = pb.ExplainRequest(
         model=options.model, context_length=options.context or 0, tags=options.tag
     )
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.Explain, request)
     explanation = response.explanation
     if options.json:
         print(json.dumps(MessageToDict(response, preserving_proto_field_name=True), indent=2))
     else:
         width = shutil.get_terminal_size((80, 24)).columns
-        print("\n".join(lines_of(explanation, width)))
+        print(clean("\n".join(lines_of(explanation, width))))
     return int(explanation.step == types.PLACEMENT_STEP_REFUSED)
 
 

@@ -8,9 +8,10 @@ from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
+from potluck_tui.clean import clean
 from potluck_tui.commands.printing import print_json
+from potluck_tui.connect import running_pool
 from potluck_tui.fit_lines import node_lines
-from potluck_tui.launch import running_pool
 
 FIT_SECONDS = 100.0
 
@@ -23,12 +24,12 @@ async def fit(options: argparse.Namespace, home: Home) -> int:
     request = pb.FitModelRequest(
         model=options.model, node=options.node, options=_load_options(options)
     )
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.FitModel, request, FIT_SECONDS)
     if options.json:
         print_json(response)
     else:
-        print("\n\n".join("\n".join(node_lines(node)) for node in response.nodes))
+        print(clean("\n\n".join("\n".join(node_lines(node)) for node in response.nodes)))
     return 0 if any(node.fit.fits for node in response.nodes) else 1
 
 

@@ -12,7 +12,8 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
-from potluck_tui.launch import ensure_running, until_a_node_is_ready
+from potluck_tui.connect import connected
+from potluck_tui.launch import until_a_node_is_ready
 
 
 async def logs(options: argparse.Namespace, home: Home) -> int:
@@ -23,16 +24,14 @@ async def logs(options: argparse.Namespace, home: Home) -> int:
         raise BadRequest(
             "--scheduler shows the scheduler's own log; name no model or node with it."
         )
-    client = await ensure_running(home)
-    try:
+    async with connected(home, options.ssh) as client:
         if not options.scheduler:
             await until_a_node_is_ready(client)
-        await _show(client, options)
-    except BrokenPipeError:
-        # Whoever read it has left. Python would fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        await client.close()
+        try:
+            await _show(client, options)
+        except BrokenPipeError:
+            # Whoever read it has left. Python would fail again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

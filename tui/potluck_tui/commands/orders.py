@@ -10,14 +10,14 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
-from potluck_tui.launch import running_pool
+from potluck_tui.connect import running_pool
 from potluck_tui.orders import Drain, Load, Order, Pin, Unload
 from potluck_tui.pool import ModelView
 
 
 async def drain(options: argparse.Namespace, home: Home) -> int:
     """Drain a machine, or have it take work again."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         await _give(client, [Drain(options.node, options.node, not options.off)])
     return 0
 
@@ -25,14 +25,14 @@ async def drain(options: argparse.Namespace, home: Home) -> int:
 async def load(options: argparse.Namespace, home: Home) -> int:
     """Load a model where it is placed, or on a machine."""
     where = (options.node, options.node) if options.node else ()
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         await _give(client, [Load(options.model, *where)])
     return 0
 
 
 async def unload(options: argparse.Namespace, home: Home) -> int:
     """Unload a model from a machine, or wherever it is in memory."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         places = await _places(client, options)
         await _give(client, [Unload(model, node, node) for model, node in places])
     return 0
@@ -40,7 +40,7 @@ async def unload(options: argparse.Namespace, home: Home) -> int:
 
 async def pin(options: argparse.Namespace, home: Home) -> int:
     """Pin a model, or no longer, on a machine or wherever it is in memory."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         places = await _places(client, options)
         await _give(client, [Pin(model, node, node, not options.off) for model, node in places])
     return 0

@@ -9,7 +9,8 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import print_json, print_table
-from potluck_tui.launch import running_pool
+from potluck_tui.connect import running_pool
+from potluck_tui.pool import refusal_words, stranger_words
 from potluck_tui.words import binary_size
 
 GIB = 2**30
@@ -17,7 +18,7 @@ GIB = 2**30
 
 async def nodes(options: argparse.Namespace, home: Home) -> int:
     """List the machines of the pool."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
     if options.json:
         print_json(response)
@@ -26,12 +27,32 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
     print_table(["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows)
     for node in response.nodes:
         _print_problems(node)
+    _print_others(response)
     return 0
+
+
+def _print_others(response: pb.ListNodesResponse) -> None:
+    """Say which machines are paired, which could be, and who was turned away."""
+    if response.members:
+        print("\nPaired: " + ", ".join(clean(f"{m.name} ({m.role})") for m in response.members))
+    if response.strangers:
+        print(
+            "\nOn this network, and not of this pool. To pair one, run `potluck invite` here and "
+            "`potluck join` there:"
+        )
+    for stranger in response.strangers:
+        print(f"  {stranger_words(stranger)}")
+    for who, refusals in (
+        ("The scheduler", response.refusals),
+        *((node.state.name, node.state.refusals) for node in response.nodes),
+    ):
+        for refusal in refusals:
+            print(f"{clean(who)} turned away {refusal_words(refusal)}")
 
 
 async def models(options: argparse.Namespace, home: Home) -> int:
     """List the models of the pool."""
-    async with running_pool(home) as client:
+    async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
     if options.json:
         print_json(response)
@@ -44,7 +65,7 @@ async def models(options: argparse.Namespace, home: Home) -> int:
         description = model.description
         said = description.note if model.usable else description.problem.message
         if said:
-            print(f"{description.name}: {clean(said)}")
+            print(clean(f"{description.name}: {said}"))
     print(f"\nPut GGUF files into {home.models} to add models.")
     return 0
 
@@ -68,13 +89,13 @@ def _node_row(node: pb.Node) -> list[str]:
 def _print_problems(node: pb.Node) -> None:
     """Say what a node lacks, with what to do about it."""
     if node.HasField("problem"):
-        print(f"{node.state.name or node.address}: {clean(node.problem.message)}")
+        print(clean(f"{node.state.name or node.address}: {node.problem.message}"))
     for notice in node.state.notices:
         when = time.strftime("%H:%M", time.localtime(notice.unix_seconds))
-        print(f"{node.state.name}, {when}: {clean(notice.text)}")
+        print(clean(f"{node.state.name}, {when}: {notice.text}"))
     for engine in node.state.engines:
         if not engine.available and engine.advice:
-            print(f"{node.state.name}: no {engine.name}: {clean(engine.advice)}")
+            print(clean(f"{node.state.name}: no {engine.name}: {engine.advice}"))
 
 
 def _model_row(model: pb.ModelSummary) -> list[str]:

@@ -29,6 +29,8 @@ from potluck_tui.widgets.rows import Row, Rows
 SSH_SECONDS = 2.0
 """Over ssh, news of the pool is drawn at most this often."""
 
+STRANGERS_SHOWN = 4
+
 
 class NodesScreen(MachineOrdersScreen):
     """A row for each machine; only rows that changed are drawn again.
@@ -68,6 +70,7 @@ class NodesScreen(MachineOrdersScreen):
         yield self._rows
         yield Static(id="machine-line", markup=False)
         yield Static(id="node-problem", markup=False)
+        yield Static(id="strangers", markup=False)
         yield self._filter
         yield KeyHints(hints(NODES, EVERYWHERE[:1], ORDERS, EVERYWHERE[1:]), widget_id="hints")
 
@@ -187,6 +190,7 @@ class NodesScreen(MachineOrdersScreen):
             for node in nodes
         ]
         self._rows.show(fleet_table.heading(width), rows)
+        self._say("strangers", Text(_invitation(pool.strangers)))
         self.show_chosen()
 
     def _how(self) -> str:
@@ -212,3 +216,14 @@ class NodesScreen(MachineOrdersScreen):
         loads = self._fleet.loading.get(node.address, ())
         facts = [fleet_table.loading_words(loads[0])] if loads else facts
         return Text("\n").join([text, Text(" · ".join(facts), "dim")])
+
+
+def _invitation(strangers: tuple[str, ...]) -> str:
+    """Say who else is on the network, and how to have them in the pool."""
+    if not strangers:
+        return ""
+    rows = [f"  {stranger}" for stranger in strangers[:STRANGERS_SHOWN]]
+    if more := len(strangers) - STRANGERS_SHOWN:
+        rows += [f"  and {more} more"] if more > 0 else []
+    advice = "Not of this pool. i makes an invitation; `potluck join` there takes it:"
+    return "\n".join([advice, *rows])
