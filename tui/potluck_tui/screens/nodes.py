@@ -101,8 +101,6 @@ class NodesScreen(MachineOrdersScreen):
         node = self.chosen
         self._say("machine-line", self._more(node) if node else Text())
         words = fault(node) if node else ""
-        if node and not words:
-            words = " ".join(engine.advice for engine in node.engines if not engine.available)
         if not self._session.pool.nodes:
             words = "No machine has joined. `potluck up` starts a worker on this one."
         self._say("node-problem", Text(words))
