@@ -22,7 +22,7 @@ from potluck_proto.home import Home
 
 S = TypeVar("S", bound=BaseSettings)
 
-TABLES = ("limits", "scheduler", "worker")
+TABLES = ("limits", "scheduler", "terminal", "worker")
 
 
 def host_name() -> str:

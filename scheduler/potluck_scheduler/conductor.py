@@ -22,6 +22,7 @@ from potluck_scheduler.core.events import (
     TimePassed,
 )
 from potluck_scheduler.core.scheduler import Scheduler
+from potluck_scheduler.decisions import Decisions
 from potluck_scheduler.loads import load_model
 from potluck_scheduler.nodes import NodeRegistry
 
@@ -41,10 +42,14 @@ class Conductor:
         core: Decides.
         nodes: The workers.
         story_file: Where the core's story goes when it fails, so that it can be replayed.
+
+    Attributes:
+        decisions: The last about answers.
     """
 
     def __init__(self, core: Scheduler, nodes: NodeRegistry, story_file: Path) -> None:
         self.core = core
+        self.decisions = Decisions()
         self._nodes = nodes
         self._story_file = story_file
         self._answers: dict[GenerationId, Callable[[Order], None]] = {}

@@ -125,6 +125,7 @@ class Journey:
             )
             return None
         self.waits = False
+        conductor.decisions.note(explanation)
         if isinstance(order, Refuse):
             if not self._answer.begun:
                 self._answer.place(explanation)

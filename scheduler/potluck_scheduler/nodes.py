@@ -8,6 +8,7 @@ over it is the newest that is known, and may be `HEARTBEAT_SECONDS` old.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -45,6 +46,8 @@ LOST_SECONDS = 2.5
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 CONNECT_SECONDS = 2.0
+ROUND_TRIP_SECONDS = 10.0
+"""How often the way to a worker and back is measured."""
 
 
 WatchCall = grpc.aio.UnaryStreamCall[worker.WatchRequest, worker.WatchResponse]
@@ -59,6 +62,8 @@ class Connection:
     health: pb.NodeHealth.ValueType = pb.NODE_HEALTH_CONNECTING
     state: types.NodeState | None = None
     heard: float = 0.0
+    round_trip_seconds: float = 0.0
+    """What a call took last, there and back; 0 before the first."""
     problem: PotluckError | None = None
     channel: grpc.aio.Channel | None = None
     work: Work | None = None
@@ -244,6 +249,7 @@ class NodeRegistry:
             )
         log.info("connected to %s at %s", hello.state.name, connection.address)
         call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
+        measuring = asyncio.create_task(_measure_round_trip(connection, stub))
         connection.work = Work(stub, hello.state.name)
         working = asyncio.create_task(connection.work.run())
         try:
@@ -262,6 +268,7 @@ class NodeRegistry:
                         timeout=CONNECT_SECONDS,
                     )
         finally:
+            measuring.cancel()
             call.cancel()
             connection.work = None
             working.cancel()
@@ -311,6 +318,16 @@ class NodeRegistry:
             log.warning("lost %s: %s", connection.address, connection.problem)
             self._on_lost(connection.node_id)
         self._changed()
+
+
+async def _measure_round_trip(connection: Connection, stub: WorkerServiceAsyncStub) -> None:
+    """Measure now and then how long a worker takes to answer; its silence is noticed elsewhere."""
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while True:
+            started = time.monotonic()
+            await stub.Describe(worker.DescribeRequest(), timeout=CONNECT_SECONDS)
+            connection.round_trip_seconds = time.monotonic() - started
+            await asyncio.sleep(ROUND_TRIP_SECONDS)
 
 
 async def _first(futures: Iterable[asyncio.Future[Any]], timeout_seconds: float) -> bool:

@@ -141,6 +141,7 @@ def node_message(connection: Connection) -> pb.Node:
         address=connection.address,
         found_by=sorted(connection.sources),
         age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
+        round_trip_seconds=connection.round_trip_seconds,
     )
     if connection.problem is not None:
         node.problem.CopyFrom(connection.problem.to_proto())

@@ -134,7 +134,8 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            nodes = (request.node,) if request.node else ()
+            asked = self.connection(request.node).node_id if request.node else None
+            nodes = (asked or request.node,) if request.node else ()
             decision = self._decide(Request(GenerationId(""), request.model, nodes))
             explanation = decision.explanation
             if decision.error is not None:
@@ -164,6 +165,30 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         return await or_abort(
             fit_model(request, self._nodes, self._settings.default_model), context
         )
+
+    async def PinModel(self, request: pb.PinModelRequest, context: Context) -> pb.PinModelResponse:
+        """Keep a model on one worker when others need room, or no longer."""
+
+        async def pin() -> None:
+            name, _, quantization = request.model.partition(":")
+            message = worker.PinRequest(
+                model=name, quantization=quantization, pinned=request.pinned
+            )
+            await self._stub(request.node).Pin(message)
+
+        await or_abort(pin(), context)
+        return pb.PinModelResponse()
+
+    async def ListDecisions(
+        self, request: pb.ListDecisionsRequest, context: Context
+    ) -> pb.ListDecisionsResponse:
+        """Return the last decisions, of all or those that looked at a worker."""
+
+        async def decisions() -> list[types.Explanation]:
+            node_id = self.connection(request.node).node_id if request.node else ""
+            return self._conductor.decisions.last(node_id or "", request.limit)
+
+        return pb.ListDecisionsResponse(decisions=await or_abort(decisions(), context))
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

@@ -43,6 +43,9 @@ ECHOES = 100
 ECHO_KEYS = "αβγδεζηθλμξπφχψωбвгдежзиклпртуфцчшщыэюяљњђћџ"
 """Keys that stand in no answer, so that their echo can be told from it."""
 
+CHANGES = 40
+CHANGE_SECONDS = 0.5
+
 READY = b"nodes ready"
 LIMIT_SECONDS = 60.0
 SILENCE_SECONDS = 1.0
@@ -66,30 +69,45 @@ def terminal(
     pieces: Sequence[str], tokens_per_second: float, *, ssh: bool = False
 ) -> Iterator[PtyProgram]:
     """Yield a terminal on a fake pool that answers so, ready to be typed into."""
+    with terminal_and_pool(pieces, tokens_per_second, ssh=ssh) as (program, _):
+        yield program
+
+
+@contextmanager
+def terminal_and_pool(
+    pieces: Sequence[str], tokens_per_second: float, *, ssh: bool = False
+) -> Iterator[tuple[PtyProgram, Callable[[pb.WatchPoolResponse], None]]]:
+    """Yield a terminal and what shows it another pool."""
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         scheduler = FakeScheduler(Home(Path(folder)).scheduler_socket)
         scheduler.pool = samples.house()
         scheduler.replies.extend(
             Reply(pieces, seconds_between=1 / tokens_per_second) for _ in range(9)
         )
-        with _running(scheduler):
+        with _running(scheduler) as loop:
             command = [sys.executable, str(DEMO), folder]
             program = PtyProgram(command, environment(ssh=ssh))
             program.read_until(lambda seen: READY in seen, LIMIT_SECONDS)
             program.read_for(SILENCE_SECONDS)
-            yield program
+            yield program, lambda pool: _change(loop, scheduler, pool)
             program.close()
 
 
+def _change(
+    loop: asyncio.AbstractEventLoop, scheduler: FakeScheduler, pool: pb.WatchPoolResponse
+) -> None:
+    loop.call_soon_threadsafe(scheduler.change_pool, pool)
+
+
 @contextmanager
-def _running(scheduler: FakeScheduler) -> Iterator[None]:
+def _running(scheduler: FakeScheduler) -> Iterator[asyncio.AbstractEventLoop]:
     """Run a scheduler in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     asyncio.run_coroutine_threadsafe(scheduler.start(), loop).result()
     try:
-        yield
+        yield loop
     finally:
         asyncio.run_coroutine_threadsafe(scheduler.close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -158,6 +176,33 @@ def measure_echo() -> None:
     row("key to echo while an answer comes, p50 | mark", [statistics.median(waits)], [50], "ms")
 
 
+def measure_machines() -> None:
+    """Bytes and CPU time of the machines screen while every machine changes twice a second."""
+    for ssh in (True, False):
+        name = "ssh" if ssh else "local"
+        with terminal_and_pool((), TOKENS_PER_SECOND, ssh=ssh) as (program, change):
+            program.type(b"\x14")
+            program.read_until(lambda seen: b"old-laptop" in seen, LIMIT_SECONDS)
+            program.read_for(SILENCE_SECONDS)
+            before, cpu = len(program.written), program.cpu_seconds()
+            for number in range(CHANGES):
+                pool = samples.house()
+                for node in pool.nodes:
+                    node.state.tokens_per_second = 10 + number
+                    node.state.queue_length = number
+                change(pool)
+                program.read_for(CHANGE_SECONDS)
+            seconds = CHANGES * CHANGE_SECONDS
+            row(
+                f"machines screen, {name} | mark",
+                [(len(program.written) - before) / seconds],
+                [600 if ssh else 3000],
+                "bytes/s",
+            )
+            share = 100 * (program.cpu_seconds() - cpu) / seconds
+            row(f"CPU of the machines screen, {name} | mark", [share], [10], "%")
+
+
 def measure_stall() -> None:
     """Memory and CPU time of a terminal that nobody reads for 60 s in mid-answer."""
     with terminal(ANSWER * 10, TOKENS_PER_SECOND) as program:
@@ -215,5 +260,6 @@ if __name__ == "__main__":
     measure_answers()
     measure_code()
     measure_echo()
+    measure_machines()
     measure_many_chats()
     measure_stall()

@@ -22,6 +22,8 @@ async def test_logs_say_what_an_engine_printed_and_how_it_ended(machine: Machine
         env=machine.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        # Tests that run in the background of a shell would hand on that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert follower.stdout is not None
     assert f"-- fake engine, process {engine}: " in (await follower.stdout.readline()).decode()

@@ -194,6 +194,11 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         self.loaded.clear()
         return pb.UnloadResponse()
 
+    async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
+        for model in self.loaded:
+            model.pinned = request.pinned
+        return pb.PinResponse()
+
     async def TakeCertificate(
         self, request: pb.TakeCertificateRequest, context: Context
     ) -> pb.TakeCertificateResponse:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from potluck_tui.cli import build_parser
+from potluck_tui.keys import PLACES
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI_PAGE = ROOT / "docs" / "cli.md"
+KEYS_PAGE = ROOT / "docs" / "keys.md"
 
 
 def render_options(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -26,6 +28,25 @@ def render_cli_page() -> str:
     lines = ["# The command line", "", "Made from the program itself.", "", "## potluck", ""]
     lines += [str(parser.description), "", *render_options(parser), "", *render_commands(parser)]
     return "\n".join([*lines, str(parser.epilog), ""])
+
+
+def render_keys_page() -> str:
+    """Return docs/keys.md as the table of keys would have it."""
+    lines = ["# Keys", "", "Made from the program itself. An id is what `[terminal.keys]` of"]
+    lines += ["`settings.toml` gives another key to; commas part several keys.", ""]
+    known: set[str] = set()
+    for place, tables in PLACES.items():
+        lines += [f"## {place}", "", "| key | does | id |", "| --- | --- | --- |"]
+        # What counts everywhere stands under the first place alone.
+        new = [key for table in tables for key in table if key.id not in known]
+        known |= {key.id for key in new}
+        lines += [f"| {key.shown} | {key.words} | `{key.id}` |" for key in new] + [""]
+    return "\n".join(lines)
+
+
+def test_the_page_of_keys_is_what_the_program_does() -> None:
+    renew = "renew it with: python tests/house/test_docs.py"
+    assert KEYS_PAGE.read_text() == render_keys_page(), renew
 
 
 def render_commands(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -49,3 +70,4 @@ def test_the_page_of_the_command_line_is_what_the_program_says() -> None:
 
 if __name__ == "__main__":
     CLI_PAGE.write_text(render_cli_page())
+    KEYS_PAGE.write_text(render_keys_page())

@@ -38,7 +38,7 @@ async def test_the_terminal_joins_with_a_line_that_it_does_not_show(house: House
     app = PotluckApp(house.owner, couch)
     async with app.run_test(size=(200, 50)) as pilot:
         await until(pilot, lambda: app.session.connected is True)
-        await pilot.press("f4", "j")
+        await pilot.press("f4", "J")
         app.screen.query_one(Input).post_message(events.Paste(line))
         await pilot.press("enter")
         said = await words(pilot, "Joined the pool")
@@ -58,7 +58,8 @@ async def test_a_machine_that_is_not_of_the_pool_is_shown_with_how_to_invite_it(
         pool = pb.WatchPoolResponse(strangers=[pb.Stranger(name="bath\x1b", address="10.0.0.9")])
         screen = app.screen
         assert isinstance(screen, NodesScreen)
-        screen.show_pool(type(app.session.pool).from_proto(pool))
+        app.session.pool = type(app.session.pool).from_proto(pool)
+        screen.show_news(app.session)
         shown = str(screen.query_one("#strangers", Static).visual)
     assert "bath\ufffd at 10.0.0.9, on its own" in shown
     assert "potluck join" in shown

@@ -59,7 +59,7 @@ def test_a_cold_model_is_loaded_and_then_answers_with_the_reason_of_the_load() -
     assert queue.decision.step is Step.COLD_FITS
     (dispatch,) = core(LoadFinished(NodeId("a"), SMALL, 2.0))
     assert isinstance(dispatch, Dispatch)
-    assert dispatch.decision.explanation.summary == "loaded now, 2.0 of 8.0 GiB free"
+    assert dispatch.decision.explanation.summary == "loaded now, takes 2.0 of 8.0 GiB free"
 
 
 def test_those_who_come_while_it_loads_share_the_load() -> None:

@@ -45,7 +45,7 @@ async def test_an_answer_comes_through_and_is_stored_with_its_reason(pool: Pool)
     assert (user.content, answer.content) == ("Hello", text)
     assert answer.node_name == "fake"
     assert answer.explanation.step == types.PLACEMENT_STEP_COLD_FITS
-    assert answer.explanation.summary == "loaded now, 1.0 of 8.0 GiB free"
+    assert answer.explanation.summary == "loaded now, takes 1.0 of 8.0 GiB free"
     assert [message.content for message in worker.asked[0].messages] == ["Hello"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Never
 
 import grpc
+from google.protobuf.message import Message
 
 from potluck_proto import PROTOCOL_VERSION, network
 from potluck_proto.errors import (
@@ -143,6 +144,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.logs: dict[str, list[str]] = {"": []}
         """The lines of each log: of the worker under the empty name, and of models."""
         self.log_readers = 0
+        self.orders: list[Message] = []
+        """What machines were told, as it came."""
+        self.fits: dict[str, list[pb.NodeFit]] = {}
+        """What each model takes, by its label."""
+        self.decisions: list[types_pb2.Explanation] = []
         self.submitted: list[pb.SubmitRequest] = []
         self.stopped: list[str] = []
         self._server: grpc.aio.Server | None = None
@@ -407,7 +413,8 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def RemoveNode(
         self, request: pb.RemoveNodeRequest, context: Context
     ) -> pb.RemoveNodeResponse:
-        return await not_played(context)
+        self.orders.append(request)
+        return pb.RemoveNodeResponse()
 
     async def CreateInvite(
         self, request: pb.CreateInviteRequest, context: Context
@@ -423,20 +430,32 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def DrainNode(
         self, request: pb.DrainNodeRequest, context: Context
     ) -> pb.DrainNodeResponse:
-        return await not_played(context)
+        self.orders.append(request)
+        return pb.DrainNodeResponse()
 
     async def LoadModel(
         self, request: pb.LoadModelRequest, context: Context
     ) -> pb.LoadModelResponse:
-        return await not_played(context)
+        self.orders.append(request)
+        return pb.LoadModelResponse()
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Context
     ) -> pb.UnloadModelResponse:
-        return await not_played(context)
+        self.orders.append(request)
+        return pb.UnloadModelResponse()
+
+    async def PinModel(self, request: pb.PinModelRequest, context: Context) -> pb.PinModelResponse:
+        self.orders.append(request)
+        return pb.PinModelResponse()
+
+    async def ListDecisions(
+        self, request: pb.ListDecisionsRequest, context: Context
+    ) -> pb.ListDecisionsResponse:
+        return pb.ListDecisionsResponse(decisions=self.decisions)
 
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
-        return await not_played(context)
+        return pb.FitModelResponse(nodes=self.fits.get(request.model, []))
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context

@@ -87,6 +87,10 @@ def house() -> pb.WatchPoolResponse:
                 memory_total_bytes=16 * GIBIBYTE,
                 memory_free_bytes=9 * GIBIBYTE,
                 memory_others_bytes=GIBIBYTE,
+                weights_bytes=int(4.6 * GIBIBYTE),
+                kv_cache_bytes=GIBIBYTE,
+                utilisation=0.38,
+                temperature_celsius=61,
             ),
             types_pb2.Device(
                 name="AMD Ryzen 9",

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from potluck_proto.home import Home
 from potluck_tui.app import PotluckApp
 from potluck_tui.client import PoolClient
+from potluck_tui.preferences import Read
 from potluck_tui.terminal_profile import TerminalProfile
 from potluck_tui.widgets.prompt import Prompt
 from potluck_tui.widgets.transcript import Transcript
@@ -53,12 +54,20 @@ class Screened(PotluckApp):
 class StagedApp(Screened):
     """The app with its own fake scheduler, started and ended with it."""
 
-    def __init__(self, scheduler: FakeScheduler, home: Home, *, ssh: bool = False) -> None:
+    def __init__(
+        self,
+        scheduler: FakeScheduler,
+        home: Home,
+        *,
+        profile: TerminalProfile,
+        preferences: Read | None = None,
+    ) -> None:
         super().__init__(
             PoolClient(scheduler.address),
             home,
-            TerminalProfile(ssh=ssh),
+            profile,
             now_unix_seconds=lambda: scheduler.now,
+            preferences=preferences,
         )
         self.scheduler = scheduler
 
@@ -96,13 +105,27 @@ async def type_text(pilot: Pilot[None], text: str) -> None:
     await pilot.press(*(names.get(character, character) for character in text))
 
 
-def make_stage(folder: Path, home: Home | None = None, *, ssh: bool = False) -> StagedApp:
+def make_stage(
+    folder: Path,
+    home: Home | None = None,
+    *,
+    ssh: bool = False,
+    profile: TerminalProfile | None = None,
+    preferences: Read | None = None,
+) -> StagedApp:
     """Return an app and its scheduler.
 
     Args:
         folder: Where the scheduler listens.
         home: The app's home; the folder if it is not given.
-        ssh: What the app is told of its terminal.
+        ssh: Whether the terminal is at the other end of an ssh connection.
+        profile: What the app is told of its terminal beside that.
+        preferences: What the reader has chosen.
     """
     socket = Home(folder).scheduler_socket
-    return StagedApp(FakeScheduler(socket), home or Home(folder), ssh=ssh)
+    return StagedApp(
+        FakeScheduler(socket),
+        home or Home(folder),
+        profile=profile or TerminalProfile(ssh=ssh),
+        preferences=preferences,
+    )

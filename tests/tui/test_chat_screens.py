@@ -60,6 +60,8 @@ def pictured(app: StagedApp, compare: Compare, size: Size, keys: list[str], show
         await until(pilot, lambda: len(app.session.presets) == len(app.scheduler.presets))
         await pilot.press(*keys)
         await until(pilot, lambda: app.shows(shown))
+        # What a dialog stands before is drawn a moment later, and in sight where there is room.
+        await until(pilot, lambda: size == SMALL or app.shows("nodes ready"))
 
     return compare(app, terminal_size=size, run_before=stage)
 

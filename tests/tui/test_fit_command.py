@@ -3,7 +3,7 @@ from __future__ import annotations
 from potluck_proto.errors import BadRequest
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
-from potluck_tui.commands.fit import node_lines
+from potluck_tui.fit_lines import node_lines
 
 MIB = 2**20
 GIB = 2**30

@@ -15,56 +15,62 @@ LARGE = LogKey(WORKER.address, "large")
 def opened() -> Session:
     """Return a session that shows the log of a worker with two models."""
     session = Session()
-    assert session.show_log(WORKER, "studio") == [FollowLog(WORKER)]
+    assert session.inspector.show_log(WORKER, "studio") == [FollowLog(WORKER)]
     session.handle(LogOpened(WORKER, ("large", "small"), ("one", "two")))
     return session
+
+
+def counted(app: StagedApp) -> int:
+    """Return how many lines of the log that is shown have come."""
+    log = app.session.inspector.log
+    return log.count if log is not None else 0
 
 
 def test_a_log_opens_grows_and_begins_anew() -> None:
     session = opened()
     session.handle(LogGrew(WORKER, ("three",)))
-    assert session.log is not None
-    assert session.log.lines == ("one", "two", "three")
-    before = session.log.opened
+    assert session.inspector.log is not None
+    assert session.inspector.log.lines == ("one", "two", "three")
+    before = session.inspector.log.opened
     session.handle(LogFailed(WORKER, "The scheduler is away."))
-    assert session.log.problem == "The scheduler is away."
+    assert session.inspector.log.problem == "The scheduler is away."
     session.handle(LogOpened(WORKER, (), ("two", "three", "four")))
-    assert session.log.lines == ("two", "three", "four")
-    assert session.log.opened > before
-    assert not session.log.problem
+    assert session.inspector.log.lines == ("two", "three", "four")
+    assert session.inspector.log.opened > before
+    assert not session.inspector.log.problem
 
 
 def test_what_comes_of_another_log_is_too_late() -> None:
     session = opened()
-    assert session.next_log(1) == [FollowLog(LARGE)]
+    assert session.inspector.next_log(1) == [FollowLog(LARGE)]
     for event in (LogGrew(WORKER, ("late",)), LogFailed(WORKER, "late")):
         session.handle(event)
-    assert session.log is not None
-    assert (session.log.lines, session.log.problem) == ((), "")
-    assert session.close_log() == [FollowLog()]
+    assert session.inspector.log is not None
+    assert (session.inspector.log.lines, session.inspector.log.problem) == ((), "")
+    assert session.inspector.close_log() == [FollowLog()]
     session.handle(LogOpened(LARGE, (), ("late",)))
-    assert session.log is None
+    assert session.inspector.log is None
 
 
 def test_the_logs_of_a_machine_are_a_ring() -> None:
     session = opened()
-    assert session.next_log(-1) == [FollowLog(SMALL)]
-    assert session.next_log(1) == [FollowLog(WORKER)]
-    assert session.next_log(1) == [FollowLog(LARGE)]
-    session.close_log()
-    assert session.next_log(1) == []
-    session.show_log(WORKER, "studio")
-    assert session.next_log(1) == []
+    assert session.inspector.next_log(-1) == [FollowLog(SMALL)]
+    assert session.inspector.next_log(1) == [FollowLog(WORKER)]
+    assert session.inspector.next_log(1) == [FollowLog(LARGE)]
+    session.inspector.close_log()
+    assert session.inspector.next_log(1) == []
+    session.inspector.show_log(WORKER, "studio")
+    assert session.inspector.next_log(1) == []
 
 
 def test_a_log_that_grows_for_ever_is_not_kept_whole() -> None:
     session = opened()
     for start in range(0, 3 * LINES_KEPT, 500):
         session.handle(LogGrew(WORKER, tuple(f"{start + number}" for number in range(500))))
-    assert session.log is not None
-    assert len(session.log.lines) == LINES_KEPT
-    assert session.log.lines[-1] == f"{3 * LINES_KEPT - 1}"
-    assert session.log.count == 3 * LINES_KEPT + 2
+    assert session.inspector.log is not None
+    assert len(session.inspector.log.lines) == LINES_KEPT
+    assert session.inspector.log.lines[-1] == f"{3 * LINES_KEPT - 1}"
+    assert session.inspector.log.count == 3 * LINES_KEPT + 2
 
 
 async def test_new_lines_show_at_the_end_and_leave_a_reader_alone_who_scrolled(
@@ -79,7 +85,7 @@ async def test_new_lines_show_at_the_end_and_leave_a_reader_alone_who_scrolled(
         await pilot.press("home")
         await until(pilot, lambda: app.shows("line 1 of the engine"))
         app.scheduler.write_log("", "second new line")
-        await until(pilot, lambda: app.session.log is not None and app.session.log.count == 82)
+        await until(pilot, lambda: counted(app) == 82)
         assert app.shows("line 1 of the engine")
         await pilot.press("end")
         await until(pilot, lambda: app.shows("second new line"))

@@ -20,7 +20,7 @@ def test_invite(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) ->
 def test_join(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
     async def stage(pilot: Pilot[None]) -> None:
         await connected(pilot)
-        await pilot.press("f4", "j", *"potluck1", "enter")
+        await pilot.press("f4", "J", *"potluck1", "enter")
         await until(pilot, lambda: app.shows("no line of `potluck invite`"))
         await pilot.press(*"secret")
 

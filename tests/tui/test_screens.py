@@ -96,26 +96,6 @@ def test_picker(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) ->
 
 
 @SIZES
-def test_nodes(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
-    async def stage(pilot: Pilot[None]) -> None:
-        await connected(pilot)
-        await pilot.press("f4", "down", "down")
-        await until(pilot, lambda: app.shows("has no engine"))
-
-    assert snap_compare(app, terminal_size=size, run_before=stage)
-
-
-@SIZES
-def test_node_details(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
-    async def stage(pilot: Pilot[None]) -> None:
-        await connected(pilot)
-        await pilot.press("f4", "down", "down", "down", "enter")
-        await until(pilot, lambda: app.shows("RTX 4080"))
-
-    assert snap_compare(app, terminal_size=size, run_before=stage)
-
-
-@SIZES
 def test_logs(app: StagedApp, snap_compare: Compare, size: tuple[int, int]) -> None:
     app.scheduler.logs |= {"llama-3.1-8b-instruct:Q4_K_M": samples.log(80)}
 

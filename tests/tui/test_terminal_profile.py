@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from potluck_tui.preferences import Colours, Notice, Preferences, Switch
 from potluck_tui.terminal_profile import ColourSystem, TerminalProfile, apply, detect
 
 SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
@@ -62,6 +63,33 @@ def test_at_home_nothing_is_held_back() -> None:
     environment: dict[str, str] = {}
     apply(profile, environment)
     assert "TEXTUAL_ANIMATIONS" not in environment
+
+
+def test_what_the_reader_prefers_counts_more_than_what_the_terminal_suggests() -> None:
+    wanted = Preferences(
+        colours=Colours.SIXTEEN, ascii=Switch.OFF, ssh_profile=Switch.ON, notify=Notice.NONE
+    )
+    profile = detect({"TERM": "xterm-kitty", "LANG": "de_DE.ISO-8859-1"}, wanted)
+    assert profile.colours is ColourSystem.SIXTEEN
+    assert (profile.ssh, profile.mouse, profile.ascii) == (True, False, False)
+    assert profile.notice is Notice.NONE
+    at_home = detect({"TERM": "xterm"} | SSH, Preferences(ssh_profile=Switch.OFF))
+    assert (at_home.ssh, at_home.mouse) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "plain"),
+    [
+        ({}, False),
+        ({"LANG": "C"}, False),
+        ({"LANG": "C.UTF-8"}, False),
+        ({"LANG": "de_DE.utf8@euro"}, False),
+        ({"LANG": "de_DE.ISO-8859-1"}, True),
+        ({"LANG": "de_DE.UTF-8", "LC_ALL": "ru_RU.KOI8-R"}, True),
+    ],
+)
+def test_a_locale_of_another_encoding_means_ascii(environment: dict[str, str], plain: bool) -> None:
+    assert detect({"TERM": "xterm"} | environment).ascii is plain
 
 
 def test_what_the_user_has_set_stays() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import grpc
 import psutil
 import pytest
 
@@ -198,6 +199,22 @@ async def test_a_model_that_answers_and_one_that_is_pinned_stay(
             assert text_of(said) == words
             state = await until(worker, lambda state: names(state) == {"pinned"})
             assert len(state.notices) == 2
+
+
+async def test_a_model_is_pinned_while_it_is_in_memory(home: Home, machine: SmallMachine) -> None:
+    for name in ("kept", "idle"):
+        add_fake(home, name, REAL)
+    async with running(home, settings(), machine.measure) as worker:
+        with pytest.raises(grpc.aio.AioRpcError, match="not in memory"):
+            await worker.stub.Pin(pb.PinRequest(model="kept", pinned=True))
+        for name in ("kept", "idle"):
+            await worker.loaded(name)
+        await worker.stub.Pin(pb.PinRequest(model="kept", pinned=True))
+        with another_program(worker.daemon.pool.free_bytes()["host"] + MODEL_BYTES + 10 * MIB):
+            state = await until(worker, lambda state: "idle" not in names(state))
+        assert [(model.name, model.pinned) for model in state.loaded] == [("kept", True)]
+        await worker.stub.Pin(pb.PinRequest(model="kept", pinned=False))
+        assert not (await worker.state()).loaded[0].pinned
 
 
 async def test_a_model_does_not_go_as_soon_as_it_came(home: Home, machine: SmallMachine) -> None:

@@ -39,6 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument(
+        "--ssh-profile",
+        action="store_true",
+        help="draw the chat as for a slow connection; on by itself under ssh",
+    )
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        help="have the chat tell machines nothing: no loading, draining or removing",
+    )
+    parser.add_argument(
         "--ssh",
         default="",
         metavar="USER@HOST",
@@ -106,20 +116,8 @@ def _add_pool(commands: Commands) -> list[argparse.ArgumentParser]:
     remove = of_nodes.add_parser("remove", help="let a machine in no more, from now on")
     remove.add_argument("node", help="its name, id or address")
     library = add_library_commands(commands)
-    fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
-    fit.add_argument(
-        "model",
-        nargs="?",
-        default="",
-        metavar="MODEL",
-        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
-    )
-    fit.add_argument("--context", type=int, metavar="TOKENS", help="tokens of each conversation")
-    fit.add_argument("--slots", type=int, metavar="COUNT", help="conversations at once")
-    fit.add_argument("--kv-type", choices=["f16", "q8_0", "q4_0"], help="what the KV cache stores")
-    fit.add_argument("--gpu-layers", type=int, metavar="COUNT", help="layers on graphics cards")
-    fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
-    fit.add_argument("--node", default="", metavar="NAME", help="ask this machine alone")
+    fit = _add_fit(commands)
+    _add_orders(commands)
     status = commands.add_parser("status", help="say what runs on this machine")
 
     logs = commands.add_parser("logs", help="show a log of the pool")
@@ -189,6 +187,41 @@ def _add_pairing(commands: Commands) -> list[argparse.ArgumentParser]:
         "--ssh", metavar="USER@HOST", required=True, help="where, through your own ssh"
     )
     return [invite, join]
+
+
+def _add_fit(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> argparse.ArgumentParser:
+    """Add the command that says what a model takes."""
+    fit = commands.add_parser("fit", help="say what memory a model takes, and whether it fits")
+    fit.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
+    )
+    fit.add_argument("--context", type=int, metavar="TOKENS", help="tokens of each conversation")
+    fit.add_argument("--slots", type=int, metavar="COUNT", help="conversations at once")
+    fit.add_argument("--kv-type", choices=["f16", "q8_0", "q4_0"], help="what the KV cache stores")
+    fit.add_argument("--gpu-layers", type=int, metavar="COUNT", help="layers on graphics cards")
+    fit.add_argument("--flash-attention", choices=["on", "off"], help="attention in one pass")
+    fit.add_argument("--node", default="", metavar="NAME", help="ask this machine alone")
+    return fit
+
+
+def _add_orders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that tell machines something."""
+    drain = commands.add_parser("drain", help="have a machine take no new work and free its models")
+    drain.add_argument("node", metavar="NODE", help="its name, id or address")
+    drain.add_argument("--off", action="store_true", help="have it take work again")
+    load = commands.add_parser("load", help="load a model, and wait until it is in memory")
+    unload = commands.add_parser("unload", help="free the memory of a model")
+    pin = commands.add_parser("pin", help="keep a model in memory when others need room")
+    for command in (load, unload, pin):
+        command.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
+        command.add_argument("--node", default="", metavar="NAME", help="on this machine")
+    pin.add_argument("--off", action="store_true", help="let it give way again")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

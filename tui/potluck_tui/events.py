@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_tui.log_view import LogKey
+from potluck_tui.machine import DecisionView
+from potluck_tui.orders import Order
 from potluck_tui.pool import PoolView
 from potluck_tui.preset import Preset
 from potluck_tui.views import ChatSummary, Ending, Hit, Move, Question, ShelfKind, Turn
@@ -20,6 +22,8 @@ class PoolSeen:
     """The scheduler said how the pool is; so the connection is there."""
 
     pool: PoolView
+    seconds: float = 0.0
+    """When it came, by a clock that only goes forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,29 @@ class LogFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionsSeen:
+    """What was decided about a machine lately, newest first."""
+
+    address: str
+    decisions: tuple[DecisionView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FitSeen:
+    """What a model takes on each machine, in lines of at most 80 cells; or why nobody knows."""
+
+    label: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDone:
+    """A machine has done what it was told."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFailed:
     """Something else that was asked for did not work."""
 
@@ -257,5 +284,8 @@ Event = (
     | LogOpened
     | LogGrew
     | LogFailed
+    | DecisionsSeen
+    | FitSeen
+    | OrderDone
     | RequestFailed
 )

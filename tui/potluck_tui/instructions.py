@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_tui.log_view import LogKey
+from potluck_tui.orders import Order
 from potluck_tui.preset import Preset
 from potluck_tui.views import AttachedFile, ChatSummary, Question, ShelfKind
 
@@ -150,6 +151,21 @@ class ExportChat:
 
 
 @dataclass(frozen=True, slots=True)
+class ListDecisions:
+    """Ask what was decided about a machine lately."""
+
+    address: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitModel:
+    """Ask what a model takes on each machine that has it."""
+
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class FollowLog:
     """Follow this log, and no other; `None` is none at all."""
 
@@ -173,6 +189,9 @@ Request = (
     | SavePreset
     | DeletePreset
     | ExportChat
+    | ListDecisions
+    | FitModel
+    | Order
 )
 """Each is a call of the scheduler, or a few."""
 
@@ -231,6 +250,14 @@ class ShowMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """A long answer has ended: tell it to a reader who looks elsewhere."""
+
+    chat_id: ChatId
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Tell the reader a sentence."""
 
@@ -243,4 +270,4 @@ ScreenInstruction = (
 )
 """For the screen."""
 
-Instruction = PoolInstruction | ScreenInstruction
+Instruction = PoolInstruction | ScreenInstruction | Announce

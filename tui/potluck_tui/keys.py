@@ -7,11 +7,15 @@ ctrl+b and ctrl+a, which tmux and screen take.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from textual.binding import Binding
 
-_SIGNS = {"question_mark": "?", "slash": "/"}
+Keymap = Mapping[str, str]
+"""Other keys for some ids: as in `Key.keys`."""
+
+_SIGNS = {"question_mark": "?", "slash": "/", "colon": ":"}
 """Keys that Textual calls by the name of their sign."""
 
 
@@ -30,6 +34,16 @@ class Key:
     def shown(self) -> str:
         """The keys as the help shows them."""
         return ", ".join(map(_shown, self.keys.split(",")))
+
+    @property
+    def short(self) -> str:
+        """The first of them as the line of hints shows it."""
+        first = self.shown.split(", ")[0]
+        return first.replace("ctrl+", "^").replace("escape", "esc")
+
+    def on(self, keymap: Keymap) -> Key:
+        """Return it as the reader has bound it."""
+        return replace(self, keys=keymap.get(self.id, self.keys))
 
     def binding(self, where: str = "") -> Binding:
         """Return the binding for Textual.
@@ -62,6 +76,8 @@ CHAT = (
 
 EVERYWHERE = (
     Key("app.help", "f1", "help", "Keys of this place", "help"),
+    Key("app.palette", "ctrl+l,f10,colon", "palette", "Do or go to anything, by typing", "go to"),
+    Key("app.models", "f12", "show_models", "Models of the pool: what is and fits where"),
     Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
 )
 
@@ -112,20 +128,57 @@ CHAT_LIST = (
     Key("chats.help", "question_mark", "app.help", "Keys of this place"),
 )
 
+ROWS = (
+    Key("rows.up", "up,k", "move(-1)", "Up"),
+    Key("rows.down", "down,j", "move(1)", "Down"),
+    Key("rows.page_up", "pageup", "page(-1)", "A screen up"),
+    Key("rows.page_down", "pagedown", "page(1)", "A screen down"),
+    Key("rows.first", "home,g", "move(-1000000)", "First"),
+    Key("rows.last", "end,G", "move(1000000)", "Last"),
+)
+
+ORDERS = (
+    Key("orders.load", "a", "load", "Load a model there", "load"),
+    Key("orders.unload", "u", "unload", "Unload a model", "unload"),
+    Key("orders.pin", "p", "pin", "Pin a model in memory, or no longer", "pin"),
+    Key("orders.drain", "d", "drain", "Drain the machine, or have it take work again", "drain"),
+    Key("orders.remove", "x", "remove", "Remove the machine from the pool"),
+)
+
 NODES = (
     Key("nodes.details", "enter", "details", "All about this machine", "details"),
-    Key("nodes.logs", "l", "logs", "Logs of this machine and its models", "logs"),
+    Key("nodes.filter", "slash", "filter", "Filter by words; !word is without it", "filter"),
+    Key("nodes.sort", "o", "sort", "Sort by the next figure", "sort"),
+    Key("nodes.faults", "z", "faults", "Only those with a fault, or all", "faults"),
+    Key("nodes.logs", "l", "logs", "Logs of this machine and its models"),
+    Key("nodes.models", "tab,m", "models", "Models of the pool", "models"),
     Key("nodes.invite", "i", "app.invite", "Invite a machine into this pool", "invite"),
-    Key("nodes.join", "j", "app.join", "Have this machine join another pool"),
+    Key("nodes.join", "J", "app.join", "Have this machine join another pool"),
     Key("nodes.help", "question_mark", "app.help", "Keys of this place"),
-    Key("nodes.close", "escape,q", "close", "Back to the chat", "back"),
+    Key("nodes.close", "escape,q", "close", "Back to the chat"),
+)
+
+MACHINE = (
+    Key("machine.logs", "l", "logs", "Logs of this machine and its models", "logs"),
+    Key("machine.help", "question_mark", "app.help", "Keys of this place"),
+    Key("machine.close", "escape,q", "close", "Back to the machines", "back"),
+)
+
+POOL_MODELS = (
+    Key("pool_models.load", "a", "load", "Load it where it fits best", "load"),
+    Key("pool_models.unload", "u", "unload", "Unload it", "unload"),
+    Key("pool_models.use", "enter", "use", "Use it in this chat", "use"),
+    Key("pool_models.filter", "slash", "filter", "Filter by words", "filter"),
+    Key("pool_models.nodes", "tab", "nodes", "Machines of the pool", "machines"),
+    Key("pool_models.help", "question_mark", "app.help", "Keys of this place"),
+    Key("pool_models.close", "escape,q", "close", "Back", "back"),
 )
 
 LOGS = (
     Key("logs.next", "tab,right", "next_log(1)", "Next log of this machine", "next log"),
     Key("logs.previous", "shift+tab,left", "next_log(-1)", "Previous log of this machine"),
     Key("logs.help", "question_mark", "app.help", "Keys of this place"),
-    Key("logs.close", "escape,q,l", "close", "Back to the machines", "back"),
+    Key("logs.close", "escape,q,l", "close", "Back", "back"),
 )
 
 LOGS_HELP = (
@@ -168,19 +221,52 @@ CHOICES = (
 )
 
 
-def hints(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
-    """Return the hints of some tables: first key, in short, and word."""
-    return [
-        (key.shown.split(", ")[0].replace("ctrl+", "^").replace("escape", "esc"), key.hint)
-        for table in tables
-        for key in table
-        if key.hint
-    ]
+PALETTE = (
+    Key("palette.take", "enter", "take", "Do it, or go there", "take"),
+    Key("palette.up", "up", "move(-1)", "Up"),
+    Key("palette.down", "down", "move(1)", "Down"),
+    Key("palette.close", "escape", "close", "Back", "back"),
+)
+
+ASK = (Key("ask.close", "escape", "close", "Back, changing nothing", "back"),)
+
+DETAILS = (Key("details.close", "escape,q,enter,f1,question_mark", "close", "Back", "back"),)
+
+CONFIRM = (
+    Key("confirm.yes", "y", "answer(True)", "Do it", "yes"),
+    Key("confirm.no", "escape,n", "answer(False)", "Leave it", "no"),
+)
+
+Table = tuple[Key, ...]
+
+PLACES: dict[str, tuple[Table, ...]] = {
+    "chat": (PROMPT, CHAT, EVERYWHERE),
+    "messages": (TRANSCRIPT, CHAT[-4:], EVERYWHERE),
+    "list of chats": (CHAT_LIST, EVERYWHERE),
+    "machines": (NODES, ORDERS, ROWS, EVERYWHERE),
+    "machine": (MACHINE, ORDERS, EVERYWHERE),
+    "models": (POOL_MODELS, ROWS, EVERYWHERE),
+    "logs": (LOGS, EVERYWHERE),
+    "model picker": (MODELS, EVERYWHERE),
+    "search": (SEARCH, EVERYWHERE),
+    "options of a chat": (OPTIONS, EVERYWHERE),
+    "choice": (CHOICES, EVERYWHERE),
+    "question": (CONFIRM,),
+    "line of text": (ASK,),
+    "page": (DETAILS,),
+    "palette": (PALETTE,),
+}
+"""The places, and the tables of keys that count there."""
 
 
-def help_rows(*tables: tuple[Key, ...]) -> list[tuple[str, str]]:
-    """Return the help of some tables: keys and what they do."""
-    return [(key.shown, key.words) for table in tables for key in table]
+def hints(*tables: Table) -> list[Key]:
+    """Return the keys of some tables that have a word for the line of hints."""
+    return [key for table in tables for key in table if key.hint]
+
+
+def help_rows(place: str, keymap: Keymap) -> list[tuple[str, str]]:
+    """Return the help of a place: keys and what they do."""
+    return [(key.on(keymap).shown, key.words) for table in PLACES[place] for key in table]
 
 
 def _shown(name: str) -> str:

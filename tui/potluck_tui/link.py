@@ -116,9 +116,10 @@ class PoolLink:
     async def _watch(self) -> None:
         try:
             async for pool in self._client.watch_pool():
-                self._post(
-                    ConnectionLost() if pool is None else PoolSeen(PoolView.from_proto(pool))
-                )
+                if pool is None:
+                    self._post(ConnectionLost())
+                else:
+                    self._post(PoolSeen(PoolView.from_proto(pool), time.monotonic()))
         except PotluckError as error:
             self._post(ConnectionLost())
             self._post(RequestFailed(clean(error.message)))

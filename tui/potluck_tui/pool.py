@@ -57,6 +57,22 @@ class DeviceView:
     others_bytes: int = 0
     utilisation: float | None = None
     temperature_celsius: float | None = None
+    weights_bytes: int = 0
+    cache_bytes: int = 0
+    """KV caches of the loaded models."""
+
+    @property
+    def used_share(self) -> float:
+        """How much of it somebody uses: 0 to 1."""
+        if not self.total_bytes:
+            return 0.0
+        return min(1.0, max(0.0, 1 - self.free_bytes / self.total_bytes))
+
+    @property
+    def rest_bytes(self) -> int:
+        """What is neither free nor of a model: other programs, and what is kept free on purpose."""
+        ours_bytes = self.weights_bytes + self.cache_bytes
+        return max(0, self.total_bytes - self.free_bytes - ours_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,9 @@ class LoadedView:
     slots: int
     slots_busy: int
     queue_length: int
+    pinned: bool = False
+    load_fraction: float | None = None
+    """How far it is, while it loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +126,7 @@ class NodeView:
     """Whom it turned away lately, and why."""
     notices: tuple[str, ...] = ()
     """What it did by itself."""
+    node_id: str = ""
 
     @property
     def main_device(self) -> DeviceView | None:
@@ -116,6 +136,12 @@ class NodeView:
             key=lambda device: (device.accelerator != "CPU", device.total_bytes),
             default=None,
         )
+
+    @property
+    def temperature_celsius(self) -> float | None:
+        """Of its hottest device, where one says it."""
+        known = [d.temperature_celsius for d in self.devices if d.temperature_celsius is not None]
+        return max(known, default=None)
 
     @property
     def slots(self) -> int:
@@ -164,6 +190,7 @@ class NodeView:
             ),
             refusals=tuple(map(refusal_words, state.refusals)),
             notices=tuple(clean(notice.text) for notice in state.notices),
+            node_id=state.node_id,
         )
 
 
@@ -248,6 +275,10 @@ class PoolView:
             for node in ("", *(model.node_names if len(model.node_names) > 1 else ()))
         ]
 
+    def node(self, address: str) -> NodeView | None:
+        """Return the node at an address."""
+        return next((node for node in self.nodes if node.address == address), None)
+
     def model(self, name: str) -> ModelView | None:
         """Return the model that a person means by a name, the default for an empty one."""
         if not name:
@@ -317,6 +348,8 @@ def _device(device: types_pb2.Device) -> DeviceView:
         temperature_celsius=(
             device.temperature_celsius if device.HasField("temperature_celsius") else None
         ),
+        weights_bytes=device.weights_bytes,
+        cache_bytes=device.kv_cache_bytes,
     )
 
 
@@ -333,4 +366,8 @@ def _loaded(model: types_pb2.LoadedModel) -> LoadedView:
         slots=model.slots,
         slots_busy=model.slots_busy,
         queue_length=model.queue_length,
+        pinned=model.pinned,
+        load_fraction=(
+            model.load_fraction if model.state == types_pb2.MODEL_STATE_LOADING else None
+        ),
     )

@@ -10,17 +10,21 @@ from typing import assert_never
 from potluck_proto.errors import PotluckError, UnknownChat
 from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_tui import events, export
+from potluck_tui import events, export, orders
 from potluck_tui import instructions as do
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient, user_at_host
 from potluck_tui.events import Event
 from potluck_tui.files import write_private
+from potluck_tui.fit_lines import node_lines
 from potluck_tui.instructions import Request
+from potluck_tui.machine import DECISIONS_ASKED, DecisionView
 from potluck_tui.preset import Preset
 from potluck_tui.views import SHELVES, ChatSummary, Hit, Question, Turn
 
 SEARCH_HITS = 100
+FIT_SECONDS = 100.0
+"""An engine reads a large file for its sizes."""
 PROMPTS_ASKED = 200
 
 _FAILURES: dict[type[Request], str] = {
@@ -32,6 +36,11 @@ _FAILURES: dict[type[Request], str] = {
     do.SavePreset: "The preset was not saved.",
     do.DeletePreset: "The preset was not deleted.",
     do.ExportChat: "The chat was not written.",
+    orders.Drain: "The machine was not told.",
+    orders.Load: "The model was not loaded.",
+    orders.Unload: "The model was not unloaded.",
+    orders.Pin: "The model was not pinned.",
+    orders.Remove: "The machine was not removed.",
 }
 """What did not work. What is missing here is read again by itself when the scheduler is back, and
 the status line says that it is away.
@@ -108,6 +117,13 @@ class Requests:
                 return await self._list_presets()
             case do.ExportChat(chat_id):
                 return await self._export(chat_id)
+            case do.FitModel():
+                return await self._fit(request)
+            case do.ListDecisions():
+                return await self._list_decisions(request)
+            case orders.Drain() | orders.Load() | orders.Unload() | orders.Pin() | orders.Remove():
+                await request.carry_out(self._client)
+                return [events.OrderDone(request)]
             case _:
                 assert_never(request)
 
@@ -189,6 +205,23 @@ class Requests:
     async def _list_presets(self) -> Sequence[Event]:
         response = await self._client.call(self._client.stub.ListPresets, pb.ListPresetsRequest())
         return [events.PresetsSeen(tuple(map(Preset.from_proto, response.presets)))]
+
+    async def _list_decisions(self, request: do.ListDecisions) -> Sequence[Event]:
+        response = await self._client.call(
+            self._client.stub.ListDecisions,
+            pb.ListDecisionsRequest(node=request.address, limit=DECISIONS_ASKED),
+        )
+        views = (DecisionView.from_proto(each, request.node_id) for each in response.decisions)
+        return [events.DecisionsSeen(request.address, tuple(filter(None, views)))]
+
+    async def _fit(self, request: do.FitModel) -> Sequence[Event]:
+        fit = pb.FitModelRequest(model=request.label)
+        try:
+            response = await self._client.call(self._client.stub.FitModel, fit, FIT_SECONDS)
+        except PotluckError as error:
+            return [events.FitSeen(request.label, (clean(error.message),))]
+        pages = ("\n".join(node_lines(node)) for node in response.nodes)
+        return [events.FitSeen(request.label, tuple("\n\n".join(pages).split("\n")))]
 
     async def _export(self, chat_id: ChatId) -> Sequence[Event]:
         response = await self._client.whole_chat(chat_id)

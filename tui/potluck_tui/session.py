@@ -18,9 +18,12 @@ from potluck_tui import answers, events
 from potluck_tui import instructions as do
 from potluck_tui.answers import AnswerEvent
 from potluck_tui.events import Event
+from potluck_tui.fits import Fits
+from potluck_tui.fleet import Fleet
+from potluck_tui.inspector import Inspector
 from potluck_tui.instructions import Instruction
 from potluck_tui.library import Library
-from potluck_tui.log_view import LogKey, LogView
+from potluck_tui.notices import LongAnswers
 from potluck_tui.pool import ModelView, PoolView
 from potluck_tui.preset import Preset
 from potluck_tui.views import (
@@ -58,6 +61,9 @@ class Session:
         self.connected: bool | None = None
         """Whether the scheduler answers; `None` before it is known."""
         self.pool = PoolView()
+        self.fleet = Fleet()
+        self.fits = Fits()
+        self.long_answers = LongAnswers()
         self.library = Library()
         self.presets: tuple[Preset, ...] = ()
         self.prompts: tuple[str, ...] = ()
@@ -73,8 +79,7 @@ class Session:
         """The chat's messages have been asked for."""
         self.visit = 0
         """Counts the stays in a chat."""
-        self.log: LogView | None = None
-        """The log that is shown over the chat."""
+        self.inspector = Inspector()
         self._changing = False
         """Another branch, or more of an answer, was asked for."""
         self._goal = NO_MESSAGE
@@ -285,24 +290,6 @@ class Session:
         hit = self.library.step(step)
         return self.open_chat(hit.chat_id, hit.message_id) if hit else []
 
-    def show_log(self, key: LogKey, node_name: str) -> list[Instruction]:
-        """Show a log of a machine, in the place of the one that is shown."""
-        shown = self.log
-        models = shown.models if shown and shown.key.address == key.address else ()
-        self.log = LogView(key, node_name, models)
-        return [do.FollowLog(key)]
-
-    def next_log(self, steps: int) -> list[Instruction]:
-        """Show the log some steps further of the same machine."""
-        if self.log is None or len(self.log.names) == 1:
-            return []
-        return self.show_log(self.log.beside(steps), self.log.node_name)
-
-    def close_log(self) -> list[Instruction]:
-        """Show no log."""
-        self.log = None
-        return [do.FollowLog()]
-
     # --- What happens ----------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Instruction]:  # noqa: PLR0911, PLR0912 - a table
@@ -357,8 +344,16 @@ class Session:
                 return [] if self.busy else self._all_ended()
             case events.FollowFailed():
                 return self._follow_failed(event)
-            case events.LogOpened() | events.LogGrew() | events.LogFailed():
-                return self._log_event(event)
+            case (
+                events.LogOpened() | events.LogGrew() | events.LogFailed() | events.DecisionsSeen()
+            ):
+                self.inspector.take_in(event)
+                return []
+            case events.FitSeen(label, lines):
+                self.fits.found(label, lines)
+                return []
+            case events.OrderDone(order):
+                return [do.Say(order.done)]
             case events.RequestFailed(sentence):
                 return [do.Say(sentence, problem=True)]
             case _:
@@ -366,10 +361,8 @@ class Session:
 
     def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
-        before, self.pool = self.pool.problem, event.pool
-        instructions: list[Instruction] = []
-        if event.pool.problem and event.pool.problem != before:
-            instructions.append(do.Say(event.pool.problem, problem=True))
+        instructions = self._news(self.pool, event)
+        self.pool = event.pool
         if was_connected and event.pool.chats_revision == self._revision:
             return instructions
         self._revision = event.pool.chats_revision
@@ -381,6 +374,19 @@ class Session:
             known = 0 if self.loading else self.chat.revision
             instructions.append(do.FetchChat(self.chat_id, known))
         return instructions
+
+    def _news(self, before: PoolView, event: events.PoolSeen) -> list[Instruction]:
+        """Take in what is new of the machines and of answers in other chats."""
+        pool, news = event.pool, list[Instruction]()
+        if pool.problem and pool.problem != before.problem:
+            news.append(do.Say(pool.problem, problem=True))
+        self.fleet.seen(pool, event.seconds)
+        for chat_id in self.long_answers.seen(pool.active, event.seconds):
+            chat = self.library.chat(chat_id)
+            news.append(do.Announce(chat_id, chat.title if chat else ""))
+        if pool.active != before.active:
+            news += self.inspector.ask_for_decisions()
+        return news
 
     def _chats_seen(self, event: events.ChatsSeen) -> list[Instruction]:
         self.library.seen(event)
@@ -495,20 +501,6 @@ class Session:
         return (
             [do.ReturnToPrompt(_together(question.text for question in waiting))] if waiting else []
         )
-
-    def _log_event(
-        self, event: events.LogOpened | events.LogGrew | events.LogFailed
-    ) -> list[Instruction]:
-        """Take in what happens to the log that is shown; that of another comes too late."""
-        if self.log is not None and self.log.key == event.key:
-            match event:
-                case events.LogOpened():
-                    self.log = self.log.anew(event.models, event.lines)
-                case events.LogGrew():
-                    self.log = self.log.grown(event.lines)
-                case events.LogFailed():
-                    self.log = replace(self.log, problem=event.sentence)
-        return []
 
     def _next_in_queue(self) -> list[Instruction]:
         if not self.queue:

@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from potluck_tui.fleet import Loading
 from potluck_tui.pool import (
     DeviceView,
     EngineView,
@@ -20,9 +21,8 @@ from potluck_tui.pool import (
 from potluck_tui.words import age, context, count, counted, size
 
 MODEL_COLUMNS = ("model", "   size", "params", "context", "licence", "on", "now")
-NODE_COLUMNS = ("node", "health", "with", "memory", "loaded", "slots", "queue", "tok/s", "seen")
 
-_HEALTH_STYLES = {
+HEALTH_STYLES = {
     Health.READY: "green",
     Health.CONNECTING: "yellow",
     Health.SUSPECT: "yellow",
@@ -69,6 +69,56 @@ def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
     )
 
 
+def model_heading(width: int) -> Text:
+    """Return the heading of the lines of models."""
+    return _model_cells("model", "size", "needs", "now", "in memory (on disk)", width)
+
+
+def model_line(model: ModelView, pool: PoolView, width: int, loading: Loading | None) -> Text:
+    """Return a line on a model: what it takes, how it is, and where.
+
+    Args:
+        model: The model.
+        pool: The pool.
+        width: Of the screen, in cells.
+        loading: How far it is, where it loads.
+    """
+    fit = pool.fit(model)
+    style = _FIT_STYLES[fit]
+    if loading is not None:
+        fit, style = f"{loading.fraction:.0%}", "yellow"
+    held = ", ".join(model.loaded_on)
+    others = ", ".join(name for name in model.node_names if name not in model.loaded_on)
+    where = f"{held or '-'} ({others})" if others else held
+    name = f"{model.label}{' *' if model.is_default else ''}"
+    sizes = size(model.file_bytes), size(model.memory_needed_bytes)
+    text = _model_cells(name, *sizes, fit, where, width)
+    if not model.usable:
+        text.stylize("dim")
+    start = text.plain.index(fit, _name_cells(width) + 16)
+    text.stylize(style, start, start + len(fit))
+    return text
+
+
+def _name_cells(width: int) -> int:
+    return 28 + max(0, width - 80) // 3
+
+
+def _model_cells(*words: str | int) -> Text:
+    *cells, width = words
+    name, file_size, needs, now, where = map(str, cells)
+    name_cells = _name_cells(int(width))
+    where_cells = max(8, int(width) - name_cells - 27)
+    return Text(
+        f"{_padded(name, name_cells)} {file_size:>7} {needs:>7} {now:<9} "
+        f"{_padded(where, where_cells)}"
+    )
+
+
+def _padded(text: str, cells: int) -> str:
+    return set_cell_size(fitted(text, cells), cells)
+
+
 def model_details(model: ModelView, pool: PoolView) -> Text:
     """Return what the table has no room for, in at most three lines."""
     facts = [
@@ -91,25 +141,6 @@ def model_details(model: ModelView, pool: PoolView) -> Text:
     return text
 
 
-def node_row(node: NodeView, width: int) -> list[Text]:
-    """Return the cells of a node, for a table as wide as `width`."""
-    spare = max(0, width - 80)
-    device = node.main_device
-    busy = f"{node.slots_busy}/{node.slots}" if node.slots else "-"
-    loaded = ", ".join(model.label for model in node.loaded)
-    return _spaced(
-        Text(fitted(node.name, 10 + spare // 4)),
-        Text(node.health.value, style=_HEALTH_STYLES[node.health]),
-        Text(device.accelerator if device else "?"),
-        memory_bar(node, bar_cells=6 + spare // 6),
-        Text(fitted(loaded or "-", 11 + spare // 2)),
-        Text(f"{busy:>5}"),
-        Text(f"{node.queue_length:>5}"),
-        Text(f"{node.tokens_per_second:>5.0f}"),
-        Text(f"{age(node.age_seconds):>4}"),
-    )
-
-
 def _spaced(*cells: Text) -> list[Text]:
     """Return cells with a space after each: tables have no padding of their own."""
     for cell in cells:
@@ -123,22 +154,6 @@ def _places(names: tuple[str, ...], cells: int) -> str:
     return joined if cell_len(joined) <= cells else fitted(counted(len(names), "node"), cells)
 
 
-def memory_bar(node: NodeView, bar_cells: int) -> Text:
-    """Return a bar of the memory in use on a node's main device, and the numbers."""
-    device = node.main_device
-    if device is None or not device.total_bytes:
-        return Text("?")
-    share = min(1.0, max(0.0, 1 - device.free_bytes / device.total_bytes))
-    used = round(share * bar_cells)
-    style = "red" if share > 0.9 else "yellow" if share > 0.75 else "green"
-    used_bytes = device.total_bytes - device.free_bytes
-    return Text.assemble(
-        ("█" * used, style),
-        ("░" * (bar_cells - used), "dim"),
-        f" {_short(used_bytes)}/{_short(device.total_bytes)}G",
-    )
-
-
 def node_details(node: NodeView) -> Table:
     """Return everything that is known about a node."""
     table = Table.grid(padding=(0, 1))
@@ -148,13 +163,14 @@ def node_details(node: NodeView) -> Table:
     def line(name: str, value: str, style: str = "") -> None:
         table.add_row(name, Text(value, style))
 
-    line("health", node.health.value, _HEALTH_STYLES[node.health])
+    line("health", node.health.value, HEALTH_STYLES[node.health])
     if node.problem:
         line("problem", node.problem, "red")
     line("address", f"{node.address} ({node.found_by})" if node.found_by else node.address)
     line("version", node.version or "?")
     way = f"; round trip {node.round_trip_seconds * 1000:.0f} ms" if node.round_trip_seconds else ""
-    line("seen", f"{age(node.age_seconds)} ago{way}")
+    seen = f"{age(node.age_seconds)} ago" if node.age_seconds else "just now"
+    line("seen", f"{seen}{way}")
     if node.tags:
         line("tags", ", ".join(node.tags))
     for heading, rows in _sections(node):
@@ -208,8 +224,3 @@ def _loaded_words(model: LoadedView) -> str:
 def fitted(text: str, cells: int) -> str:
     """Return a text cut to some cells, with an ellipsis where it was."""
     return text if cell_len(text) <= cells else set_cell_size(text, max(0, cells - 1)) + "…"
-
-
-def _short(count_bytes: int) -> str:
-    gibibytes = count_bytes / 2**30
-    return f"{gibibytes:.1f}" if gibibytes < 9.95 else f"{gibibytes:.0f}"

@@ -11,6 +11,9 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from potluck_tui.notices import suited
+from potluck_tui.preferences import Colours, Notice, Preferences, Switch
+
 LOCAL_FRAMES_PER_SECOND = 60
 SSH_FRAMES_PER_SECOND = 20
 """More frames than a link with 200 ms of lag can show are bytes that delay the next key."""
@@ -58,23 +61,39 @@ class TerminalProfile:
     animations: bool = True
     mouse: bool = True
     """Off over ssh: a terminal that reports the mouse sends bytes for every move."""
+    ascii: bool = False
+    """Draw with ASCII alone."""
+    notice: Notice = Notice.BELL
+    """How the end of a long answer is told to whoever looks elsewhere."""
     refusal: str = ""
     """Why no screen can be drawn here, in a sentence; empty where one can."""
 
 
-def detect(environment: Mapping[str, str]) -> TerminalProfile:
-    """Return the profile of the terminal that an environment describes."""
-    ssh = bool(environment.get("SSH_CONNECTION") or environment.get("SSH_TTY"))
+def detect(
+    environment: Mapping[str, str], preferences: Preferences | None = None
+) -> TerminalProfile:
+    """Return the profile of the terminal that an environment describes.
+
+    Args:
+        environment: The variables.
+        preferences: What the reader has chosen instead of what these suggest.
+    """
+    wanted = preferences or Preferences()
+    ssh = _chosen(
+        wanted.ssh_profile, environment.get("SSH_CONNECTION") or environment.get("SSH_TTY")
+    )
     return TerminalProfile(
         ssh=ssh,
         tmux=bool(environment.get("TMUX")),
-        colours=_colours(environment),
+        colours=_CHOSEN_COLOURS.get(wanted.colours) or _colours(environment),
         frames_per_second=SSH_FRAMES_PER_SECOND if ssh else LOCAL_FRAMES_PER_SECOND,
         escape_delay_milliseconds=(
             SSH_ESCAPE_DELAY_MILLISECONDS if ssh else LOCAL_ESCAPE_DELAY_MILLISECONDS
         ),
         animations=not ssh,
         mouse=not ssh,
+        ascii=_chosen(wanted.ascii, not _speaks_unicode(environment)),
+        notice=suited(wanted.notify, environment),
         refusal=_refusal(environment),
     )
 
@@ -90,6 +109,25 @@ def apply(profile: TerminalProfile, environment: MutableMapping[str, str] = os.e
         settings |= {"TEXTUAL_ANIMATIONS": "none", "TEXTUAL_SMOOTH_SCROLL": "0"}
     for name, value in settings.items():
         environment.setdefault(name, value)
+
+
+_CHOSEN_COLOURS = {
+    Colours.SIXTEEN: ColourSystem.SIXTEEN,
+    Colours.TWO_HUNDRED_FIFTY_SIX: ColourSystem.TWO_HUNDRED_FIFTY_SIX,
+    Colours.TRUECOLOR: ColourSystem.TRUECOLOR,
+}
+
+
+def _chosen(switch: Switch, suggested: object) -> bool:
+    return bool(suggested) if switch is Switch.AUTO else switch is Switch.ON
+
+
+def _speaks_unicode(environment: Mapping[str, str]) -> bool:
+    """Say whether the locale names no other encoding; one that says nothing is no reason."""
+    variables = ("LC_ALL", "LC_CTYPE", "LANG")
+    locale = next((environment[name] for name in variables if environment.get(name)), "")
+    encoding = locale.partition("@")[0].partition(".")[2].lower().replace("-", "")
+    return encoding in {"", "utf8"}
 
 
 def _colours(environment: Mapping[str, str]) -> ColourSystem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _KIBI = 1024
+_GIBI = 2**30
 
 
 def size(count_bytes: int) -> str:
@@ -51,3 +52,10 @@ def duration(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Return `1 node`, `2 nodes`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def binary_size(size_bytes: int) -> str:
+    """Return a size in MiB or GiB for a person."""
+    if size_bytes >= _GIBI:
+        return f"{size_bytes / _GIBI:.1f} GiB"
+    return f"{size_bytes / 2**20:.0f} MiB"

@@ -73,6 +73,14 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def processor_celsius() -> float | None:
+    """Return the temperature of the hottest part of the processor, `None` where nobody says it."""
+    read = getattr(psutil, "sensors_temperatures", None)  # Linux and FreeBSD have it
+    sensors = read() if read is not None else {}
+    names = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal")
+    return max((s.current for name in names for s in sensors.get(name, ())), default=None)
+
+
 def physical_cores() -> int:
     """Return the cores that this process may use: more threads than that only wait for each other.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potluck_proto.errors import (
+    BadRequest,
     Displaced,
     Draining,
     EngineDied,
@@ -58,6 +59,8 @@ class Resident:
     """How it is held, and what it was promised."""
     asked: Options
     """What the load asked for."""
+    pinned: bool
+    """It stays when others need room, for as long as it is in memory."""
     loading: asyncio.Task[EngineProcess] | None = None
     draining: asyncio.Task[None] | None = None
     """Set once it takes no new answers; done when its memory is free."""
@@ -197,6 +200,18 @@ class ModelManager:
         await asyncio.shield(self._drain(resident, f"{model.name} was unloaded"))
         return resident.estimate.total_bytes
 
+    def pin(self, model: StoredModel, pinned: bool) -> None:
+        """Keep a model when others need room, or no longer.
+
+        Raises:
+            BadRequest: It is not in memory.
+        """
+        resident = self.resident(model)
+        if resident is None:
+            raise BadRequest(f"{model.name} is not in memory here. Load it first.")
+        resident.pinned = pinned
+        self._changed()
+
     def drain(self, draining: bool) -> None:
         """Take no new work and free all models, or take work again.
 
@@ -256,7 +271,7 @@ class ModelManager:
             resident
             for resident in self.residents
             if resident.idle
-            and not self._settings.wanted(*resident.model.key).pinned
+            and not resident.pinned
             and any(self._pool.holds_some(resident.model.key, device_id) for device_id in devices)
         ]
         return min(candidates, key=lambda resident: resident.process.idle_since, default=None)
@@ -277,7 +292,8 @@ class ModelManager:
         process = EngineProcess(
             model.engine, log_path, lambda: self._on_change(key), interpreter=interpreter
         )
-        resident = Resident(model, process, estimate, asked)
+        pinned = self._settings.wanted(*key).pinned
+        resident = Resident(model, process, estimate, asked, pinned)
         self._residents[key] = resident
         self._pool.book(key, estimate, process)
         resident.loading = asyncio.create_task(self._load(resident), name=f"load {model.name}")

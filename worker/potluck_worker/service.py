@@ -137,6 +137,15 @@ class WorkerService(LibraryCalls):
             await errors.abort(context, error)
         return pb.UnloadResponse(freed_bytes=freed_bytes)
 
+    async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
+        """Keep a model when others need room, or no longer."""
+        found = await self._find(request.model, request.quantization, context)
+        try:
+            self._manager.pin(found, request.pinned)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.PinResponse()
+
     async def Generate(
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:

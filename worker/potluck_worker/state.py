@@ -16,7 +16,7 @@ from potluck_worker.convert import accelerator_of
 from potluck_worker.convert_model import describe, download
 from potluck_worker.engines.sizing import HOST, Card
 from potluck_worker.footprint import private_bytes
-from potluck_worker.hardware import processor_name
+from potluck_worker.hardware import processor_celsius, processor_name
 from potluck_worker.installed import Engines
 from potluck_worker.library.pulls import Pulls
 from potluck_worker.manager import ModelManager, Resident
@@ -91,6 +91,7 @@ class NodeReporter:
     def _devices(self, models_bytes: int) -> list[types.Device]:
         """Return main memory and the cards; what loading leaves free on purpose is not free."""
         free = self._pool.room().free_bytes
+        loaded = [resident for resident in self._manager.residents if resident.process.loaded]
         ours_bytes = models_bytes + private_bytes(os.getpid())
         host = types.Device(
             id=HOST,
@@ -99,8 +100,14 @@ class NodeReporter:
             memory_total_bytes=self._pool.total_bytes(HOST),
             memory_free_bytes=free[HOST],
             memory_others_bytes=max(0, self._pool.used_bytes() - ours_bytes),
+            temperature_celsius=processor_celsius(),
         )
-        return [host, *(self._card(card, free[card.id]) for card in self._pool.cards.known)]
+        devices = [host, *(self._card(card, free[card.id]) for card in self._pool.cards.known)]
+        for device in devices:
+            shares = [resident.estimate.on(device.id) for resident in loaded]
+            device.weights_bytes = sum(share.weights_bytes for share in shares)
+            device.kv_cache_bytes = sum(share.kv_cache_bytes for share in shares)
+        return devices
 
     def _card(self, card: Card, free_bytes: int) -> types.Device:
         reading = self._pool.cards.read(card)
@@ -148,7 +155,7 @@ class NodeReporter:
             queue_length=stats.queue_length,
             tokens_per_second=stats.tokens_per_second,
             process_id=process.process_id,
-            pinned=self._settings.wanted(*key).pinned,
+            pinned=resident.pinned,
             memory_bytes=self._pool.taken_bytes(key),
             memory_booked_bytes=resident.estimate.total_bytes,
             kv_type=options.kv_type or "",

@@ -161,6 +161,16 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.PinModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/PinModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.PinModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PinModelResponse.FromString,
+                _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/potluck.v1.SchedulerService/ListDecisions',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
         self.CreateInvite = channel.unary_unary(
                 '/potluck.v1.SchedulerService/CreateInvite',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.CreateInviteRequest.SerializeToString,
@@ -416,6 +426,20 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinModel(self, request, context):
+        """Keeps a model in memory when others need room, or no longer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisions(self, request, context):
+        """The last decisions, newest first; they are kept in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateInvite(self, request, context):
         """Makes a line by which one machine can join within a few minutes.
         """
@@ -649,6 +673,16 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'PinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PinModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.PinModelResponse.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ListDecisionsResponse.SerializeToString,
             ),
             'CreateInvite': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateInvite,
@@ -1403,6 +1437,60 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/UnloadModel',
             potluck_dot_v1_dot_scheduler__pb2.UnloadModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/PinModel',
+            potluck_dot_v1_dot_scheduler__pb2.PinModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.PinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ListDecisions',
+            potluck_dot_v1_dot_scheduler__pb2.ListDecisionsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ListDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,10 @@ class SchedulerServiceStub:
     DrainNode: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]
     LoadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]
+    PinModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PinModelRequest, _scheduler_pb2.PinModelResponse]
+    """Keeps a model in memory when others need room, or no longer."""
+    ListDecisions: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListDecisionsRequest, _scheduler_pb2.ListDecisionsResponse]
+    """The last decisions, newest first; they are kept in memory alone."""
     CreateInvite: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.CreateInviteRequest, _scheduler_pb2.CreateInviteResponse]
     """Makes a line by which one machine can join within a few minutes."""
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]
@@ -187,6 +191,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     DrainNode: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainNodeRequest, _scheduler_pb2.DrainNodeResponse]  # type: ignore[assignment]
     LoadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.LoadModelRequest, _scheduler_pb2.LoadModelResponse]  # type: ignore[assignment]
     UnloadModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UnloadModelRequest, _scheduler_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    PinModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PinModelRequest, _scheduler_pb2.PinModelResponse]  # type: ignore[assignment]
+    """Keeps a model in memory when others need room, or no longer."""
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListDecisionsRequest, _scheduler_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    """The last decisions, newest first; they are kept in memory alone."""
     CreateInvite: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.CreateInviteRequest, _scheduler_pb2.CreateInviteResponse]  # type: ignore[assignment]
     """Makes a line by which one machine can join within a few minutes."""
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RenewCertificateRequest, _scheduler_pb2.RenewCertificateResponse]  # type: ignore[assignment]
@@ -430,6 +438,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.UnloadModelResponse, _abc.Awaitable[_scheduler_pb2.UnloadModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _scheduler_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.PinModelResponse, _abc.Awaitable[_scheduler_pb2.PinModelResponse]]:
+        """Keeps a model in memory when others need room, or no longer."""
+
+    @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _scheduler_pb2.ListDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListDecisionsResponse, _abc.Awaitable[_scheduler_pb2.ListDecisionsResponse]]:
+        """The last decisions, newest first; they are kept in memory alone."""
 
     @_abc_1.abstractmethod
     def CreateInvite(

@@ -1666,6 +1666,8 @@ class Device(_message.Message):
     UTILISATION_FIELD_NUMBER: _builtins.int
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
     UNIFIED_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    KV_CACHE_BYTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     accelerator: Global___Accelerator.ValueType
@@ -1677,6 +1679,9 @@ class Device(_message.Message):
     temperature_celsius: _builtins.float
     unified: _builtins.bool
     """Its memory is a part of the host's, so it does not add to it."""
+    weights_bytes: _builtins.int
+    """Of the loaded models: what their weights and their KV caches take of it."""
+    kv_cache_bytes: _builtins.int
     def __init__(
         self,
         *,
@@ -1689,10 +1694,12 @@ class Device(_message.Message):
         utilisation: _builtins.float | None = ...,
         temperature_celsius: _builtins.float | None = ...,
         unified: _builtins.bool = ...,
+        weights_bytes: _builtins.int = ...,
+        kv_cache_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "temperature_celsius", b"temperature_celsius", "utilisation", b"utilisation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "accelerator", b"accelerator", "id", b"id", "memory_free_bytes", b"memory_free_bytes", "memory_others_bytes", b"memory_others_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "temperature_celsius", b"temperature_celsius", "unified", b"unified", "utilisation", b"utilisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "accelerator", b"accelerator", "id", b"id", "kv_cache_bytes", b"kv_cache_bytes", "memory_free_bytes", b"memory_free_bytes", "memory_others_bytes", b"memory_others_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "temperature_celsius", b"temperature_celsius", "unified", b"unified", "utilisation", b"utilisation", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
     _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015

@@ -106,6 +106,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.UnloadRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.UnloadResponse.FromString,
                 _registered_method=True)
+        self.Pin = channel.unary_unary(
+                '/potluck.v1.WorkerService/Pin',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.PinRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.PinResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/potluck.v1.WorkerService/Generate',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
@@ -254,6 +259,13 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pin(self, request, context):
+        """Keeps a loaded model in memory when others need room, or no longer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Generate(self, request, context):
         """Answers, from a loaded model. Closing the stream cancels: it is the
         scheduler that lets viewers come and go. The last response holds `end`.
@@ -373,6 +385,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Unload,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.UnloadRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.UnloadResponse.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.PinRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.PinResponse.SerializeToString,
             ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
@@ -785,6 +802,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Unload',
             potluck_dot_v1_dot_worker__pb2.UnloadRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.UnloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Pin',
+            potluck_dot_v1_dot_worker__pb2.PinRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.PinResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,6 +84,8 @@ class WorkerServiceStub:
     the start; those under way get the worker's `drain_seconds`, then end as
     DISPLACED and can go on elsewhere.
     """
+    Pin: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PinRequest, _worker_pb2.PinResponse]
+    """Keeps a loaded model in memory when others need room, or no longer."""
     Generate: _grpc.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]
     """Answers, from a loaded model. Closing the stream cancels: it is the
     scheduler that lets viewers come and go. The last response holds `end`.
@@ -163,6 +165,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     the start; those under way get the worker's `drain_seconds`, then end as
     DISPLACED and can go on elsewhere.
     """
+    Pin: _aio.UnaryUnaryMultiCallable[_worker_pb2.PinRequest, _worker_pb2.PinResponse]  # type: ignore[assignment]
+    """Keeps a loaded model in memory when others need room, or no longer."""
     Generate: _aio.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]  # type: ignore[assignment]
     """Answers, from a loaded model. Closing the stream cancels: it is the
     scheduler that lets viewers come and go. The last response holds `end`.
@@ -323,6 +327,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         the start; those under way get the worker's `drain_seconds`, then end as
         DISPLACED and can go on elsewhere.
         """
+
+    @_abc_1.abstractmethod
+    def Pin(
+        self,
+        request: _worker_pb2.PinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.PinResponse, _abc.Awaitable[_worker_pb2.PinResponse]]:
+        """Keeps a loaded model in memory when others need room, or no longer."""
 
     @_abc_1.abstractmethod
     def Generate(

@@ -183,7 +183,7 @@ def _reason_chosen(choice: Choice, seat: Seat, situation: Situation) -> str:
     needed, free = gib(seat.model.memory_needed_bytes), gib(place.free_bytes)
     match choice.step:
         case Step.COLD_FITS:
-            return f"loaded now, {needed} of {free} GiB free"
+            return f"loaded now, takes {needed} of {free} GiB free"
         case Step.AFTER_EVICTION:
             names = " and ".join(map(str, choice.evict))
             return f"loaded now in the place of {names}, which was idle"

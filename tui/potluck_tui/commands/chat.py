@@ -13,21 +13,27 @@ from collections.abc import Callable
 
 from potluck_proto.errors import SetupError
 from potluck_proto.home import Home
-from potluck_tui import terminal_profile
+from potluck_tui import preferences, terminal_profile
+from potluck_tui.preferences import Read
 from potluck_tui.terminal_profile import TerminalProfile
 
 
 def chat(options: argparse.Namespace, home: Home) -> int:
     """Open the terminal UI; return its exit code."""
-    profile = terminal_profile.detect(os.environ)
+    found = preferences.read(home.settings_file)
+    if options.ssh_profile:
+        found = found.with_choice(ssh_profile=preferences.Switch.ON)
+    if options.read_only:
+        found = found.with_choice(read_only=True)
+    profile = terminal_profile.detect(os.environ, found.preferences)
     if profile.refusal:
         raise SetupError(profile.refusal)
     terminal_profile.apply(profile)
-    asyncio.run(_chat(home, profile, options.ssh))
+    asyncio.run(_chat(home, profile, found, options.ssh))
     return 0
 
 
-async def _chat(home: Home, profile: TerminalProfile, ssh: str) -> None:
+async def _chat(home: Home, profile: TerminalProfile, found: Read, ssh: str) -> None:
     from potluck_tui.connect import connected
 
     home.prepare()
@@ -35,7 +41,7 @@ async def _chat(home: Home, profile: TerminalProfile, ssh: str) -> None:
         # Textual reads its environment when it is imported, so it is imported after that is set.
         from potluck_tui.app import PotluckApp
 
-        app = PotluckApp(client, home, profile)
+        app = PotluckApp(client, home, profile, preferences=found)
         _leave_when_the_line_hangs_up(app.save_draft)
         await app.run_async(mouse=profile.mouse)
 

@@ -18,7 +18,8 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
-from potluck_tui.commands.printing import print_json, print_table, table_lines
+from potluck_tui.columns import table_lines
+from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.model_facts import COMMERCIAL_USE

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
-from potluck_tui.commands.printing import binary_size, print_json, print_table
+from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.primer import explanation
 from potluck_tui.model_facts import Fact, facts
 from potluck_tui.pool import refusal_words, stranger_words
+from potluck_tui.words import binary_size
 
 GIB = 2**30
 COLUMNS = 80

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_tui.commands.printing import print_json, table_lines
+from potluck_tui.columns import table_lines
+from potluck_tui.commands.printing import print_json
 from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.words import context, count, size

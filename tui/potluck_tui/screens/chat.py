@@ -23,8 +23,6 @@ from potluck_tui.instructions import Instruction, ScreenInstruction
 from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints
 from potluck_tui.screens.dialogs import Ask
 from potluck_tui.screens.message_actions import MessageActions
-from potluck_tui.screens.options import ChatOptions, OptionsScreen
-from potluck_tui.screens.search import SearchScreen
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine, status_line
 from potluck_tui.views import NEW_CHAT, ShelfKind
@@ -369,6 +367,8 @@ class ChatScreen(MessageActions):
 
     async def action_options(self) -> None:
         """Set how this chat is answered."""
+        from potluck_tui.screens.options import ChatOptions, OptionsScreen
+
         session = self._session
         current = ChatOptions(session.chat.system_prompt, session.chat.preset)
 
@@ -381,6 +381,8 @@ class ChatScreen(MessageActions):
 
     async def action_search(self) -> None:
         """Search all chats."""
+        from potluck_tui.screens.search import SearchScreen
+
         session = self._session
 
         def show(number: int | None) -> None:

@@ -8,22 +8,21 @@ from typing import ClassVar
 from rich.table import Table
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.visual import VisualType
 from textual.widgets import Input, OptionList, Static
 
-from potluck_tui.keys import CHOICES, hints
+from potluck_tui.keys import ASK, CHOICES, CONFIRM, DETAILS, hints
 from potluck_tui.widgets.bars import KeyHints
 
 
 class Ask(ModalScreen[str | None]):
     """A question that a line of text answers; Esc gives `None`."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Back", id="ask.close")
-    ]
+    PLACE = "line of text"
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in ASK]
 
     def __init__(self, question: str, text: str) -> None:
         super().__init__()
@@ -37,11 +36,15 @@ class Ask(ModalScreen[str | None]):
             line = Input(self._text, compact=True)
             line.cursor_blink = False
             yield line
-            yield Static("enter done   esc back", classes="keys", markup=False)
+            yield KeyHints([("enter", "done"), *hints(ASK)], widget_id="hints")
 
     def on_mount(self) -> None:
         """Begin to type."""
         self.set_focus(self.query_one(Input))
+
+    def action_close(self) -> None:
+        """Close without a text."""
+        self.dismiss(None)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Close with the text."""
@@ -56,6 +59,7 @@ class Choose(ModalScreen[int | None]):
         rows: What there is.
     """
 
+    PLACE = "choice"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CHOICES]
 
     def __init__(self, question: str, rows: Sequence[str]) -> None:
@@ -101,12 +105,32 @@ class Choose(ModalScreen[int | None]):
         self.dismiss(None)
 
 
+class Confirm(ModalScreen[bool | None]):
+    """A question of yes or no. Enter is neither, as it is typed too easily."""
+
+    PLACE = "question"
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in CONFIRM]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        """Build the question."""
+        with Vertical(classes="dialog"):
+            yield Static(self._question, markup=False)
+            yield KeyHints(hints(CONFIRM), widget_id="hints")
+
+    def action_answer(self, yes: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(yes)
+
+
 class Details(ModalScreen[None]):
     """A text to read, scrolled where it is long."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,f1,question_mark", "dismiss(None)", "Back", id="details.close")
-    ]
+    PLACE = "page"
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in DETAILS]
 
     def __init__(self, title: str, text: VisualType) -> None:
         super().__init__()
@@ -119,7 +143,11 @@ class Details(ModalScreen[None]):
             yield Static(self._title, classes="title", markup=False)
             with VerticalScroll():
                 yield Static(self._text, markup=False)
-            yield Static("esc back", classes="keys", markup=False)
+            yield KeyHints(hints(DETAILS), widget_id="hints")
+
+    def action_close(self) -> None:
+        """Close."""
+        self.dismiss(None)
 
 
 def help_screen(place: str, rows: Sequence[tuple[str, str]]) -> Details:

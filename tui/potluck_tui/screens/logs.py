@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,28 +10,31 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
+from potluck_tui.inspector import Inspector
 from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, LOGS, hints
 from potluck_tui.log_view import LINES_KEPT, WORKER, LogKey, LogView
+from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.words import counted
 
 
-class LogsScreen(Screen[None]):
+class LogsScreen(Screen[None], Live):
     """The newest lines of a log; it follows its end until somebody scrolls up.
 
     Args:
-        session: Knows the log that is shown.
+        inspector: Knows the log that is shown.
         do: Carries out what the session asks for.
     """
 
+    PLACE = "logs"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in LOGS]
 
-    def __init__(self, session: Session, do: Callable[[list[Instruction]], None]) -> None:
+    def __init__(self, inspector: Inspector, do: Callable[[Sequence[Instruction]], None]) -> None:
         super().__init__()
-        self._session = session
+        self._inspector = inspector
         self._do = do
         self._drawn: tuple[LogKey, int] | None = None
         self._count = 0
@@ -47,9 +50,12 @@ class LogsScreen(Screen[None]):
         """Let the keys scroll."""
         self.query_one(RichLog).focus()
 
-    def show_log(self) -> None:
+    def show_news(self, session: Session) -> None:
         """Show the log as the session knows it now; only what is new is drawn."""
-        view, log = self._session.log, self.query_one(RichLog)
+        self._draw()
+
+    def _draw(self) -> None:
+        view, log = self._inspector.log, self.query_one(RichLog)
         width = log.scrollable_content_region.width
         if view is None or not width:
             return
@@ -71,15 +77,15 @@ class LogsScreen(Screen[None]):
 
     def _show_anew(self) -> None:
         self._drawn = None
-        self.show_log()
+        self._draw()
 
     def action_next_log(self, steps: int) -> None:
         """Show another log of this machine."""
-        self._do(self._session.next_log(steps))
+        self._do(self._inspector.next_log(steps))
 
     def action_close(self) -> None:
         """Go back to the machines."""
-        self._do(self._session.close_log())
+        self._do(self._inspector.close_log())
         self.dismiss()
 
 

@@ -14,6 +14,8 @@ from textual.widgets import DataTable, Input, Static
 
 from potluck_tui.keys import MODELS, hints
 from potluck_tui.pool import ModelView, PoolView
+from potluck_tui.screens.live import Live
+from potluck_tui.session import Session
 from potluck_tui.tables import MODEL_COLUMNS, matching, model_details, model_row
 from potluck_tui.widgets.bars import KeyHints
 
@@ -27,15 +29,16 @@ class Picked(NamedTuple):
     """It is asked as well, or no longer, and the chat's own model stays."""
 
 
-class ModelPicker(ModalScreen[Picked | None]):
+class ModelPicker(ModalScreen[Picked | None], Live):
     """Closes with a model, or `None`.
 
     Args:
-        pool: What there is now; `show_pool` brings later ones.
+        pool: What there is now; `show_news` brings later ones.
         current: Label of the model in use.
         beside: Label of the model that is asked as well.
     """
 
+    PLACE = "model picker"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in MODELS]
 
     def __init__(self, pool: PoolView, current: str, beside: str = "") -> None:
@@ -62,8 +65,9 @@ class ModelPicker(ModalScreen[Picked | None]):
         self.set_focus(self.query_one(Input))
         self._fill(self._current)
 
-    def show_pool(self, pool: PoolView) -> None:
+    def show_news(self, session: Session) -> None:
         """Show a newer state of the pool; the cursor stays on its model."""
+        pool = session.pool
         if (pool.models, pool.nodes) != (self._pool.models, self._pool.nodes):
             self._pool = pool
             chosen = self._chosen

@@ -2,111 +2,218 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
-from textual.widgets import DataTable, Static
+from textual.events import Resize, ScreenResume
+from textual.timer import Timer
+from textual.widgets import Input, Static
 
-from potluck_tui.keys import EVERYWHERE, NODES, hints
-from potluck_tui.pool import NodeView, PoolView
-from potluck_tui.screens.dialogs import Details
+from potluck_tui import fleet_table
+from potluck_tui.fleet import Fleet, fault
+from potluck_tui.instructions import Instruction
+from potluck_tui.keys import EVERYWHERE, NODES, ORDERS, hints
+from potluck_tui.pool import NodeView
+from potluck_tui.screens.ordering import MachineOrdersScreen
+from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
-from potluck_tui.tables import NODE_COLUMNS, node_details, node_row
 from potluck_tui.widgets.bars import Bar, KeyHints
-from potluck_tui.words import counted
+from potluck_tui.widgets.filter_line import FilterLine
+from potluck_tui.widgets.rows import Row, Rows
+
+SSH_SECONDS = 2.0
+"""Over ssh, news of the pool is drawn at most this often."""
 
 STRANGERS_SHOWN = 4
 
 
-class NodesScreen(Screen[None]):
-    """A row for each machine; only cells that changed are drawn again.
+class NodesScreen(MachineOrdersScreen):
+    """A row for each machine; only rows that changed are drawn again.
 
     Args:
-        pool: What there is now; `show_pool` brings later ones.
-        show_log: Shows the log of a machine.
+        session: What is known.
+        do: Carries out instructions.
+        read_only: Machines are told nothing.
+        ssh: The terminal is at the other end of an ssh connection.
+        open_: Opens another place: `machine`, `logs` or `models`.
     """
 
+    PLACE = "machines"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in NODES]
 
-    def __init__(self, pool: PoolView, show_log: Callable[[NodeView], Awaitable[None]]) -> None:
-        super().__init__()
-        self._pool = pool
-        self._show_log = show_log
+    def __init__(
+        self,
+        session: Session,
+        do: Callable[[Sequence[Instruction]], None],
+        open_: Callable[[str, NodeView | None], Awaitable[None]],
+        *,
+        read_only: bool,
+        ssh: bool,
+    ) -> None:
+        super().__init__(session, do, read_only=read_only)
+        self._open = open_
+        self._ssh = ssh
+        self._drawn_seconds = 0.0
+        self._later: Timer | None = None
+        self._said: dict[str, Text] = {}
+        self._rows = Rows(widget_id="machines")
+        self._filter = FilterLine("Filter: words, !without", session.fleet.filter)
 
     def compose(self) -> ComposeResult:
-        """Build the table."""
+        """Build the table, and what stands below it."""
         yield Bar(widget_id="title")
-        table: DataTable[object] = DataTable(cursor_type="row", cell_padding=0)
-        yield table
+        yield self._rows
+        yield Static(id="machine-line", markup=False)
         yield Static(id="node-problem", markup=False)
         yield Static(id="strangers", markup=False)
-        yield KeyHints([*hints(NODES, EVERYWHERE)], widget_id="hints")
+        yield self._filter
+        yield KeyHints(hints(NODES, EVERYWHERE[:1], ORDERS, EVERYWHERE[1:]), widget_id="hints")
 
     def on_mount(self) -> None:
-        """Fill the table."""
-        table = self.query_one(DataTable)
-        for name in NODE_COLUMNS:
-            table.add_column(f"{name} ", key=name)
-        self._fill()
+        """Begin at the table."""
+        self.set_focus(self._rows)
 
-    def show_pool(self, pool: PoolView) -> None:
-        """Show a newer state of the pool."""
-        self._pool = pool
-        self._fill()
+    @on(ScreenResume)
+    @on(Resize)
+    def draw(self) -> None:
+        """Draw all that is known now."""
+        self._draw()
 
-    @on(DataTable.RowSelected)
-    def action_details(self) -> None:
+    def show_news(self, session: Session) -> None:
+        """Show a newer state of the pool, soon."""
+        if not self._ssh:
+            self._draw()
+            return
+        wait = self._drawn_seconds + SSH_SECONDS - time.monotonic()
+        if wait <= 0:
+            self._draw()
+        elif self._later is None:
+            self._later = self.set_timer(wait, self._draw)
+
+    @on(Rows.Moved)
+    def show_chosen(self) -> None:
+        """Show more of the machine under the cursor."""
+        node = self.chosen
+        self._say("machine-line", self._more(node) if node else Text())
+        words = fault(node) if node else ""
+        if not self._session.pool.nodes:
+            words = "No machine has joined. `potluck up` starts a worker on this one."
+        self._say("node-problem", Text(words))
+
+    def _say(self, part: str, words: Text) -> None:
+        """Show other words in a part below the table, if they are others."""
+        if self._said.get(part) != words:
+            self._said[part] = words
+            self.query_one(f"#{part}", Static).update(words)
+
+    async def action_details(self) -> None:
         """Show all about the machine under the cursor."""
-        if node := self._chosen:
-            self.app.push_screen(Details(node.name, node_details(node)))
+        if node := self.chosen:
+            await self._open("machine", node)
 
     async def action_logs(self) -> None:
         """Show the logs of the machine under the cursor."""
-        if node := self._chosen:
-            await self._show_log(node)
+        if node := self.chosen:
+            await self._open("logs", node)
 
-    @on(DataTable.RowHighlighted)
-    def show_problem(self) -> None:
-        """Say under the table why the machine under the cursor is not ready."""
-        node = self._chosen
-        advice = [engine.advice for engine in node.engines if not engine.available] if node else []
-        words = node.problem if node and node.problem else " ".join(advice)
-        if not self._pool.nodes:
-            words = "No machine has joined. `potluck up` starts a worker on this one."
-        self.query_one("#node-problem", Static).update(words)
+    async def action_models(self) -> None:
+        """Show the models of the pool."""
+        await self._open("models", None)
+
+    def action_sort(self) -> None:
+        """Sort by the next figure."""
+        self._fleet.sort_by_next()
+        self._draw()
+
+    def action_faults(self) -> None:
+        """Show only machines with something wrong, or all."""
+        self._fleet.faults_only = not self._fleet.faults_only
+        self._draw()
+
+    def action_filter(self) -> None:
+        """Type a filter."""
+        self._filter.open()
+
+    @on(Input.Changed)
+    def filter_changed(self) -> None:
+        """Show what matches."""
+        self._fleet.filter = self._filter.value
+        self._draw()
+
+    @on(Input.Submitted)
+    def filter_done(self) -> None:
+        """Go back to the machines; the filter stays."""
+        self._filter.rest()
+        self.set_focus(self._rows)
 
     def action_close(self) -> None:
-        """Go back to the chat."""
-        self.dismiss()
+        """Leave the filter, or go back to the chat."""
+        if self._filter.leave():
+            self.set_focus(self._rows)
+        else:
+            self.dismiss()
 
     @property
-    def _chosen(self) -> NodeView | None:
-        row = self.query_one(DataTable).cursor_row
-        return self._pool.nodes[row] if 0 <= row < len(self._pool.nodes) else None
+    def chosen(self) -> NodeView | None:
+        """The machine under the cursor."""
+        return self._session.pool.node(self._rows.cursor_key)
 
-    def _fill(self) -> None:
-        pool = self._pool
-        title = f"Machines: {counted(pool.nodes_ready, 'node')} ready of {len(pool.nodes)}"
-        models = counted(len(pool.models), "model")
-        self.query_one("#title", Bar).show(StatusLine(title, models))
-        table = self.query_one(DataTable)
-        names = [node.name for node in pool.nodes]
-        if [row.key.value for row in table.ordered_rows] != names:
-            table.clear()
-            for node in pool.nodes:
-                table.add_row(*node_row(node, self.app.size.width), key=node.name)
-        else:
-            for node in pool.nodes:
-                cells = zip(NODE_COLUMNS, node_row(node, self.app.size.width), strict=True)
-                for column, cell in cells:
-                    if table.get_cell(node.name, column) != cell:
-                        table.update_cell(node.name, column, cell, update_width=True)
-        self.show_problem()
-        self.query_one("#strangers", Static).update(_invitation(pool.strangers))
+    @property
+    def _fleet(self) -> Fleet:
+        return self._session.fleet
+
+    def _draw(self) -> None:
+        if self._later is not None:
+            self._later.stop()
+            self._later = None
+        if not self.is_current:
+            return
+        self._drawn_seconds = time.monotonic()
+        pool, fleet, width = self._session.pool, self._fleet, self.size.width
+        nodes = fleet.shown(pool.nodes)
+        title = f"Machines: {pool.nodes_ready} of {len(pool.nodes)} ready"
+        self.query_one("#title", Bar).show(StatusLine(title, self._how()))
+        rows = [
+            Row(
+                node.address,
+                fleet_table.line(
+                    node, width, fleet.history(node.address), fleet.loading.get(node.address, ())
+                ),
+            )
+            for node in nodes
+        ]
+        self._rows.show(fleet_table.heading(width), rows)
+        self._say("strangers", Text(_invitation(pool.strangers)))
+        self.show_chosen()
+
+    def _how(self) -> str:
+        """Say what is shown and in which order."""
+        parts = [f"by {self._fleet.sort}"]
+        if self._fleet.faults_only:
+            parts.append("faults only")
+        if self._read_only:
+            parts.append("read-only")
+        return " · ".join(parts)
+
+    def _more(self, node: NodeView) -> Text:
+        """Return two lines on a machine, for what a narrow table has no room for."""
+        device = node.main_device
+        text = fleet_table.memory_words(device) if device else Text()
+        facts = [device.name] if device else []
+        if device and device.utilisation is not None:
+            facts.append(f"{device.utilisation:.0%} busy")
+        if node.temperature_celsius is not None:
+            facts.append(f"{node.temperature_celsius:.0f} °C")
+        if node.round_trip_seconds:
+            facts.append(f"round trip {node.round_trip_seconds * 1000:.0f} ms")
+        loads = self._fleet.loading.get(node.address, ())
+        facts = [fleet_table.loading_words(loads[0])] if loads else facts
+        return Text("\n").join([text, Text(" · ".join(facts), "dim")])
 
 
 def _invitation(strangers: tuple[str, ...]) -> str:

@@ -17,6 +17,8 @@ from potluck_proto.errors import BadRequest
 from potluck_tui.instructions import DeletePreset, Instruction, SavePreset
 from potluck_tui.keys import OPTIONS, hints
 from potluck_tui.preset import NUMBERS, STOP_SEPARATOR, THINKING, Preset, check_name
+from potluck_tui.screens.live import Live
+from potluck_tui.session import Session
 from potluck_tui.widgets.bars import KeyHints
 
 
@@ -31,6 +33,7 @@ class ChatOptions:
 class Cycle(Static, can_focus=True):
     """One of a few words; left, right and space go from one to the next."""
 
+    PLACE = "options of a chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,space", "step(1)", "Next", id="cycle.next", show=False),
         Binding("left", "step(-1)", "Before", id="cycle.before", show=False),
@@ -52,12 +55,12 @@ class Cycle(Static, can_focus=True):
         self.choose(self._words[at % len(self._words)])
 
 
-class OptionsScreen(ModalScreen[ChatOptions | None]):
+class OptionsScreen(ModalScreen[ChatOptions | None], Live):
     """Closes with the options of the chat, or `None`.
 
     Args:
         current: What the chat has now.
-        presets: Those that have a name; `show_presets` brings later ones.
+        presets: Those that have a name; `show_news` brings later ones.
         do: Carries out instructions.
     """
 
@@ -109,9 +112,9 @@ class OptionsScreen(ModalScreen[ChatOptions | None]):
         self._show(self._current.preset)
         self.set_focus(self.query_one("#temperature", Input))
 
-    def show_presets(self, presets: Sequence[Preset]) -> None:
+    def show_news(self, session: Session) -> None:
         """Take the presets that there are now."""
-        self._presets = presets
+        self._presets = session.presets
 
     def _show(self, preset: Preset) -> None:
         self._base = preset

@@ -17,6 +17,8 @@ from textual.widgets.option_list import Option
 
 from potluck_tui.keys import SEARCH, hints
 from potluck_tui.library import Library
+from potluck_tui.screens.live import Live
+from potluck_tui.session import Session
 from potluck_tui.views import NO_MESSAGE, Hit
 from potluck_tui.widgets.bars import KeyHints
 from potluck_tui.words import counted
@@ -25,14 +27,15 @@ PAUSE_SECONDS = 0.15
 """A search begins this long after the last key."""
 
 
-class SearchScreen(ModalScreen[int | None]):
+class SearchScreen(ModalScreen[int | None], Live):
     """Closes with the number of a hit, or `None`.
 
     Args:
-        library: Has the query and its hits; `show_hits` says that there are others.
+        library: Has the query and its hits; `show_news` says that there are others.
         search: Begins another search.
     """
 
+    PLACE = "search"
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in SEARCH]
 
     def __init__(self, library: Library, search: Callable[[str], None]) -> None:
@@ -59,12 +62,15 @@ class SearchScreen(ModalScreen[int | None]):
     def on_mount(self) -> None:
         """Show what the last search found."""
         self.set_focus(self.query_one(Input))
-        self.show_hits()
+        self._draw()
         if self._library.hit_number >= 0:
             self.query_one(OptionList).highlighted = self._library.hit_number
 
-    def show_hits(self) -> None:
+    def show_news(self, session: Session) -> None:
         """Show what there is now."""
+        self._draw()
+
+    def _draw(self) -> None:
         library = self._library
         # What the last search found stays until the next one has ended.
         if library.hits != self._shown and (library.hits_known or not library.query):

@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.widget import Widget
 
+from potluck_tui.keys import Key, Keymap
 from potluck_tui.status import StatusLine
 
 
@@ -37,13 +38,20 @@ class Bar(Widget):
 
 
 class KeyHints(Widget):
-    """The keys that matter here, as far as they fit."""
+    """The keys that matter here, as far as they fit.
 
-    def __init__(self, hints: Sequence[tuple[str, str]], *, widget_id: str | None = None) -> None:
+    Args:
+        hints: Keys of the tables, shown as the reader has bound them, or plain pairs of key and
+            word.
+    """
+
+    def __init__(
+        self, hints: Sequence[Key | tuple[str, str]], *, widget_id: str | None = None
+    ) -> None:
         super().__init__(id=widget_id)
         self._hints = tuple(hints)
 
-    def show(self, hints: Sequence[tuple[str, str]]) -> None:
+    def show(self, hints: Sequence[Key | tuple[str, str]]) -> None:
         """Show other keys."""
         if tuple(hints) != self._hints:
             self._hints = tuple(hints)
@@ -51,8 +59,10 @@ class KeyHints(Widget):
 
     def render(self) -> Text:
         """Return keys and words, leaving out at the end what does not fit whole."""
+        keymap: Keymap = getattr(self.app, "keymap", {})
         text = Text(no_wrap=True)
-        for key, words in self._hints:
+        for hint in self._hints:
+            key, words = (hint.on(keymap).short, hint.hint) if isinstance(hint, Key) else hint
             if text.cell_len + cell_len(f"{key} {words}") > self.size.width:
                 break
             text.append(key, "bold").append(f" {words}  ", "dim")

@@ -1,0 +1,154 @@
+"""What a reader can have a machine do: the question before, the call, the words after.
+
+The screens and the command line give the same orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from potluck_proto.v1 import scheduler_pb2 as pb
+
+if TYPE_CHECKING:
+    from potluck_tui.client import PoolClient
+
+LOAD_SECONDS = 3600.0
+"""A large model from a slow disk takes long."""
+
+UNLOAD_SECONDS = 120.0
+"""Answers under way get time to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Have a machine take no new work, or take it again."""
+
+    node: str
+    """Name, id or address; as in all orders."""
+    name: str
+    """What people call it."""
+    draining: bool = True
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        if not self.draining:
+            return f"Have {self.name} take work again?"
+        return (
+            f"Drain {self.name}? It takes no new work and frees its models; answers under way "
+            "get a moment to end."
+        )
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        return f"{self.name} is draining." if self.draining else f"{self.name} takes work again."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order. Raises `PotluckError`."""
+        request = pb.DrainNodeRequest(node=self.node, draining=self.draining)
+        await client.call(client.stub.DrainNode, request)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Have a model loaded."""
+
+    model: str
+    """`name` or `name:quantization`; as in all orders."""
+    node: str = ""
+    """Empty leaves the choice to the scheduler."""
+    name: str = "the best machine for it"
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        return f"Load {self.model} on {self.name}?"
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        return f"{self.model} is in memory on {self.name}."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order; it is done when the model is in memory. Raises `PotluckError`."""
+        request = pb.LoadModelRequest(model=self.model, node=self.node)
+        await client.call(client.stub.LoadModel, request, LOAD_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Have a model freed."""
+
+    model: str
+    node: str
+    name: str
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        return f"Unload {self.model} from {self.name}? Answers under way get a moment to end."
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        return f"{self.model} is no longer in memory on {self.name}."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order; it is done when the memory is free. Raises `PotluckError`."""
+        request = pb.UnloadModelRequest(model=self.model, node=self.node)
+        await client.call(client.stub.UnloadModel, request, UNLOAD_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Have a model stay in memory when others need room, or no longer."""
+
+    model: str
+    node: str
+    name: str
+    pinned: bool = True
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        if not self.pinned:
+            return f"Let {self.model} give way on {self.name} when others need room?"
+        return f"Keep {self.model} in memory on {self.name}, also when others need room?"
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        what = "stays in memory" if self.pinned else "gives way when others need room"
+        return f"{self.model} {what} on {self.name}."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order. Raises `PotluckError`."""
+        request = pb.PinModelRequest(model=self.model, node=self.node, pinned=self.pinned)
+        await client.call(client.stub.PinModel, request)
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Let go of a machine."""
+
+    node: str
+    name: str
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        return f"Remove {self.name} from the pool?"
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        return f"{self.name} is removed."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order. Raises `PotluckError`."""
+        await client.call(client.stub.RemoveNode, pb.RemoveNodeRequest(node=self.node))
+
+
+Order = Drain | Load | Unload | Pin | Remove
