@@ -78,7 +78,13 @@ def _add_asking(commands: Commands) -> list[argparse.ArgumentParser]:
     )
 
     explain = commands.add_parser("explain", help="say where an answer would go now, and why")
-    explain.add_argument("model", help="NAME or NAME:QUANTIZATION")
+    explain.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
+    )
     explain.add_argument("--context", metavar="N", type=int, help="tokens that it must hold")
     for command in (ask, explain):
         command.add_argument(

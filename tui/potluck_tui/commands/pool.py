@@ -146,8 +146,10 @@ def _print_problems(node: pb.Node) -> None:
     for notice in node.state.notices:
         when = time.strftime("%H:%M", time.localtime(notice.unix_seconds))
         print(clean(f"{node.state.name}, {when}: {notice.text}"))
+    if any(engine.available for engine in node.state.engines):
+        return
     for engine in node.state.engines:
-        if not engine.available and engine.advice:
+        if engine.advice:
             print(clean(f"{node.state.name}: no {engine.name}: {engine.advice}"))
 
 
