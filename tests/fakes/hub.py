@@ -17,6 +17,8 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "c0ffee" * 6 + "abcd"
+BLOCK_BYTES = 65536
+"""What is sent at once."""
 
 
 @dataclass
@@ -235,11 +237,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if cut is not None and cut < len(content):
                 content, self.close_connection = content[:cut], True
             try:
-                for offset in range(0, len(content), 65536):
+                for offset in range(0, len(content), BLOCK_BYTES):
                     hub.trouble.slowly(request.sent_bytes)
-                    block = content[offset : offset + 65536]
-                    self.wfile.write(block)
+                    block = content[offset : offset + BLOCK_BYTES]
+                    # Counted first: who has it all may look at once.
                     request.sent_bytes += len(block)
+                    self.wfile.write(block)
             except OSError:
                 self.close_connection = True
 

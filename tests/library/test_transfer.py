@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from fakes.hub import COMMIT, FakeHub, HubFile, HubRepo, Trouble
+from fakes.hub import BLOCK_BYTES, COMMIT, FakeHub, HubFile, HubRepo, Trouble
 from potluck_proto.errors import DiskFull, HubError
 from potluck_worker.library import transfer
 from potluck_worker.library.remote import RemoteFile
@@ -66,6 +66,11 @@ def test_a_file_of_any_size_comes(hub: FakeHub, tmp_path: Path, size: int) -> No
     hub.repos["maker/model"].files[NAME] = HubFile(content)
     fetch(hub, tmp_path / NAME, of(content))
     assert (tmp_path / NAME).read_bytes() == content
+
+
+def kept_bytes(folder: Path) -> int:
+    pieces = json.loads((folder / f"{NAME}.note").read_text())["pieces"]
+    return sum(done for _, _, done in pieces)
 
 
 def test_a_token_is_not_told_to_the_network_of_caches(hub: FakeHub, tmp_path: Path) -> None:
@@ -123,8 +128,7 @@ def test_what_came_before_a_break_is_not_fetched_again(hub: FakeHub, tmp_path: P
     hub.trouble.slowly = break_down
     with pytest.raises(HubError):
         fetch(hub, tmp_path / NAME)
-    pieces = json.loads((tmp_path / f"{NAME}.note").read_text())["pieces"]
-    kept = sum(done for _, _, done in pieces)
+    kept = kept_bytes(tmp_path)
     assert 0 < kept < len(CONTENT)
     hub.trouble = Trouble()
     hub.requests.clear()
@@ -159,10 +163,11 @@ def test_a_full_disk_is_said_and_what_came_is_kept(hub: FakeHub, tmp_path: Path)
             fetch(hub, tmp_path / NAME)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    kept = kept_bytes(tmp_path)
     hub.requests.clear()
     fetch(hub, tmp_path / NAME)
     assert (tmp_path / NAME).read_bytes() == CONTENT
-    assert hub.sent_bytes < len(CONTENT)
+    assert len(CONTENT) <= kept + hub.sent_bytes < len(CONTENT) + BLOCK_BYTES
 
 
 def test_a_small_file_is_checked_as_git_does(hub: FakeHub, tmp_path: Path) -> None:
@@ -202,7 +207,7 @@ def test_of_two_hundred_broken_fetches_each_ends_whole_or_says_why(
             no_ranges=chance.random() < 0.05,
             grown_by=chance.choice([0] * 20 + [1]),
         )
-        before = hub.sent_bytes
+        hub.requests.clear()
         try:
             fetch(hub, target / NAME)
         except HubError as error:
@@ -212,6 +217,8 @@ def test_of_two_hundred_broken_fetches_each_ends_whole_or_says_why(
         whole += 1
         assert (target / NAME).read_bytes() == CONTENT
         if not hub.trouble.no_ranges:
-            assert hub.sent_bytes - before == len(CONTENT)
+            # The stand-in may still be sending to the connections of a fetch that failed before.
+            late = transfer.CONNECTIONS * BLOCK_BYTES
+            assert len(CONTENT) <= hub.sent_bytes < len(CONTENT) + late
         (target / NAME).unlink()
     assert whole > 100
