@@ -49,6 +49,8 @@ CHANGE_SECONDS = 0.5
 READY = b"nodes ready"
 LIMIT_SECONDS = 60.0
 SILENCE_SECONDS = 1.0
+LAG_SECONDS = 2.0
+"""How far a terminal may be behind the tokens for its bytes to be counted."""
 
 
 def environment(*, ssh: bool) -> dict[str, str]:
@@ -78,19 +80,27 @@ def terminal_and_pool(
     pieces: Sequence[str], tokens_per_second: float, *, ssh: bool = False
 ) -> Iterator[tuple[PtyProgram, Callable[[pb.WatchPoolResponse], None]]]:
     """Yield a terminal and what shows it another pool."""
+    replies = [Reply(pieces, seconds_between=1 / tokens_per_second)] * 9
+    with fake_pool(replies) as (command, change):
+        program = PtyProgram(command, environment(ssh=ssh))
+        program.read_until(lambda seen: READY in seen, LIMIT_SECONDS)
+        program.read_for(SILENCE_SECONDS)
+        yield program, change
+        program.close()
+
+
+@contextmanager
+def fake_pool(
+    replies: Sequence[Reply],
+) -> Iterator[tuple[Sequence[str], Callable[[pb.WatchPoolResponse], None]]]:
+    """Yield the command of a terminal on a pool that answers so, and what shows another pool."""
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         scheduler = FakeScheduler(Home(Path(folder)).scheduler_socket)
         scheduler.pool = samples.house()
-        scheduler.replies.extend(
-            Reply(pieces, seconds_between=1 / tokens_per_second) for _ in range(9)
-        )
+        scheduler.replies.extend(replies)
         with _running(scheduler) as loop:
             command = [sys.executable, str(DEMO), folder]
-            program = PtyProgram(command, environment(ssh=ssh))
-            program.read_until(lambda seen: READY in seen, LIMIT_SECONDS)
-            program.read_for(SILENCE_SECONDS)
-            yield program, lambda pool: _change(loop, scheduler, pool)
-            program.close()
+            yield command, lambda pool: _change(loop, scheduler, pool)
 
 
 def _change(
@@ -115,15 +125,20 @@ def _running(scheduler: FakeScheduler) -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
+def answer_cost(program: PtyProgram, keys: bytes) -> tuple[float, float]:
+    """Ask for `ANSWER` with these keys; return the bytes a token, and the share of a core."""
+    seconds = len(ANSWER) / TOKENS_PER_SECOND
+    before, cpu = len(program.written), program.cpu_seconds()
+    program.type(keys)
+    program.read_for(seconds + LAG_SECONDS)
+    written = len(program.written) - before
+    return written / len(ANSWER), (program.cpu_seconds() - cpu) / seconds
+
+
 def measure_answer(*, ssh: bool) -> tuple[float, float]:
     """Return the bytes a token, and the share of a core, of one answer of mixed Markdown."""
     with terminal(ANSWER, TOKENS_PER_SECOND, ssh=ssh) as program:
-        before, cpu, started = len(program.written), program.cpu_seconds(), time.monotonic()
-        program.type(b"How big?\r")
-        program.read_until(lambda seen: b"tokens/s" in seen, LIMIT_SECONDS, before)
-        ended = program.read_until_silent(SILENCE_SECONDS)
-        written = len(program.written) - before
-        return written / len(ANSWER), (program.cpu_seconds() - cpu) / (ended - started)
+        return answer_cost(program, b"How big?\r")
 
 
 def measure_answers() -> None:
