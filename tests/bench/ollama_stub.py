@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -78,6 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     script: Sequence[Sequence[str]] = ()
     pace = 1.0
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # who asked was ended
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         pass
