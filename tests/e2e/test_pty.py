@@ -157,7 +157,7 @@ def test_a_slow_line_to_the_scheduler_blocks_neither_typing_nor_lists(
     assert asked.returncode == 0, asked.stderr
     away = Home(short_tmp / "away")
     away.prepare()
-    command = [sys.executable, TESTS / "tui" / "demo.py", str(away.root)]
+    command = (sys.executable, TESTS / "tui" / "demo.py", away.root)
     with slow_link(machine.home.scheduler_socket, away.scheduler_socket) as line:
         link = Link(machine, command)
         try:
