@@ -1,7 +1,4 @@
-"""A stand-in for Ollama: one model, which says one text at a set pace, by either of its APIs.
-
-`python tests/bench/ollama_stub.py` is not needed: who measures a program starts it with `serving`.
-"""
+"""A stand-in for Ollama: one model, which says set texts at a set pace, by either of its APIs."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,6 +35,15 @@ SHOWN = {
     "model_info": {"general.architecture": "llama", "llama.context_length": 8192},
     "capabilities": ["completion"],
 }
+DURATIONS = {
+    "total_duration": 10**9,
+    "load_duration": 10**6,
+    "prompt_eval_count": 1,
+    "prompt_eval_duration": 10**6,
+    "eval_duration": 10**9,
+}
+"""In nanoseconds; some programs divide by them."""
+
 GETS: dict[str, object] = {
     "/api/tags": {"models": [LISTED]},
     "/api/ps": {"models": []},
@@ -50,11 +56,11 @@ GETS: dict[str, object] = {
 
 
 @contextmanager
-def serving(pieces: Sequence[str], pieces_per_second: float) -> Iterator[str]:
-    """Yield the address of a server that answers everything with these pieces."""
+def serving(answers: Sequence[Sequence[str]], pieces_per_second: float) -> Iterator[str]:
+    """Yield the address of a server that answers so the first question of a chat, the second..."""
 
     class Handler(_Handler):
-        answer = pieces
+        script = answers
         pace = pieces_per_second
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -70,8 +76,12 @@ def serving(pieces: Sequence[str], pieces_per_second: float) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    answer: Sequence[str] = ()
+    script: Sequence[Sequence[str]] = ()
     pace = 1.0
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # who asked was ended
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -85,13 +95,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
         if self.path.startswith("/api/chat"):
-            self._chat(asked.get("stream", True))
+            self._chat(self._answer_to(asked), asked.get("stream", True))
         elif self.path.startswith("/v1/chat/completions"):
-            self._completions(asked.get("stream", False))
+            self._completions(self._answer_to(asked), asked.get("stream", False))
         else:
             self._say(SHOWN if self.path.startswith("/api/show") else {})
 
-    def _chat(self, stream: bool) -> None:
+    def _answer_to(self, asked: dict[str, Any]) -> Sequence[str]:
+        questions = sum(message["role"] == "user" for message in asked["messages"])
+        return self.script[questions - 1]
+
+    def _chat(self, answer: Sequence[str], stream: bool) -> None:
         def message(text: str, **more: object) -> dict[str, Any]:
             said = {"role": "assistant", "content": text}
             return {"model": MODEL, "created_at": LISTED["modified_at"], "message": said, **more}
@@ -100,13 +114,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(message("A title", done=True))
             return
         self._begin("application/x-ndjson")
-        for piece in self._paced():
+        for piece in self._paced(answer):
             self._chunk(json.dumps(message(piece, done=False)) + "\n")
-        end = {"done": True, "done_reason": "stop", "eval_count": len(self.answer)}
+        end = {"done": True, "done_reason": "stop", "eval_count": len(answer), **DURATIONS}
         self._chunk(json.dumps(message("", **end)) + "\n")
         self._chunk("")
 
-    def _completions(self, stream: bool) -> None:
+    def _completions(self, answer: Sequence[str], stream: bool) -> None:
         base = {"id": "stub", "created": 1, "model": MODEL}
         if not stream:
             message = {"role": "assistant", "content": "A title"}
@@ -115,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say({**base, "object": "chat.completion", "choices": [choice], "usage": usage})
             return
         self._begin("text/event-stream")
-        for piece in (*self._paced(), None):
+        for piece in (*self._paced(answer), None):
             delta = {} if piece is None else {"role": "assistant", "content": piece}
             choice = {
                 "index": 0,
@@ -127,9 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk("data: [DONE]\n\n")
         self._chunk("")
 
-    def _paced(self) -> Iterator[str]:
+    def _paced(self, answer: Sequence[str]) -> Iterator[str]:
         started = time.monotonic()
-        for number, piece in enumerate(self.answer):
+        for number, piece in enumerate(answer):
             time.sleep(max(0.0, started + number / self.pace - time.monotonic()))
             yield piece
 

@@ -70,14 +70,6 @@ class PtyProgram:
             self.read(deadline - time.monotonic())
         return time.monotonic()
 
-    def read_until_silent(self, seconds: float) -> float:
-        """Read until nothing came for some time; return when the last came."""
-        last = time.monotonic()
-        while time.monotonic() - last < seconds:
-            if self.read(seconds):
-                last = time.monotonic()
-        return last
-
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._master, keys)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from pathlib import Path
 from bench.big_store import CHATS, MESSAGES, QUERIES, fill
 from bench.pty_program import PtyProgram
 from bench.table import row
+from e2e.slow_link import slow_link
 from potluck_proto.home import Home
 from potluck_proto.network import unix_address
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -49,6 +51,8 @@ CHANGE_SECONDS = 0.5
 READY = b"nodes ready"
 LIMIT_SECONDS = 60.0
 SILENCE_SECONDS = 1.0
+LAG_SECONDS = 2.0
+"""How far a terminal may be behind the tokens for its bytes to be counted."""
 
 
 def environment(*, ssh: bool) -> dict[str, str]:
@@ -78,19 +82,27 @@ def terminal_and_pool(
     pieces: Sequence[str], tokens_per_second: float, *, ssh: bool = False
 ) -> Iterator[tuple[PtyProgram, Callable[[pb.WatchPoolResponse], None]]]:
     """Yield a terminal and what shows it another pool."""
+    replies = [Reply(pieces, seconds_between=1 / tokens_per_second)] * 9
+    with fake_pool(replies) as (command, change):
+        program = PtyProgram(command, environment(ssh=ssh))
+        program.read_until(lambda seen: READY in seen, LIMIT_SECONDS)
+        program.read_for(SILENCE_SECONDS)
+        yield program, change
+        program.close()
+
+
+@contextmanager
+def fake_pool(
+    replies: Sequence[Reply],
+) -> Iterator[tuple[Sequence[str], Callable[[pb.WatchPoolResponse], None]]]:
+    """Yield the command of a terminal on a pool that answers so, and what shows another pool."""
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         scheduler = FakeScheduler(Home(Path(folder)).scheduler_socket)
         scheduler.pool = samples.house()
-        scheduler.replies.extend(
-            Reply(pieces, seconds_between=1 / tokens_per_second) for _ in range(9)
-        )
+        scheduler.replies.extend(replies)
         with _running(scheduler) as loop:
             command = [sys.executable, str(DEMO), folder]
-            program = PtyProgram(command, environment(ssh=ssh))
-            program.read_until(lambda seen: READY in seen, LIMIT_SECONDS)
-            program.read_for(SILENCE_SECONDS)
-            yield program, lambda pool: _change(loop, scheduler, pool)
-            program.close()
+            yield command, lambda pool: _change(loop, scheduler, pool)
 
 
 def _change(
@@ -115,15 +127,20 @@ def _running(scheduler: FakeScheduler) -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
+def answer_cost(program: PtyProgram, keys: bytes) -> tuple[float, float]:
+    """Ask for `ANSWER` with these keys; return the bytes a token, and the share of a core."""
+    seconds = len(ANSWER) / TOKENS_PER_SECOND
+    before, cpu = len(program.written), program.cpu_seconds()
+    program.type(keys)
+    program.read_for(seconds + LAG_SECONDS)
+    written = len(program.written) - before
+    return written / len(ANSWER), (program.cpu_seconds() - cpu) / seconds
+
+
 def measure_answer(*, ssh: bool) -> tuple[float, float]:
     """Return the bytes a token, and the share of a core, of one answer of mixed Markdown."""
     with terminal(ANSWER, TOKENS_PER_SECOND, ssh=ssh) as program:
-        before, cpu, started = len(program.written), program.cpu_seconds(), time.monotonic()
-        program.type(b"How big?\r")
-        program.read_until(lambda seen: b"tokens/s" in seen, LIMIT_SECONDS, before)
-        ended = program.read_until_silent(SILENCE_SECONDS)
-        written = len(program.written) - before
-        return written / len(ANSWER), (program.cpu_seconds() - cpu) / (ended - started)
+        return answer_cost(program, b"How big?\r")
 
 
 def measure_answers() -> None:
@@ -154,26 +171,48 @@ def _holds(key: bytes) -> Callable[[bytes], bool]:
     return lambda written: key in written
 
 
+def echo_rows(program: PtyProgram, name: str) -> None:
+    """Print how long keys take to their echoes."""
+    waits: list[float] = []
+    for number in range(ECHOES):
+        program.read_for(random.uniform(0.05, 0.2))
+        key = ECHO_KEYS[number % len(ECHO_KEYS)].encode()
+        before, typed = len(program.written), time.monotonic()
+        program.type(key)
+        seen = program.read_until(_holds(key), LIMIT_SECONDS, before)
+        waits.append(1000 * (seen - typed))
+        if number % 20 == 19:
+            program.type(b"\x15")  # the line is full soon: start over
+    waits.sort()
+    row(f"key to echo {name}, p99 | mark", [waits[int(ECHOES * 0.99) - 1]], [50], "ms")
+    row(f"key to echo {name}, p50 | mark", [statistics.median(waits)], [50], "ms")
+
+
 def measure_echo() -> None:
     """From a key to its echo while an answer comes."""
-    waits: list[float] = []
     with terminal(ANSWER * 5, TOKENS_PER_SECOND) as program:
         program.type(b"Go\r")
         program.read_for(1.0)
-        for number in range(ECHOES):
-            program.read_for(random.uniform(0.05, 0.2))
-            key = ECHO_KEYS[number % len(ECHO_KEYS)].encode()
-            before, typed = len(program.written), time.monotonic()
-            program.type(key)
-            seen = program.read_until(_holds(key), LIMIT_SECONDS, before)
-            waits.append(1000 * (seen - typed))
-            if number % 20 == 19:
-                program.type(b"\x15")  # the line is full soon: start over
-    waits.sort()
-    row(
-        "key to echo while an answer comes, p99 | mark", [waits[int(ECHOES * 0.99) - 1]], [50], "ms"
-    )
-    row("key to echo while an answer comes, p50 | mark", [statistics.median(waits)], [50], "ms")
+        echo_rows(program, "while an answer comes")
+
+
+def measure_slow_link() -> None:
+    """From a key to its echo with a real scheduler behind a slow line that loses."""
+    with tempfile.TemporaryDirectory(prefix="pl-") as folder:
+        near, away = Home(Path(folder) / "a"), Home(Path(folder) / "b")
+        near.prepare()
+        away.prepare()
+        variables = environment(ssh=False) | {"POTLUCK_HOME": str(near.root)}
+        subprocess.run([POTLUCK, "chats"], check=True, capture_output=True, env=variables)
+        try:
+            with slow_link(near.scheduler_socket, away.scheduler_socket):
+                command = [sys.executable, str(DEMO), str(away.root)]
+                program = PtyProgram(command, environment(ssh=True))
+                program.read_until(lambda seen: b"node ready" in seen, LIMIT_SECONDS)
+                echo_rows(program, "with 200 ms to the scheduler")
+                program.close()
+        finally:
+            subprocess.run([POTLUCK, "down"], check=True, capture_output=True, env=variables)
 
 
 def measure_machines() -> None:
@@ -260,6 +299,7 @@ if __name__ == "__main__":
     measure_answers()
     measure_code()
     measure_echo()
+    measure_slow_link()
     measure_machines()
     measure_many_chats()
     measure_stall()

@@ -1,4 +1,4 @@
-"""Links that stall and break: a terminal that does not read, and one that hangs up."""
+"""Links that stall, break and are slow, to the terminal and to the scheduler."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import psutil
 import pytest
 
 from e2e.conftest import POTLUCK, Machine
+from e2e.slow_link import slow_link
+from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 
+TESTS = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 40.0
 WORDS = [f"w{number}." for number in range(2000)]
 MEMORY_GROWTH_BYTES = 100 * 2**20
@@ -30,15 +35,18 @@ MEMORY_GROWTH_BYTES = 100 * 2**20
 class Link:
     """A terminal of 80 columns and 24 lines that reads only when it is told to."""
 
-    def __init__(self, machine: Machine, *, owned: bool = True) -> None:
+    def __init__(
+        self, machine: Machine, command: Sequence[str | Path] = (POTLUCK,), *, owned: bool = True
+    ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.process = subprocess.Popen(
-            [POTLUCK],
+            command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=machine.environment | {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"},
+            env=machine.environment
+            | {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "PYTHONPATH": str(TESTS)},
             cwd=machine.home.root.parent,
             preexec_fn=(lambda: _own_terminal(slave)) if owned else None,
         )
@@ -139,3 +147,30 @@ def test_a_terminal_of_another_session_that_goes_away_leaves_no_process(machine:
     link.read_until(lambda seen: "1 node ready" in seen)
     link.hang_up()
     assert link.process.wait(LIMIT_SECONDS) == 129
+
+
+def test_a_slow_line_to_the_scheduler_blocks_neither_typing_nor_lists(
+    machine: Machine, short_tmp: Path
+) -> None:
+    machine.add_fake_model("talker", text="Flour and water.")
+    asked = machine.potluck("ask", "Bread?")
+    assert asked.returncode == 0, asked.stderr
+    away = Home(short_tmp / "away")
+    away.prepare()
+    command = (sys.executable, TESTS / "tui" / "demo.py", away.root)
+    with slow_link(machine.home.scheduler_socket, away.scheduler_socket) as line:
+        link = Link(machine, command)
+        try:
+            link.read_until(lambda seen: "1 node ready" in seen and "1 chat" in seen)
+            line.hold()  # nothing can come from the scheduler now
+            link.type("half a thought")
+            link.read_until(lambda seen: "half a thought" in seen)
+            link.type("\x06")
+            link.read_until(lambda seen: "earch all chats" in seen)
+            link.type("flour")
+            link.read_until(lambda seen: "searching…" in seen)
+            assert "1 hit" not in link.seen
+            line.release()
+            link.read_until(lambda seen: "1 hit" in seen)
+        finally:
+            link.close()
