@@ -75,5 +75,7 @@ class Terminal:
         self._tmux("respawn-pane", "-k", "exec /bin/sh")
 
     def close(self) -> None:
-        """End the terminal and what runs in it."""
+        """End the terminal and what runs in it; return when it is gone."""
+        server = psutil.Process(int(self._tmux("display-message", "-p", "#{pid}")))
         self._tmux("kill-server")
+        server.wait(WAIT_SECONDS)
