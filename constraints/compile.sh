@@ -10,8 +10,8 @@ compile() {
         --no-emit-find-links --no-header --no-annotate "$@" \
         pyproject.toml constraints/build.in --output-file "constraints/$output"
 }
-compile dev.txt --extra llama --extra gateway --extra dev "$@"
-compile run.txt --extra llama --constraint constraints/dev.txt
+compile dev.txt --extra llama --extra hub --extra gateway --extra dev "$@"
+compile run.txt --extra llama --extra hub --constraint constraints/dev.txt
 
 # vLLM's build for processors, with that of PyTorch, which pip must be configured to find; without
 # what vLLM needs for images, sound, cards and compiling, most of 2 GB.

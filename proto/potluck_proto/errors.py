@@ -21,6 +21,7 @@
     │   ├── EngineMissing        the worker lacks the engine; says what to install
     │   ├── QueueFull
     │   ├── ModelBusy            in use: not unloaded, nor loaded in another way
+    │   ├── DiskFull             the model does not fit on the disk
     │   ├── LimitReached         too much at once from one client, or too large
     │   └── Draining
     ├── LostError                something died under the work: try again
@@ -32,6 +33,7 @@
     │   ├── NotPaired            no certificate of this pool, or one that counts no more
     │   ├── NotAllowed           a machine of the pool whose role has no such right
     │   └── InviteError          a line that cannot be read, is used up, wrong or too old
+    ├── HubError                 the model hub refuses, fails, or cannot be reached
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
         ├── IdentityError        keys or certificates here cannot be used
@@ -230,6 +232,12 @@ class LimitReached(CapacityError):
     code = pb.ERROR_CODE_LIMIT
 
 
+class DiskFull(CapacityError):
+    """There is no room for the model on the disk; the message has both numbers."""
+
+    code = pb.ERROR_CODE_DISK_FULL
+
+
 class Draining(CapacityError):
     """The node takes no new work."""
 
@@ -308,6 +316,14 @@ class InviteError(AccessError):
     """The line of an invitation cannot be read, or counts no more: ask for a new one."""
 
     code = pb.ERROR_CODE_INVITE
+
+
+class HubError(PotluckError):
+    """The model hub refuses, fails, or cannot be reached; all that is local goes on working."""
+
+    code = pb.ERROR_CODE_HUB
+    status = grpc.StatusCode.UNAVAILABLE
+    retryable = True
 
 
 class SetupError(PotluckError):

@@ -48,6 +48,16 @@ class Home:
         return self.root / "models"
 
     @property
+    def downloads(self) -> Path:
+        """Models on their way here, on the disk where they will be; nothing in it is listed."""
+        return self.models / ".downloads"
+
+    @property
+    def hub_token(self) -> Path:
+        """The user's token for the model hub, readable by nobody else."""
+        return self.root / "hub-token"
+
+    @property
     def logs(self) -> Path:
         """A log file for each daemon, and one for each engine child."""
         return self.root / "logs"

@@ -58,7 +58,17 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "ReadLogs": VIEWERS,
     SCHEDULER_SERVICE + "FitModel": VIEWERS,
     SCHEDULER_SERVICE + "Explain": VIEWERS,
+    SCHEDULER_SERVICE + "DescribeModel": VIEWERS,
+    SCHEDULER_SERVICE + "Recommend": VIEWERS,
+    SCHEDULER_SERVICE + "SearchModels": VIEWERS,
+    SCHEDULER_SERVICE + "ListRepository": VIEWERS,
+    SCHEDULER_SERVICE + "PullModel": VIEWERS,
+    SCHEDULER_SERVICE + "StopPullModel": VIEWERS,
+    SCHEDULER_SERVICE + "CopyModel": VIEWERS,
     SCHEDULER_SERVICE + "GetStatus": VIEWERS,
+    # What is deleted is gone for all.
+    SCHEDULER_SERVICE + "RemoveModel": OWNERS,
+    SCHEDULER_SERVICE + "PruneNodes": OWNERS,
     # Who belongs to the pool is decided where its authority is.
     SCHEDULER_SERVICE + "AddNode": OWNERS,
     SCHEDULER_SERVICE + "RemoveNode": OWNERS,
@@ -76,6 +86,15 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "Embed": SCHEDULERS,
     WORKER_SERVICE + "Logs": SCHEDULERS,
     WORKER_SERVICE + "Drain": SCHEDULERS,
+    WORKER_SERVICE + "Inspect": SCHEDULERS,
+    WORKER_SERVICE + "Remove": SCHEDULERS,
+    WORKER_SERVICE + "Prune": SCHEDULERS,
+    WORKER_SERVICE + "SearchHub": SCHEDULERS,
+    WORKER_SERVICE + "ListHub": SCHEDULERS,
+    WORKER_SERVICE + "Pull": SCHEDULERS,
+    WORKER_SERVICE + "StopPull": SCHEDULERS,
+    WORKER_SERVICE + "SendModel": SCHEDULERS,
+    WORKER_SERVICE + "ReceiveModel": SCHEDULERS,
     WORKER_SERVICE + "TakeCertificate": frozenset({Role.SCHEDULER}),
 }
 

@@ -11,7 +11,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.convert import node_from_proto
-from potluck_scheduler.core.model import Node
+from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.resolve import default_model, resolve
 from potluck_scheduler.nodes import NodeRegistry
 
@@ -34,18 +34,7 @@ async def fit_model(
         UnknownNode: None is called so.
         UnknownModel: None that may be asked has it.
     """
-    there = [node_from_proto(state) for state in nodes.living_states()]
-    if not there:
-        raise NoNodes("No worker is connected. `potluck up` starts one on this machine.")
-    asked = [node for node in there if _is_meant(node, request.node, nodes)]
-    if not asked:
-        names = ", ".join(node.name for node in there)
-        raise UnknownNode(f"No node is called {request.node}. There are: {names}.")
-    typed = request.model or configured_default or default_model(asked)
-    keys = resolve(typed, {key: model for node in there for key, model in node.files.items()})
-    having = [node for node in asked if any(key in node.files for key in keys)]
-    if not having:
-        raise UnknownModel(f"{request.node} does not have {typed}.", model=typed)
+    keys, having = having_model(request.model, request.node, nodes, configured_default)
     options = types.LoadOptions()
     options.CopyFrom(request.options)
     options.model = keys[0].name
@@ -53,6 +42,49 @@ async def fit_model(
     options.quantization = keys[0].quantization if len(keys) == 1 else ""
     fits = await asyncio.gather(*(_ask(node, options, nodes) for node in having))
     return pb.FitModelResponse(nodes=fits)
+
+
+def having_model(
+    typed: str, node_name: str, nodes: NodeRegistry, configured_default: str
+) -> tuple[list[ModelKey], list[Node]]:
+    """Return the models that a typed name means, the best first, and the nodes that have one.
+
+    Args:
+        typed: `name` or `name:quantization`; empty means the pool's default.
+        node_name: Name, id or address of the one that may be asked; empty means all.
+        nodes: The workers.
+        configured_default: Empty lets the pool decide.
+
+    Raises:
+        NoNodes: No worker is connected.
+        UnknownNode: None is called so.
+        UnknownModel: None that may be asked has it.
+    """
+    asked = nodes_called(node_name, nodes)
+    typed = typed or configured_default or default_model(asked)
+    there = nodes_called("", nodes)
+    keys = resolve(typed, {key: model for node in there for key, model in node.files.items()})
+    having = [node for node in asked if any(key in node.files for key in keys)]
+    if not having:
+        raise UnknownModel(f"{node_name} does not have {typed}.", model=typed)
+    return keys, having
+
+
+def nodes_called(name: str, nodes: NodeRegistry) -> list[Node]:
+    """Return the living nodes that a name, id or address means; empty means all.
+
+    Raises:
+        NoNodes: No worker is connected.
+        UnknownNode: None is called so.
+    """
+    there = [node_from_proto(state) for state in nodes.living_states()]
+    if not there:
+        raise NoNodes("No worker is connected. `potluck up` starts one on this machine.")
+    called = [node for node in there if _is_meant(node, name, nodes)]
+    if not called:
+        names = ", ".join(node.name for node in there)
+        raise UnknownNode(f"No node is called {name}. There are: {names}.")
+    return called
 
 
 def _is_meant(node: Node, asked: str, nodes: NodeRegistry) -> bool:

@@ -29,10 +29,12 @@ from potluck_scheduler.database import Database
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generations
+from potluck_scheduler.library_service import LibraryCalls
 from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
 from potluck_scheduler.settings import SchedulerSettings
+from potluck_scheduler.speed_store import SpeedStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -43,7 +45,7 @@ WATCH_SECONDS = 0.5
 WATCH_HEARTBEAT_SECONDS = 2.0
 
 
-class SchedulerService(ChatService, NodeCalls):
+class SchedulerService(ChatService, NodeCalls, LibraryCalls):
     """Serves the viewers of one pool.
 
     Args:
@@ -72,6 +74,9 @@ class SchedulerService(ChatService, NodeCalls):
     ) -> None:
         ChatService.__init__(self, database, generations, gatehouse.limits, self.chats_changed)
         NodeCalls.__init__(self, gatehouse, pulse)
+        LibraryCalls.__init__(
+            self, gatehouse.nodes, settings.default_model, home, SpeedStore(database)
+        )
         self._home = home
         self._settings = settings
         self._conductor = conductor

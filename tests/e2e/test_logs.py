@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 from e2e.conftest import POTLUCK, Machine
 from e2e.test_deaths import engine_process_id
 
@@ -57,10 +59,11 @@ def test_what_cannot_be_shown_is_said_in_words(machine: Machine) -> None:
         assert words in said.stderr
 
 
-def test_a_reader_of_a_log_may_leave(machine: Machine) -> None:
+@pytest.mark.parametrize("command", ["logs", "nodes", "primer"])
+def test_a_reader_may_leave(machine: Machine, command: str) -> None:
     assert machine.potluck("up").returncode == 0
     piped = subprocess.run(
-        ["/bin/sh", "-c", f"{{ {POTLUCK} logs; echo code $? >&2; }} | true"],
+        ["/bin/sh", "-c", f"{{ {POTLUCK} {command}; echo code $? >&2; }} | true"],
         env=machine.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -144,9 +144,9 @@ def test_a_model_may_have_a_template_for_tools(folder: Path) -> None:
 
 
 def test_the_licence_is_what_the_readme_says(folder: Path) -> None:
-    assert Checkpoint.read(folder).license() == ""
+    assert Checkpoint.read(folder).inspect().licence.id == ""
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\nlicense: x\n")
-    assert Checkpoint.read(folder).license() == "apache-2.0"
+    assert Checkpoint.read(folder).inspect().licence.id == "apache-2.0"
 
 
 def test_weights_may_be_in_several_files(folder: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_file_says_what_it_is() -> None:
     found = described(STARTER, options()).inspection
     assert found.architecture == "llama"
     assert found.quantization == "Q8_0"
-    assert found.license == "mit"
+    assert found.licence.id == "mit"
     assert found.has_chat_template
     assert 8.4 < found.bits_per_weight < 8.6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         logs: The lines of each log: the worker's own under the empty name, and of models.
         new_lines: What whoever follows a log gets next.
         log_readers: How many read a log.
+        arrived: Set when the model that is fetched shall be there.
     """
 
     node_id: str = "fake-node"
@@ -98,6 +100,12 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     loaded: list[types.LoadedModel] = field(default_factory=list)
     fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
     fit_asked: list[types.LoadOptions] = field(default_factory=list)
+    inspected: list[pb.InspectRequest] = field(default_factory=list)
+    removed: list[pb.RemoveRequest] = field(default_factory=list)
+    pulled: list[pb.PullRequest] = field(default_factory=list)
+    stopped: list[pb.StopPullRequest] = field(default_factory=list)
+    pulling: threading.Event = field(default_factory=threading.Event)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     logs: dict[str, list[str]] = field(default_factory=lambda: {"": ["the worker's line"]})
     new_lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     log_readers: int = 0
@@ -205,6 +213,65 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         if self.refusal is not None:
             await errors.abort(context, self.refusal)
         return pb.FitResponse(fit=self.fit)
+
+    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
+        self.inspected.append(request)
+        described = next(m for m in self.models if m.name == request.model)
+        return pb.InspectResponse(detail=types.ModelDetail(description=described))
+
+    async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
+        self.removed.append(request)
+        removal = types.Removal(path=f"/models/{request.model}.gguf", freed_bytes=GIB)
+        return pb.RemoveResponse(removals=[removal])
+
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        return pb.PruneResponse(removals=[types.Removal(path="/downloads/x", freed_bytes=GIB)])
+
+    async def SearchHub(
+        self, request: pb.SearchHubRequest, context: Context
+    ) -> pb.SearchHubResponse:
+        found = types.HubRepository(name=f"maker/{request.query}")
+        return pb.SearchHubResponse(repositories=[found])
+
+    async def ListHub(self, request: pb.ListHubRequest, context: Context) -> pb.ListHubResponse:
+        repository = types.HubRepository(name=request.repository)
+        variants = [types.HubVariant(name="Q8_0"), types.HubVariant(name="Q4_K_M")]
+        return pb.ListHubResponse(repository=repository, variants=variants)
+
+    async def Pull(
+        self, request: pb.PullRequest, context: Context
+    ) -> AsyncIterator[pb.PullResponse]:
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        self.pulled.append(request)
+        self.pulling.set()
+        half = types.Download(
+            repository=request.repository,
+            variant="Q8_0",
+            done_bytes=GIB,
+            total_bytes=2 * GIB,
+            bytes_per_second=GIB / 8,
+            seconds_left=8,
+        )
+        yield pb.PullResponse(download=half)
+        await self.arrived.wait()
+        yield pb.PullResponse(model=describe("new", "Q8_0"))
+
+    async def SendModel(
+        self, request: pb.SendModelRequest, context: Context
+    ) -> AsyncIterator[pb.SendModelResponse]:
+        yield pb.SendModelResponse()
+
+    async def ReceiveModel(
+        self, requests: AsyncIterator[pb.ReceiveModelRequest], context: Context
+    ) -> AsyncIterator[pb.ReceiveModelResponse]:
+        yield pb.ReceiveModelResponse(model=describe("copied"))
+
+    async def StopPull(self, request: pb.StopPullRequest, context: Context) -> pb.StopPullResponse:
+        self.stopped.append(request)
+        return pb.StopPullResponse()
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         return pb.EmbedResponse()

@@ -12,7 +12,8 @@ from lineages.engines import answers, loaded
 from lineages.kinds import LINEAGES
 from lineages.make import make
 from potluck_proto.errors import ModelFileError
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.models import Finding, ModelStore, StoredModel
+from potluck_worker.places import Place
 from worker.stores import MANY, store
 
 PROMPTS = ["the house and the computer"]
@@ -75,10 +76,10 @@ async def test_a_part_that_changed_is_read_again(folder: Path) -> None:
     read: list[str] = []
     inspect = models._inspect
 
-    async def counted(path: Path, stamp: object) -> object:
-        read.append(path.name)
-        return await inspect(path, stamp)  # type: ignore[arg-type]
+    async def counted(place: Place) -> Finding:
+        read.append(place.path.name)
+        return await inspect(place)
 
-    models._inspect = counted  # type: ignore[assignment, method-assign]
+    models._inspect = counted  # type: ignore[method-assign]
     assert [model.path for model in await listed(models)] == [before.path]
     assert read == [part(folder, 1).name]

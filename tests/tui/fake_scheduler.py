@@ -480,6 +480,51 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         finally:
             self.log_readers -= 1
 
+    async def DescribeModel(
+        self, request: pb.DescribeModelRequest, context: Context
+    ) -> pb.DescribeModelResponse:
+        return await not_played(context)
+
+    async def RemoveModel(
+        self, request: pb.RemoveModelRequest, context: Context
+    ) -> pb.RemoveModelResponse:
+        return await not_played(context)
+
+    async def PruneNodes(
+        self, request: pb.PruneNodesRequest, context: Context
+    ) -> pb.PruneNodesResponse:
+        return await not_played(context)
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        return await not_played(context)
+
+    async def SearchModels(
+        self, request: pb.SearchModelsRequest, context: Context
+    ) -> pb.SearchModelsResponse:
+        return await not_played(context)
+
+    async def ListRepository(
+        self, request: pb.ListRepositoryRequest, context: Context
+    ) -> pb.ListRepositoryResponse:
+        return await not_played(context)
+
+    async def PullModel(
+        self, request: pb.PullModelRequest, context: Context
+    ) -> AsyncIterator[pb.PullModelResponse]:
+        yield await not_played(context)
+
+    async def CopyModel(
+        self, request: pb.CopyModelRequest, context: Context
+    ) -> AsyncIterator[pb.CopyModelResponse]:
+        yield await not_played(context)
+
+    async def StopPullModel(
+        self, request: pb.StopPullModelRequest, context: Context
+    ) -> pb.StopPullModelResponse:
+        return await not_played(context)
+
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)
 

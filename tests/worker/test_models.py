@@ -7,6 +7,9 @@ import pytest
 
 from checkpoints import make_adapter, make_llama
 from engines.driving import STARTER
+from lineages.gguf_file import write
+from lineages.kinds import LINEAGES
+from lineages.make import metadata, tensors
 from potluck_proto.errors import (
     AmbiguousModel,
     BadRequest,
@@ -14,8 +17,12 @@ from potluck_proto.errors import (
     ModelFileError,
     UnknownModel,
 )
+from potluck_proto.home import Home
 from potluck_worker.engines.base import failure_of
-from potluck_worker.models import FileStamp, Finding
+from potluck_worker.models import Finding
+from potluck_worker.places import Place
+from potluck_worker.settings import ModelSettings, WorkerSettings
+from worker.conftest import running
 from worker.stores import MANY, store
 
 
@@ -49,7 +56,7 @@ async def test_a_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch
     await store(folder).scan()
     read: list[Path] = []
     again = store(folder)
-    monkeypatch.setattr(again, "_inspect", lambda path, stamp: read.append(path))
+    monkeypatch.setattr(again, "_inspect", lambda place: read.append(place.path))
     await again.scan()
     assert not read
     assert "m" in {model.name for model in again.models}
@@ -91,8 +98,8 @@ async def test_without_the_engine_a_model_keeps_its_name_and_says_what_is_missin
     models = store(folder)
     missing = failure_of(EngineMissing("llama.cpp is not installed."))
 
-    async def inspect(path: Path, stamp: FileStamp) -> Finding:
-        return Finding(stamp, failure=missing)
+    async def inspect(place: Place) -> Finding:
+        return Finding(place.stamp, failure=missing)
 
     monkeypatch.setattr(models, "_inspect", inspect)
     await models.scan()
@@ -155,3 +162,17 @@ async def test_an_adapter_is_a_file_or_for_vllm_a_folder(folder: Path) -> None:
     for model, what in ((checkpoint, "folder"), (starter, "GGUF file")):
         with pytest.raises(BadRequest, match=what):
             models.adapter(model, "../style")
+
+
+async def test_a_model_answers_in_the_prompt_format_of_the_settings(home: Home) -> None:
+    kind = LINEAGES["llama"]
+    said = metadata(kind, "plain")
+    del said["tokenizer.chat_template"]
+    write(home.models / "plain.gguf", "llama", said, tensors(kind))
+    tokens = {}
+    for name in ("completion", "chatml"):
+        models = {"plain": ModelSettings(template=name)}
+        async with running(home, WorkerSettings(name="n", models=models)) as worker:
+            end = (await worker.ask("plain", "the house", max_tokens=2))[-1].end
+            tokens[name] = end.usage.prompt_tokens
+    assert 0 < tokens["completion"] < tokens["chatml"]

@@ -156,6 +156,7 @@ class PotluckApp(App[None]):
         if not self.is_headless:
             # What stands now stays. To look through it again took 50 ms, in which no key is heard.
             gc.freeze()
+            gc.enable()
         before = time.time() - PASTED_SECONDS
         await asyncio.to_thread(files.forget_pasted, self._home.pasted, before)
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from potluck_tui.library_parser import add_library_commands
+
 DESCRIPTION = """\
 Pool the machines of your house to run language models, and chat with them from a terminal.
 
@@ -76,7 +78,13 @@ def _add_asking(commands: Commands) -> list[argparse.ArgumentParser]:
     )
 
     explain = commands.add_parser("explain", help="say where an answer would go now, and why")
-    explain.add_argument("model", help="NAME or NAME:QUANTIZATION")
+    explain.add_argument(
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="NAME or NAME:QUANTIZATION; without it, the pool's default",
+    )
     explain.add_argument("--context", metavar="N", type=int, help="tokens that it must hold")
     for command in (ask, explain):
         command.add_argument(
@@ -113,7 +121,7 @@ def _add_pool(commands: Commands) -> list[argparse.ArgumentParser]:
     add.add_argument("address", help="HOST[:PORT] of a paired machine, or ssh://USER@HOST[:PORT]")
     remove = of_nodes.add_parser("remove", help="let a machine in no more, from now on")
     remove.add_argument("node", help="its name, id or address")
-    models = commands.add_parser("models", help="list the models of the pool")
+    library = add_library_commands(commands)
     fit = _add_fit(commands)
     _add_orders(commands)
     status = commands.add_parser("status", help="say what runs on this machine")
@@ -133,7 +141,7 @@ def _add_pool(commands: Commands) -> list[argparse.ArgumentParser]:
         "-n", "--lines", type=int, default=100, metavar="LINES", help="how many of the last lines"
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
-    return [nodes, add, models, fit, status, logs]
+    return [nodes, add, *library, fit, status, logs]
 
 
 def _add_here(commands: Commands) -> list[argparse.ArgumentParser]:

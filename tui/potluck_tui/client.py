@@ -200,14 +200,19 @@ class PoolClient:
             yield None
             delay_seconds = await _wait(delay_seconds)
 
-    async def read_logs(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
+    def read_logs(self, request: pb.ReadLogsRequest) -> AsyncIterator[pb.ReadLogsResponse]:
         """Read a log of the pool, for ever where `follow` is set.
 
         Raises:
             PotluckError: What the scheduler said, or `Unreachable` when the connection breaks; a
                 log has no numbers by which it could go on where it was.
         """
-        call = self.stub.ReadLogs(request)
+        return self._all(self.stub.ReadLogs(request))
+
+    async def _all(
+        self, call: grpc.aio.UnaryStreamCall[Request, Response]
+    ) -> AsyncIterator[Response]:
+        """Yield what a call streams; end it where the viewer leaves. Raises `PotluckError`."""
         try:
             async for response in call:
                 yield response
@@ -215,6 +220,23 @@ class PoolClient:
             raise from_rpc(error, self._who) from error
         finally:
             call.cancel()
+
+    def copy(self, request: pb.CopyModelRequest) -> AsyncIterator[pb.CopyModelResponse]:
+        """Copy a model from one node to another; leaving ends it, and what came is kept.
+
+        Raises:
+            PotluckError: Why it ended without the model, or `Unreachable`.
+        """
+        return self._all(self.stub.CopyModel(request))
+
+    def pull(self, request: pb.PullModelRequest) -> AsyncIterator[pb.PullModelResponse]:
+        """Have a node fetch a model, or follow the fetch under way; leaving does not end it.
+
+        Raises:
+            PotluckError: Why it ended without the model, or `Unreachable` when the connection
+                breaks; the fetch goes on then, and asking again follows it.
+        """
+        return self._all(self.stub.PullModel(request))
 
     async def _raise_unless_unreachable(self, error: grpc.aio.AioRpcError) -> None:
         """Raise what the scheduler said; return where it is away and may come back."""

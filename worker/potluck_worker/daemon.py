@@ -20,6 +20,9 @@ from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
+from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.pulls import Pulls
+from potluck_worker.library.service import Library
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.membership import Membership
@@ -96,6 +99,8 @@ class WorkerDaemon:
             fitter.estimate,
             self._pulse.beat,
         )
+        hashes = Hashes(home.root / "hashes.json")
+        self._pulls = Pulls(home, self.store, hashes, self.pool.room_when_empty, self._pulse.beat)
         refusals = Refusals(self._pulse.beat)
         reporter = NodeReporter(
             self._node_id,
@@ -105,6 +110,7 @@ class WorkerDaemon:
             self.manager,
             self.pool,
             refusals,
+            self._pulls,
         )
         self._advertiser = Advertiser()
         self._doors = Doors(
@@ -115,14 +121,13 @@ class WorkerDaemon:
         )
         self.membership = Membership(home, settings.listen, self._doors, self._pulse.beat)
         self._service = WorkerService(
-            self.store,
-            self.manager,
             fitter,
             self.pool,
             reporter,
             self._pulse,
             home.logs,
             self.membership,
+            Library(home, self.store, self.manager, hashes, self._pulls),
         )
 
     async def run(self) -> None:
@@ -136,7 +141,8 @@ class WorkerDaemon:
 
     def _in_use(self) -> bool:
         # A pool counts on its workers, also when its scheduler is away.
-        return bool(self._service.watchers or self._service.generations or self.membership.pool)
+        used = self._service.watchers or self._service.generations or self._pulls.under_way
+        return bool(used or self.membership.pool)
 
     async def start(self) -> None:
         """Open the doors, look at the models, tell the network. Raises `PotluckError`."""
@@ -144,7 +150,8 @@ class WorkerDaemon:
         await self._doors.open_local(self._home.worker_socket)
         await self._engines.look()
         await self.pool.cards.look(vllm_has_cards=self._engines.vllm_has_cards)
-        await self.store.scan()
+        # Other programs may have hundreds of models, which come to the list one by one.
+        await self.store.scan(caches=False)
         self._keep(self._rescan())
         self._keep(self._yield_memory())
         self._keep(self._look_at_cards())
@@ -166,6 +173,7 @@ class WorkerDaemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._advertiser.stop()
+        await self._pulls.close()
         await self.manager.close(STOP_SECONDS)
         self._measurements.save()
         await self._doors.stop(STOP_SECONDS)
@@ -175,12 +183,12 @@ class WorkerDaemon:
 
     async def _rescan(self) -> None:
         while True:
-            await asyncio.sleep(SCAN_SECONDS)
             try:
                 await self.store.scan()
                 await asyncio.to_thread(self._measurements.save)
             except OSError as error:
                 log.warning("cannot look for models: %s", error)
+            await asyncio.sleep(SCAN_SECONDS)
 
     async def _yield_memory(self) -> None:
         while self._settings.yield_memory:

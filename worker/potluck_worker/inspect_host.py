@@ -23,7 +23,7 @@ import argparse
 import hashlib
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ import msgspec
 from potluck_proto.errors import PotluckError
 from potluck_worker import child, engine_host
 from potluck_worker.engines import ways
-from potluck_worker.engines.base import Inspection, failure_of
+from potluck_worker.engines.base import failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
+from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
+from potluck_worker.engines.lineage import lineage
 from potluck_worker.engines.llama import require_library
 from potluck_worker.engines.sizing import Card, Described, Fit, Plan, Question, Room, Sizer
 
@@ -69,15 +71,19 @@ def _open_fake(path: Path) -> Opened:
     inspection = Inspection(
         architecture="fake",
         parameter_count=0,
+        active_parameter_count=0,
         quantization=model.quantization,
         bits_per_weight=model.bits_per_weight,
+        bytes_by_type={},
         training_context_length=model.context_length,
         vocabulary_size=2**24,
         has_chat_template=True,
+        template_supports=("system",),
         embeds_only=False,
+        modalities=("text",),
         title=path.name.removesuffix(FAKE_SUFFIX),
-        license="mit",
-        base_model="",
+        lineage=Lineage(tuning="tuned", tuning_source="it is a fake"),
+        licence=LicenceWords("mit"),
         tokenizer_sha256="fake",
         template_sha256="fake",
     )
@@ -90,35 +96,65 @@ def _open_gguf(path: Path) -> Opened:
     from potluck_worker.engines.llama.sizer import LlamaSizer
 
     sizer = LlamaSizer(path, library.start())
-    return sizer, lambda: _inspect_gguf(sizer.model)
+    return sizer, lambda: _inspect_gguf(path, sizer.model)
 
 
-def _inspect_gguf(model: Any) -> Inspection:
+def _inspect_gguf(path: Path, model: Any) -> Inspection:
     from llama_cpp import llama_cpp as api
 
+    from potluck_worker.engines.llama.header import read_header
     from potluck_worker.engines.llama.vocabulary import Vocabulary
+    from potluck_worker.engines.template_features import features
 
-    metadata = model.metadata()
+    metadata, header = model.metadata(), read_header(path)
     vocabulary = Vocabulary(model.vocabulary)
     weights_bytes = int(api.llama_model_size(model.pointer))
     parameters = int(api.llama_model_n_params(model.pointer))
     template = metadata.get("tokenizer.chat_template", "")
+    tool_use = metadata.get("tokenizer.chat_template.tool_use", "")
     file_type = api.llama_ftype_name(api.llama_model_ftype(model.pointer)) or b""
     return Inspection(
         architecture=metadata.get("general.architecture", ""),
         parameter_count=parameters,
+        active_parameter_count=parameters - round(header.expert_weights * model.idle_experts),
         quantization=_scheme(file_type.decode()),
         bits_per_weight=8 * weights_bytes / max(1, parameters),
+        bytes_by_type=header.bytes_by_type,
         training_context_length=model.training_context_length,
         vocabulary_size=vocabulary.size,
         has_chat_template=bool(template),
+        template_supports=features(template, tool_use),
         embeds_only=model.embeds_only,
+        modalities=("text",),
         title=metadata.get("general.name", ""),
-        license=metadata.get("general.license", ""),
-        base_model=metadata.get("general.base_model.0.name", ""),
+        lineage=lineage(
+            organization=metadata.get("general.organization", ""),
+            base_models=_base_models(metadata),
+            finetune=metadata.get("general.finetune", ""),
+            title=metadata.get("general.name", ""),
+            tags=header.tags,
+            file_name=path.stem,
+            has_chat_template=bool(template),
+        ),
+        licence=LicenceWords(
+            metadata.get("general.license", ""),
+            metadata.get("general.license.name", ""),
+            metadata.get("general.license.link", ""),
+        ),
         tokenizer_sha256=vocabulary.sha256(),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
     )
+
+
+def _base_models(metadata: Mapping[str, str]) -> Iterator[str]:
+    """Yield what a GGUF file says that its model was made from."""
+    count = metadata.get("general.base_model.count", "0")
+    for number in range(min(int(count), 20) if count.isdecimal() else 0):
+        key = f"general.base_model.{number}"
+        place = metadata.get(f"{key}.repo_url", "").rstrip("/").split("/")
+        maker = metadata.get(f"{key}.organization", "").replace(" ", "-")
+        names = place[-2:] if len(place) >= 5 else (maker, metadata.get(f"{key}.name", ""))
+        yield "/".join(filter(None, names))
 
 
 def _open_checkpoint(folder: Path, room: Room) -> Opened:

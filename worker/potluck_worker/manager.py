@@ -330,6 +330,7 @@ class ModelManager:
             flash_attention=options.flash_attention,
             threads=self._settings.threads,
             lora_adapters=options.lora_adapters,
+            prompt_format=resident.model.prompt_format,
         )
 
     def _on_change(self, key: Key) -> None:

@@ -1,9 +1,10 @@
 """The model store: which model files this node has, and what each says of itself.
 
 GGUF files, and checkpoints in safetensors, each a folder, are found in the home's `models` folder,
-in the paths of the settings, and in the package (the starter model). A model is read in a child
-process, once: the result is kept by path, size and time of change, so that a restart and a rescan
-are cheap. What cannot be used is listed with the reason rather than hidden.
+in the paths of the settings, in the package (the starter model), and where other programs keep
+theirs (`places.py`). A model is read in a child process, once: the result is kept by path, size and
+time of change, so that a restart and a rescan are cheap. What cannot be used is listed with the
+reason rather than hidden.
 
 How the node would hold a model, its plan, is decided with what would be free if no model were in
 memory, and decided anew when that changed enough to matter. A load that needs nothing else takes
@@ -13,11 +14,10 @@ what the plan says or is refused: it never takes less context than the node desc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -31,22 +31,23 @@ from potluck_proto.errors import (
     UnknownModel,
 )
 from potluck_worker import questions
-from potluck_worker.engines.base import Failure, Inspection, error_of, failure_of
+from potluck_worker.engines.base import Failure, error_of, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
+from potluck_worker.engines.inspection import Inspection
 from potluck_worker.engines.sizing import Described, Plan, Question, Room
 from potluck_worker.engines.vllm.adapters import is_adapter
-from potluck_worker.engines.vllm.checkpoint import files_of, is_checkpoint
+from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, is_checkpoint
 from potluck_worker.installed import Engines
+from potluck_worker.library.caches import GGUF_SUFFIX, Borrowed
 from potluck_worker.measurements import Measurements
+from potluck_worker.places import FileStamp, Place, find_models, stem_of
 from potluck_worker.settings import WorkerSettings
-from potluck_worker.splits import parts_of, whole_name
+from potluck_worker.splits import parts_of
 
 log = logging.getLogger(__name__)
 
 PACKAGED = Path(__file__).parent / "models"
 """Holds the starter model."""
-
-GGUF_SUFFIX = ".gguf"
 
 REPLAN_BYTES = 512 * 2**20
 """How much more memory there must be before a plan that settled for less is made anew."""
@@ -55,14 +56,6 @@ Key = tuple[str, str]
 """Name and quantization."""
 
 _QUANTIZATION = re.compile(r"[-._]((?:I?Q\d|BF16|F16|F32)\w*)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class FileStamp:
-    """What changes when a file does."""
-
-    size_bytes: int
-    changed_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +81,22 @@ class StoredModel:
     plan: Plan | None
     """How this node holds it by default, corrected by what it took before."""
     problem: PotluckError | None
+    borrowed: Borrowed | None = None
+    """Set where its files belong to another program."""
+    prompt_format: str = ""
+    """From the settings, in place of its chat template."""
 
     @property
     def key(self) -> Key:
         """Name and quantization, which no two usable models of a node share."""
         return self.name, self.quantization
+
+    @property
+    def files(self) -> list[Path]:
+        """Its weights: the file, all parts of a split one, or those of a checkpoint."""
+        if self.path.is_dir():
+            return sorted(self.path.glob(f"*{WEIGHTS_SUFFIX}"))
+        return [part for part in parts_of(self.path) if part.exists()]
 
     @property
     def file_bytes(self) -> int:
@@ -116,7 +120,7 @@ class StoredModel:
 
     def answers_to(self, name: str, quantization: str) -> bool:
         """Say whether a reference means this model; case does not matter."""
-        mine = {self.name.lower(), _stem(self.path).lower()}
+        mine = {self.name.lower(), stem_of(self.path).lower()}
         return name.lower() in mine and quantization.lower() in ("", self.quantization.lower())
 
 
@@ -157,31 +161,55 @@ class ModelStore:
         self._room = room
         self._changed = changed
         self._scanning = asyncio.Lock()
-        self._findings = self._read_cache()
+        self._findings = self._written = self._read_cache()
         self._doubted: set[str] = set()
         self.models: tuple[StoredModel, ...] = ()
 
-    async def scan(self) -> None:
-        """Look for files; inspect those that are new or changed, one at a time."""
+    async def scan(self, *, caches: bool = True) -> None:
+        """Look for files; inspect those that are new or changed, one at a time.
+
+        Args:
+            caches: Whether to look for models of other programs too, where the settings want it.
+        """
         async with self._scanning:
-            found = await asyncio.to_thread(_find_files, self._places)
-            fresh = {}
-            for path, stamp in found.items():
-                known = self._findings.get(str(path))
-                if known is None or known.stamp != stamp or self._is_outdated(str(path), known):
-                    log.info("inspecting %s", path.name)
-                    known = await self._inspect(path, stamp)
-                fresh[str(path)] = known
-            if fresh != self._findings:
-                self._findings = fresh
-                await asyncio.to_thread(self._write_cache)
-            missing = [path for path in self._places if not path.exists()]
-            models = [self._stored(Path(path), finding) for path, finding in fresh.items()]
-            models += [_missing(path) for path in missing]
-            models.sort(key=lambda model: (model.starter, model.name.lower(), model.quantization))
-            if [_identity(m) for m in models] != [_identity(m) for m in self.models]:
-                self.models = tuple(models)
-                self._changed()
+            wanted = caches and self._settings.use_caches
+            found = await asyncio.to_thread(find_models, self._places, caches=wanted)
+            kept = {} if caches else self._findings
+            for place in found:
+                key, known = str(place.path), self._findings.get(str(place.path))
+                if known is None or known.stamp != place.stamp or self._is_outdated(key, known):
+                    log.info("inspecting %s", place.path.name)
+                    self._findings = self._findings | {key: await self._inspect(place)}
+                    self._list(found)
+            fresh = {key: self._findings[key] for place in found if (key := str(place.path))}
+            self._findings = kept | fresh
+            await asyncio.to_thread(self._write_cache)
+            self._list(found)
+
+    async def take_in(self, moves: Sequence[tuple[Path, Path]]) -> None:
+        """Move files of whole models here; nobody sees a model of which a part is missing.
+
+        Args:
+            moves: From where to where, on one disk.
+        """
+        async with self._scanning:
+            for source, target in moves:
+                await asyncio.to_thread(source.replace, target)
+        await self.scan()
+
+    def _list(self, found: Sequence[Place]) -> None:
+        """List what was found, as far as it was inspected."""
+        models = [
+            self._stored(place, finding)
+            for place in found
+            if (finding := self._findings.get(str(place.path))) is not None
+        ]
+        models = _told_apart(models)
+        models += [_missing(path) for path in self._places if not path.exists()]
+        models.sort(key=lambda model: (model.starter, model.name.lower(), model.quantization))
+        if [_identity(m) for m in models] != [_identity(m) for m in self.models]:
+            self.models = tuple(models)
+            self._changed()
 
     def _is_outdated(self, path: str, known: Finding) -> bool:
         """Say whether the memory changed so much that a plan is to be made anew.
@@ -229,6 +257,19 @@ class ModelStore:
             raise AmbiguousModel(f"{name!r} is several files: {places}. Remove or rename one.")
         return best
 
+    async def look_up(self, name: str, quantization: str) -> StoredModel:
+        """Return a model to look at, usable or not, the one with the most bits per weight.
+
+        Raises:
+            UnknownModel: No file answers to the name.
+        """
+        if not self._matches(name, quantization):
+            await self.scan()
+        matches = self._matches(name, quantization)
+        if not matches:
+            raise UnknownModel(f"This node has no model {name!r}.", model=name)
+        return max(matches, key=lambda model: (model.problem is None, _bits(model)))
+
     def smaller(self, model: StoredModel) -> list[StoredModel]:
         """Return the smaller quantizations of a model that can be used, the best first."""
         found = [
@@ -259,10 +300,12 @@ class ModelStore:
     def _matches(self, name: str, quantization: str) -> list[StoredModel]:
         return [model for model in self.models if model.answers_to(name, quantization)]
 
-    async def _inspect(self, path: Path, stamp: FileStamp) -> Finding:
+    async def _inspect(self, place: Place) -> Finding:
         """Read a file in a child process, which may die of it."""
-        engine = _engine_of(path)
-        wanted = self._settings.wanted(*_names(path), engine)
+        path, stamp, engine = place.path, place.stamp, _engine_of(place.path)
+        if place.borrowed and place.borrowed.problem:
+            return Finding(stamp, failure=failure_of(ModelFileError(place.borrowed.problem)))
+        wanted = self._settings.wanted(*_names(place.stem), engine)
         room = self._engines.within_reach(engine, self._room())
         question = Question(str(path), wanted.options, room, shorten=wanted.shorten)
         try:
@@ -283,6 +326,9 @@ class ModelStore:
         return {}
 
     def _write_cache(self) -> None:
+        if self._findings == self._written:
+            return
+        self._written = self._findings
         findings = {path: asdict(finding) for path, finding in self._findings.items()}
         draft = self._cache.with_suffix(".new")
         draft.write_text(json.dumps({"asked": self._asked(), "findings": findings}))
@@ -292,8 +338,10 @@ class ModelStore:
         """Return what findings depend on beside the file and the memory."""
         return [self._settings.how_models_are_held(), self._engines.llama.version]
 
-    def _stored(self, path: Path, finding: Finding) -> StoredModel:
-        model = _stored(path, finding, self._engines)
+    def _stored(self, place: Place, finding: Finding) -> StoredModel:
+        model = _stored(place, finding, self._engines)
+        wanted = self._settings.wanted(*model.key)
+        model = replace(model, prompt_format=wanted.prompt_format)
         if model.plan is None:
             return model
         estimate = self._measurements.corrected(model.file_id, model.plan.estimate)
@@ -312,45 +360,6 @@ def _outgrown(plan: Plan, room: Room) -> bool:
     )
 
 
-def _find_files(places: Iterable[Path]) -> dict[Path, FileStamp]:
-    """Return the models at and directly below the places; of a split file, the first part.
-
-    That also where it is missing and others are there, so that somebody hears of it.
-    """
-    found = {}
-    for place in places:
-        alone = not place.is_dir() or is_checkpoint(place)
-        for path in [place] if alone else sorted(place.iterdir()):
-            if is_checkpoint(path):
-                parts, first = files_of(path), path.absolute()
-            elif path.name.endswith((GGUF_SUFFIX, FAKE_SUFFIX)):
-                parts = parts_of(path)
-                first = parts[0].absolute()
-            else:
-                continue
-            if first not in found and (stamp := _stamp(parts)) is not None:
-                found[first] = stamp
-    return found
-
-
-def _stamp(parts: Iterable[Path]) -> FileStamp | None:
-    """Return the size of a model's files and their last change, or none where there are none."""
-    statuses = []
-    for part in parts:
-        with contextlib.suppress(OSError):
-            statuses += [part.stat()] if part.is_file() else []
-    if not statuses:
-        return None
-    return FileStamp(
-        sum(status.st_size for status in statuses), max(status.st_mtime_ns for status in statuses)
-    )
-
-
-def _stem(path: Path) -> str:
-    """Return a file's name without its ending and part number."""
-    return whole_name(path).removesuffix(FAKE_SUFFIX).removesuffix(GGUF_SUFFIX)
-
-
 def _is_adapter(path: Path, engine: str) -> bool:
     if engine == "vllm":
         return is_adapter(path)
@@ -364,9 +373,13 @@ def _engine_of(path: Path) -> str:
     return "vllm" if is_checkpoint(path) else "llama"
 
 
-def _names(path: Path, inspection: Inspection | None = None) -> tuple[str, str]:
-    """Return the name and the quantization of a model, the latter by its file where it says it."""
-    name = _stem(path)
+def _names(name: str, inspection: Inspection | None = None) -> tuple[str, str]:
+    """Return the name and the quantization of a model, the latter by its file where it says it.
+
+    Args:
+        name: Its file's, without the ending.
+        inspection: What the file says, where it could be read.
+    """
     if inspection is not None:
         quantization = inspection.quantization
     else:
@@ -378,12 +391,12 @@ def _names(path: Path, inspection: Inspection | None = None) -> tuple[str, str]:
     return name, quantization
 
 
-def _stored(path: Path, finding: Finding, engines: Engines) -> StoredModel:
-    name, quantization = _names(path, finding.inspection)
-    failure, engine = finding.failure, _engine_of(path)
+def _stored(place: Place, finding: Finding, engines: Engines) -> StoredModel:
+    name, quantization = _names(place.stem, finding.inspection)
+    failure, engine = finding.failure, _engine_of(place.path)
     problem = engines.missing(engine) if failure is None else error_of(failure)
     return StoredModel(
-        path=path,
+        path=place.path,
         name=name,
         quantization=quantization,
         engine=engine,
@@ -391,12 +404,26 @@ def _stored(path: Path, finding: Finding, engines: Engines) -> StoredModel:
         inspection=finding.inspection,
         plan=finding.plan,
         problem=problem,
+        borrowed=place.borrowed,
     )
+
+
+def _told_apart(models: Sequence[StoredModel]) -> list[StoredModel]:
+    """Return models with the owner behind the name of each borrowed one whose name others have."""
+    taken = {model.key for model in models if not model.borrowed}
+    told = []
+    for model in models:
+        if model.borrowed and model.key in taken:
+            owner = model.borrowed.owner.lower().replace(" ", "-")
+            model = replace(model, name=f"{model.name}-{owner}")
+        taken.add(model.key)
+        told.append(model)
+    return told
 
 
 def _missing(path: Path) -> StoredModel:
     problem = ModelFileError(f"{path} of the setting worker.model_paths does not exist.")
-    return StoredModel(path, _stem(path), "", "", FileStamp(0, 0), None, None, problem)
+    return StoredModel(path, stem_of(path), "", "", FileStamp(0, 0), None, None, problem)
 
 
 def _bits(model: StoredModel) -> float:

@@ -16,14 +16,13 @@ from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
-from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
 from potluck_worker.convert_fit import fit_to_proto, options_of
 from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.fitting import Fitter
-from potluck_worker.manager import ModelManager
+from potluck_worker.library.service import Library, LibraryCalls
 from potluck_worker.membership import Membership
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.models import StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.state import NodeReporter
 from potluck_worker.supervisor import EngineProcess
@@ -39,18 +38,17 @@ LOAD_REPORT_SECONDS = 0.2
 Context = grpc.aio.ServicerContext[object, object]
 
 
-class WorkerService(pb_grpc.WorkerServiceServicer):
+class WorkerService(LibraryCalls):
     """Serves one node.
 
     Args:
-        store: The model files.
-        manager: The models in memory.
         fitter: Asks what models would take.
         pool: The memory.
         reporter: Makes the node's state.
         pulse: Beats when the state changed.
         logs: Folder of the logs.
         membership: This worker's place in a pool.
+        library: The models, in files and in memory.
 
     Attributes:
         watchers: Open `Watch` streams.
@@ -59,17 +57,17 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
 
     def __init__(
         self,
-        store: ModelStore,
-        manager: ModelManager,
         fitter: Fitter,
         pool: MemoryPool,
         reporter: NodeReporter,
         pulse: Pulse,
         logs: Path,
         membership: Membership,
+        library: Library,
     ) -> None:
-        self._store = store
-        self._manager = manager
+        LibraryCalls.__init__(self, library)
+        self._store = library.store
+        self._manager = library.manager
         self._fitter = fitter
         self._pool = pool
         self._reporter = reporter

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from potluck_proto.settings import host_name
 from potluck_worker.engines.base import KvType
+from potluck_worker.engines.formats import FORMATS
 from potluck_worker.engines.sizing import Options
 
 
@@ -21,6 +22,8 @@ class Wanted:
     shorten: bool
     """Whether its context may be shorter where it does not fit; not where its own table has one."""
     pinned: bool
+    prompt_format: str = ""
+    """In place of the file's chat template."""
 
 
 class ModelSettings(BaseModel):
@@ -46,6 +49,17 @@ class ModelSettings(BaseModel):
     pinned: bool = False
     """Keep it in memory when other programs need memory."""
 
+    template: str = ""
+    """A prompt format in the place of the file's chat template, such as `chatml`, `alpaca` or
+    `completion`; for files that come without one."""
+
+    @field_validator("template")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name and name not in FORMATS:
+            raise ValueError(f"there is no prompt format {name!r}; there are {', '.join(FORMATS)}")
+        return name
+
 
 class WorkerSettings(BaseSettings):
     """How one worker behaves."""
@@ -61,6 +75,10 @@ class WorkerSettings(BaseSettings):
 
     model_paths: list[Path] = []
     """Model files, or folders of them, beside the home's own `models`."""
+
+    use_caches: bool = True
+    """Use the models that Ollama, LM Studio, llama.cpp and Hugging Face have on this machine, where
+    they are; nothing of them is changed."""
 
     context_length: int = Field(4096, ge=16)
     """Tokens for each conversation; a model trained for less gets what it was trained for, and one
@@ -120,7 +138,7 @@ class WorkerSettings(BaseSettings):
         if engine == "vllm":
             for_all = Options(for_all.context_length, for_all.slots, kv_type="f16")
         options = _options(own).over(for_all)
-        return Wanted(options, shorten=own.context_length is None, pinned=own.pinned)
+        return Wanted(options, own.context_length is None, own.pinned, own.template)
 
     def how_models_are_held(self) -> dict[str, object]:
         """Return the options on which plans depend."""

@@ -13,17 +13,16 @@ from potluck_proto.ids import NodeId
 from potluck_proto.refusals import Refusals
 from potluck_proto.v1 import types_pb2 as types
 from potluck_worker.convert import accelerator_of
+from potluck_worker.convert_model import describe, download
 from potluck_worker.engines.sizing import HOST, Card
 from potluck_worker.footprint import private_bytes
 from potluck_worker.hardware import processor_celsius, processor_name
 from potluck_worker.installed import Engines
+from potluck_worker.library.pulls import Pulls
 from potluck_worker.manager import ModelManager, Resident
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
 from potluck_worker.settings import WorkerSettings
-
-FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
-"""Of the models that an engine runs, where it is not GGUF."""
 
 
 class NodeReporter:
@@ -37,6 +36,7 @@ class NodeReporter:
         manager: The models in memory.
         pool: The memory.
         refusals: Whom it turned away.
+        pulls: Models on their way here.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class NodeReporter:
         manager: ModelManager,
         pool: MemoryPool,
         refusals: Refusals,
+        pulls: Pulls,
     ) -> None:
+        self._pulls = pulls
         self._node_id = node_id
         self._settings = settings
         self._installed = engines
@@ -71,7 +73,7 @@ class NodeReporter:
             measured_unix_seconds=time.time(),
             devices=self._devices(sum(model.memory_bytes for model in loaded)),
             engines=self._engines(),
-            models=[self._describe(model) for model in self._store.models],
+            models=[describe(model) for model in self._store.models],
             loaded=loaded,
             cpu_utilisation=psutil.cpu_percent() / 100,
             draining=self._manager.draining,
@@ -83,6 +85,7 @@ class NodeReporter:
                 types.Notice(unix_seconds=notice.unix_seconds, text=notice.text)
                 for notice in self._manager.notices
             ],
+            downloads=map(download, self._pulls.under_way),
         )
 
     def _devices(self, models_bytes: int) -> list[types.Device]:
@@ -137,39 +140,6 @@ class NodeReporter:
         for_cards = self._installed.vllm_has_cards if engine == "vllm" else cards.llama_has_them
         kinds = {accelerator_of(card.accelerator) for card in cards.known if for_cards}
         return sorted({types.ACCELERATOR_CPU} | kinds)
-
-    def _describe(self, model: StoredModel) -> types.ModelDescription:
-        description = types.ModelDescription(
-            name=model.name,
-            quantization=model.quantization,
-            format=FORMATS.get(model.engine, types.MODEL_FORMAT_GGUF),
-            file_bytes=model.file_bytes,
-            memory_needed_bytes=model.memory_needed_bytes,
-            starter=model.starter,
-        )
-        if model.problem is not None:
-            description.problem.CopyFrom(model.problem.to_proto())
-        if (found := model.inspection) is not None:
-            if model.problem is None:
-                description.engines.append(model.engine)
-            description.architecture = found.architecture
-            description.parameter_count = found.parameter_count
-            description.bits_per_weight = found.bits_per_weight
-            description.training_context_length = found.training_context_length
-            description.vocabulary_size = found.vocabulary_size
-            description.has_chat_template = found.has_chat_template
-            description.embeds_only = found.embeds_only
-            description.title = found.title
-            description.license = found.license
-            description.base_model = found.base_model
-            description.tokenizer_sha256 = found.tokenizer_sha256
-            description.template_sha256 = found.template_sha256
-        if model.plan is not None:
-            options = model.plan.estimate.options
-            description.context_length = options.context_length or 0
-            description.slots = options.slots or 0
-            description.note = model.plan.note
-        return description
 
     def loaded_model(self, resident: Resident) -> types.LoadedModel:
         """Return a model in memory as schedulers see it."""

@@ -191,6 +191,51 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.FromString,
                 _registered_method=True)
+        self.DescribeModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/DescribeModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.FromString,
+                _registered_method=True)
+        self.RemoveModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/RemoveModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelResponse.FromString,
+                _registered_method=True)
+        self.PruneNodes = channel.unary_unary(
+                '/potluck.v1.SchedulerService/PruneNodes',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
+                _registered_method=True)
+        self.Recommend = channel.unary_unary(
+                '/potluck.v1.SchedulerService/Recommend',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
+                _registered_method=True)
+        self.SearchModels = channel.unary_unary(
+                '/potluck.v1.SchedulerService/SearchModels',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsResponse.FromString,
+                _registered_method=True)
+        self.ListRepository = channel.unary_unary(
+                '/potluck.v1.SchedulerService/ListRepository',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryResponse.FromString,
+                _registered_method=True)
+        self.PullModel = channel.unary_stream(
+                '/potluck.v1.SchedulerService/PullModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.PullModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PullModelResponse.FromString,
+                _registered_method=True)
+        self.StopPullModel = channel.unary_unary(
+                '/potluck.v1.SchedulerService/StopPullModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+                _registered_method=True)
+        self.CopyModel = channel.unary_stream(
+                '/potluck.v1.SchedulerService/CopyModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Explain',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
@@ -424,6 +469,70 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeModel(self, request, context):
+        """All that the files of a model say, as one node that has it reads them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModel(self, request, context):
+        """Deletes the files of a model on one node; see the worker's `Remove`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneNodes(self, request, context):
+        """Deletes what nobody needs, on one node or all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recommend(self, request, context):
+        """What of the catalogue of well-known models would run on this pool, the
+        largest that is quick enough first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchModels(self, request, context):
+        """Searches the hub, from a node that can.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRepository(self, request, context):
+        """What can be fetched of a repository, and what of it a node would hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PullModel(self, request, context):
+        """Fetches a model to a node; see the worker's `Pull`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopPullModel(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyModel(self, request, context):
+        """Copies a model from one node to another, through the scheduler. Closing the
+        stream ends it; what came is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What would be decided now, without doing it.
         """
@@ -594,6 +703,51 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.FitModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.SerializeToString,
+            ),
+            'DescribeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.SerializeToString,
+            ),
+            'RemoveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RemoveModelResponse.SerializeToString,
+            ),
+            'PruneNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneNodes,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.SerializeToString,
+            ),
+            'Recommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recommend,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.SerializeToString,
+            ),
+            'SearchModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchModels,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsResponse.SerializeToString,
+            ),
+            'ListRepository': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRepository,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ListRepositoryResponse.SerializeToString,
+            ),
+            'PullModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.PullModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PullModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.PullModelResponse.SerializeToString,
+            ),
+            'StopPullModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopPullModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.SerializeToString,
+            ),
+            'CopyModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -1445,6 +1599,249 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/FitModel',
             potluck_dot_v1_dot_scheduler__pb2.FitModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.FitModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/DescribeModel',
+            potluck_dot_v1_dot_scheduler__pb2.DescribeModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.DescribeModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/RemoveModel',
+            potluck_dot_v1_dot_scheduler__pb2.RemoveModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RemoveModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/PruneNodes',
+            potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/Recommend',
+            potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/SearchModels',
+            potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.SearchModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRepository(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ListRepository',
+            potluck_dot_v1_dot_scheduler__pb2.ListRepositoryRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ListRepositoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PullModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/PullModel',
+            potluck_dot_v1_dot_scheduler__pb2.PullModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.PullModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopPullModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/StopPullModel',
+            potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/CopyModel',
+            potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.CopyModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,6 +105,27 @@ class SchedulerServiceStub:
     """What a model takes on each node that has it, whether that fits, and what
     would. Nothing is loaded.
     """
+    DescribeModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DescribeModelRequest, _scheduler_pb2.DescribeModelResponse]
+    """All that the files of a model say, as one node that has it reads them."""
+    RemoveModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveModelRequest, _scheduler_pb2.RemoveModelResponse]
+    """Deletes the files of a model on one node; see the worker's `Remove`."""
+    PruneNodes: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]
+    """Deletes what nobody needs, on one node or all."""
+    Recommend: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]
+    """What of the catalogue of well-known models would run on this pool, the
+    largest that is quick enough first.
+    """
+    SearchModels: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]
+    """Searches the hub, from a node that can."""
+    ListRepository: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]
+    """What can be fetched of a repository, and what of it a node would hold."""
+    PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
+    """Fetches a model to a node; see the worker's `Pull`."""
+    StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
+    CopyModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]
+    """Copies a model from one node to another, through the scheduler. Closing the
+    stream ends it; what came is kept.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetStatusRequest, _scheduler_pb2.GetStatusResponse]
@@ -183,6 +204,27 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     FitModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.FitModelRequest, _scheduler_pb2.FitModelResponse]  # type: ignore[assignment]
     """What a model takes on each node that has it, whether that fits, and what
     would. Nothing is loaded.
+    """
+    DescribeModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DescribeModelRequest, _scheduler_pb2.DescribeModelResponse]  # type: ignore[assignment]
+    """All that the files of a model say, as one node that has it reads them."""
+    RemoveModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RemoveModelRequest, _scheduler_pb2.RemoveModelResponse]  # type: ignore[assignment]
+    """Deletes the files of a model on one node; see the worker's `Remove`."""
+    PruneNodes: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]  # type: ignore[assignment]
+    """Deletes what nobody needs, on one node or all."""
+    Recommend: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]  # type: ignore[assignment]
+    """What of the catalogue of well-known models would run on this pool, the
+    largest that is quick enough first.
+    """
+    SearchModels: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]  # type: ignore[assignment]
+    """Searches the hub, from a node that can."""
+    ListRepository: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]  # type: ignore[assignment]
+    """What can be fetched of a repository, and what of it a node would hold."""
+    PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
+    """Fetches a model to a node; see the worker's `Pull`."""
+    StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
+    CopyModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]  # type: ignore[assignment]
+    """Copies a model from one node to another, through the scheduler. Closing the
+    stream ends it; what came is kept.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
@@ -445,6 +487,81 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_pb2.FitModelResponse, _abc.Awaitable[_scheduler_pb2.FitModelResponse]]:
         """What a model takes on each node that has it, whether that fits, and what
         would. Nothing is loaded.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeModel(
+        self,
+        request: _scheduler_pb2.DescribeModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.DescribeModelResponse, _abc.Awaitable[_scheduler_pb2.DescribeModelResponse]]:
+        """All that the files of a model say, as one node that has it reads them."""
+
+    @_abc_1.abstractmethod
+    def RemoveModel(
+        self,
+        request: _scheduler_pb2.RemoveModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RemoveModelResponse, _abc.Awaitable[_scheduler_pb2.RemoveModelResponse]]:
+        """Deletes the files of a model on one node; see the worker's `Remove`."""
+
+    @_abc_1.abstractmethod
+    def PruneNodes(
+        self,
+        request: _scheduler_pb2.PruneNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.PruneNodesResponse, _abc.Awaitable[_scheduler_pb2.PruneNodesResponse]]:
+        """Deletes what nobody needs, on one node or all."""
+
+    @_abc_1.abstractmethod
+    def Recommend(
+        self,
+        request: _scheduler_pb2.RecommendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RecommendResponse, _abc.Awaitable[_scheduler_pb2.RecommendResponse]]:
+        """What of the catalogue of well-known models would run on this pool, the
+        largest that is quick enough first.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchModels(
+        self,
+        request: _scheduler_pb2.SearchModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.SearchModelsResponse, _abc.Awaitable[_scheduler_pb2.SearchModelsResponse]]:
+        """Searches the hub, from a node that can."""
+
+    @_abc_1.abstractmethod
+    def ListRepository(
+        self,
+        request: _scheduler_pb2.ListRepositoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListRepositoryResponse, _abc.Awaitable[_scheduler_pb2.ListRepositoryResponse]]:
+        """What can be fetched of a repository, and what of it a node would hold."""
+
+    @_abc_1.abstractmethod
+    def PullModel(
+        self,
+        request: _scheduler_pb2.PullModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.PullModelResponse], _abc.AsyncIterator[_scheduler_pb2.PullModelResponse]]:
+        """Fetches a model to a node; see the worker's `Pull`."""
+
+    @_abc_1.abstractmethod
+    def StopPullModel(
+        self,
+        request: _scheduler_pb2.StopPullModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CopyModel(
+        self,
+        request: _scheduler_pb2.CopyModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.CopyModelResponse], _abc.AsyncIterator[_scheduler_pb2.CopyModelResponse]]:
+        """Copies a model from one node to another, through the scheduler. Closing the
+        stream ends it; what came is kept.
         """
 
     @_abc_1.abstractmethod

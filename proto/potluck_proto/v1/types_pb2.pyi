@@ -140,6 +140,7 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_DRAINING: _ErrorCode.ValueType  # 34
     ERROR_CODE_MODEL_BUSY: _ErrorCode.ValueType  # 35
     ERROR_CODE_LIMIT: _ErrorCode.ValueType  # 36
+    ERROR_CODE_DISK_FULL: _ErrorCode.ValueType  # 37
     ERROR_CODE_ENGINE_DIED: _ErrorCode.ValueType  # 40
     """Something died."""
     ERROR_CODE_NODE_LOST: _ErrorCode.ValueType  # 41
@@ -160,6 +161,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     """Who asks may not."""
     ERROR_CODE_NOT_ALLOWED: _ErrorCode.ValueType  # 61
     ERROR_CODE_INVITE: _ErrorCode.ValueType  # 62
+    ERROR_CODE_HUB: _ErrorCode.ValueType  # 70
+    """The hub refuses, fails or cannot be reached."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """---------------------------------------------------------------------------
@@ -193,6 +196,7 @@ ERROR_CODE_QUEUE_FULL: ErrorCode.ValueType  # 33
 ERROR_CODE_DRAINING: ErrorCode.ValueType  # 34
 ERROR_CODE_MODEL_BUSY: ErrorCode.ValueType  # 35
 ERROR_CODE_LIMIT: ErrorCode.ValueType  # 36
+ERROR_CODE_DISK_FULL: ErrorCode.ValueType  # 37
 ERROR_CODE_ENGINE_DIED: ErrorCode.ValueType  # 40
 """Something died."""
 ERROR_CODE_NODE_LOST: ErrorCode.ValueType  # 41
@@ -213,6 +217,8 @@ ERROR_CODE_NOT_PAIRED: ErrorCode.ValueType  # 60
 """Who asks may not."""
 ERROR_CODE_NOT_ALLOWED: ErrorCode.ValueType  # 61
 ERROR_CODE_INVITE: ErrorCode.ValueType  # 62
+ERROR_CODE_HUB: ErrorCode.ValueType  # 70
+"""The hub refuses, fails or cannot be reached."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _ModelFormat:
@@ -234,6 +240,47 @@ MODEL_FORMAT_UNSPECIFIED: ModelFormat.ValueType  # 0
 MODEL_FORMAT_GGUF: ModelFormat.ValueType  # 1
 MODEL_FORMAT_SAFETENSORS: ModelFormat.ValueType  # 2
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
+
+class _Tuning:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TuningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tuning.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TUNING_UNSPECIFIED: _Tuning.ValueType  # 0
+    """The files do not say it."""
+    TUNING_BASE: _Tuning.ValueType  # 1
+    TUNING_TUNED: _Tuning.ValueType  # 2
+
+class Tuning(_Tuning, metaclass=_TuningEnumTypeWrapper): ...
+
+TUNING_UNSPECIFIED: Tuning.ValueType  # 0
+"""The files do not say it."""
+TUNING_BASE: Tuning.ValueType  # 1
+TUNING_TUNED: Tuning.ValueType  # 2
+Global___Tuning: _TypeAlias = Tuning  # noqa: Y015
+
+class _CommercialUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CommercialUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommercialUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMMERCIAL_USE_UNSPECIFIED: _CommercialUse.ValueType  # 0
+    """Unknown."""
+    COMMERCIAL_USE_YES: _CommercialUse.ValueType  # 1
+    COMMERCIAL_USE_CONDITIONS: _CommercialUse.ValueType  # 2
+    COMMERCIAL_USE_NO: _CommercialUse.ValueType  # 3
+
+class CommercialUse(_CommercialUse, metaclass=_CommercialUseEnumTypeWrapper):
+    """Whether a licence permits commercial use."""
+
+COMMERCIAL_USE_UNSPECIFIED: CommercialUse.ValueType  # 0
+"""Unknown."""
+COMMERCIAL_USE_YES: CommercialUse.ValueType  # 1
+COMMERCIAL_USE_CONDITIONS: CommercialUse.ValueType  # 2
+COMMERCIAL_USE_NO: CommercialUse.ValueType  # 3
+Global___CommercialUse: _TypeAlias = CommercialUse  # noqa: Y015
 
 class _ModelState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -918,6 +965,9 @@ class ModelDescription(_message.Message):
     STARTER_FIELD_NUMBER: _builtins.int
     EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    TUNING_FIELD_NUMBER: _builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a person types: the file's name without its ending and quantization."""
     quantization: _builtins.str
@@ -949,6 +999,11 @@ class ModelDescription(_message.Message):
     """What is less than the node's settings say so that the model fits, for a
     person; empty where nothing is. A load takes no less than is said here.
     """
+    tuning: Global___Tuning.ValueType
+    """Whether it was tuned to follow instructions, or only goes on with a text."""
+    commercial_use: Global___CommercialUse.ValueType
+    owner: _builtins.str
+    """The program whose file it is; empty for Potluck's own and the user's."""
     @_builtins.property
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Engines on this node that can run it; empty where none can."""
@@ -983,14 +1038,338 @@ class ModelDescription(_message.Message):
         starter: _builtins.bool = ...,
         embeds_only: _builtins.bool = ...,
         note: _builtins.str = ...,
+        tuning: Global___Tuning.ValueType = ...,
+        commercial_use: Global___CommercialUse.ValueType = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "commercial_use", b"commercial_use", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "owner", b"owner", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "tuning", b"tuning", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelDescription: _TypeAlias = ModelDescription  # noqa: Y015
+
+@_typing.final
+class ModelDetail(_message.Message):
+    """All that the files of a model say, for whoever looks at this one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ACTIVE_PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
+    TENSOR_TYPES_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
+    BASE_MODELS_FIELD_NUMBER: _builtins.int
+    TUNING_SOURCE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_SUPPORTS_FIELD_NUMBER: _builtins.int
+    MODALITIES_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    active_parameter_count: _builtins.int
+    """Weights that take part in each token; fewer than all in a mixture of
+    experts.
+    """
+    organization: _builtins.str
+    tuning_source: _builtins.str
+    """Why it counts as a base model or a tuned one."""
+    @_builtins.property
+    def description(self) -> Global___ModelDescription: ...
+    @_builtins.property
+    def tensor_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorType]:
+        """How the weights are stored, the most first."""
+
+    @_builtins.property
+    def base_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it was made from, the nearest first."""
+
+    @_builtins.property
+    def template_supports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its chat template has a place for: `system`, `tools`, `reasoning`."""
+
+    @_builtins.property
+    def modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it was made to read: `text`, `images`, `audio`, `video`."""
+
+    @_builtins.property
+    def licence(self) -> Global___Licence: ...
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileHash]:
+        """Of each file, the first one first; empty unless asked for or known."""
+
+    def __init__(
+        self,
+        *,
+        description: Global___ModelDescription | None = ...,
+        path: _builtins.str = ...,
+        active_parameter_count: _builtins.int = ...,
+        tensor_types: _abc.Iterable[Global___TensorType] | None = ...,
+        organization: _builtins.str = ...,
+        base_models: _abc.Iterable[_builtins.str] | None = ...,
+        tuning_source: _builtins.str = ...,
+        template_supports: _abc.Iterable[_builtins.str] | None = ...,
+        modalities: _abc.Iterable[_builtins.str] | None = ...,
+        licence: Global___Licence | None = ...,
+        hashes: _abc.Iterable[Global___FileHash] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "licence", b"licence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "base_models", b"base_models", "description", b"description", "hashes", b"hashes", "licence", b"licence", "modalities", b"modalities", "organization", b"organization", "path", b"path", "template_supports", b"template_supports", "tensor_types", b"tensor_types", "tuning_source", b"tuning_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelDetail: _TypeAlias = ModelDetail  # noqa: Y015
+
+@_typing.final
+class TensorType(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TensorType: _TypeAlias = TensorType  # noqa: Y015
+
+@_typing.final
+class Licence(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """As the files name it."""
+    name: _builtins.str
+    link: _builtins.str
+    """Where its text is, by the files or by the table."""
+    commercial_use: Global___CommercialUse.ValueType
+    terms: _builtins.str
+    """What it asks for, in one sentence."""
+    source: _builtins.str
+    """Where the verdict is from, and of which day."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        link: _builtins.str = ...,
+        commercial_use: Global___CommercialUse.ValueType = ...,
+        terms: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commercial_use", b"commercial_use", "id", b"id", "link", b"link", "name", b"name", "source", b"source", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Licence: _TypeAlias = Licence  # noqa: Y015
+
+@_typing.final
+class FileHash(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    sha256: _builtins.str
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileHash: _TypeAlias = FileHash  # noqa: Y015
+
+@_typing.final
+class Download(_message.Message):
+    """A model on its way to a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    repository: _builtins.str
+    variant: _builtins.str
+    """The quantization or the file that was asked for, or chosen."""
+    done_bytes: _builtins.int
+    total_bytes: _builtins.int
+    bytes_per_second: _builtins.float
+    """Over the last seconds."""
+    seconds_left: _builtins.float
+    """Unknown while nothing comes."""
+    def __init__(
+        self,
+        *,
+        repository: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        done_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        bytes_per_second: _builtins.float = ...,
+        seconds_left: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "seconds_left", b"seconds_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "bytes_per_second", b"bytes_per_second", "done_bytes", b"done_bytes", "repository", b"repository", "seconds_left", b"seconds_left", "total_bytes", b"total_bytes", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
+    _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds_left) -> _WhichOneofReturnType__seconds_left | None: ...
+
+Global___Download: _TypeAlias = Download  # noqa: Y015
+
+@_typing.final
+class HubRepository(_message.Message):
+    """A repository of the hub, as a search finds it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
+    LIKES_FIELD_NUMBER: _builtins.int
+    GATED_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    BASE_MODELS_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    parameter_count: _builtins.int
+    downloads: _builtins.int
+    likes: _builtins.int
+    gated: _builtins.bool
+    """Its files are given to those alone who accepted its terms."""
+    format: Global___ModelFormat.ValueType
+    architecture: _builtins.str
+    training_context_length: _builtins.int
+    @_builtins.property
+    def licence(self) -> Global___Licence: ...
+    @_builtins.property
+    def base_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        parameter_count: _builtins.int = ...,
+        downloads: _builtins.int = ...,
+        likes: _builtins.int = ...,
+        gated: _builtins.bool = ...,
+        licence: Global___Licence | None = ...,
+        base_models: _abc.Iterable[_builtins.str] | None = ...,
+        format: Global___ModelFormat.ValueType = ...,
+        architecture: _builtins.str = ...,
+        training_context_length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "name", b"name", "parameter_count", b"parameter_count", "training_context_length", b"training_context_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HubRepository: _TypeAlias = HubRepository  # noqa: Y015
+
+@_typing.final
+class HubVariant(_message.Message):
+    """One model of a repository, as one could fetch it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    BITS_PER_WEIGHT_FIELD_NUMBER: _builtins.int
+    PROBABLY_FITS_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What stands behind the colon in `REPO:VARIANT`."""
+    format: Global___ModelFormat.ValueType
+    size_bytes: _builtins.int
+    bits_per_weight: _builtins.float
+    """By its size and the parameters that the hub knows; 0 where it knows none."""
+    probably_fits: _builtins.bool
+    """Whether this node would probably hold it now, by its size alone."""
+    present: _builtins.bool
+    """It is on this node already."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileHash]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        format: Global___ModelFormat.ValueType = ...,
+        size_bytes: _builtins.int = ...,
+        files: _abc.Iterable[Global___FileHash] | None = ...,
+        bits_per_weight: _builtins.float = ...,
+        probably_fits: _builtins.bool = ...,
+        present: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_per_weight", b"bits_per_weight", "files", b"files", "format", b"format", "name", b"name", "present", b"present", "probably_fits", b"probably_fits", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HubVariant: _TypeAlias = HubVariant  # noqa: Y015
+
+@_typing.final
+class Removal(_message.Message):
+    """Something on a node's disk that is deleted, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    freed_bytes: _builtins.int
+    """What becomes free; nothing for a link, or a file with another name too."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        freed_bytes: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Removal: _TypeAlias = Removal  # noqa: Y015
 
 @_typing.final
 class LoadOptions(_message.Message):
@@ -1445,6 +1824,7 @@ class NodeState(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     name: _builtins.str
     version: _builtins.str
@@ -1475,6 +1855,10 @@ class NodeState(_message.Message):
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
         """Whom the node turned away lately."""
 
+    @_builtins.property
+    def downloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Download]:
+        """Models on their way here."""
+
     def __init__(
         self,
         *,
@@ -1494,10 +1878,11 @@ class NodeState(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
+        downloads: _abc.Iterable[Global___Download] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "refusals", b"refusals", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_utilisation", b"cpu_utilisation", "devices", b"devices", "downloads", b"downloads", "draining", b"draining", "engines", b"engines", "loaded", b"loaded", "measured_unix_seconds", b"measured_unix_seconds", "models", b"models", "name", b"name", "node_id", b"node_id", "notices", b"notices", "queue_length", b"queue_length", "refusals", b"refusals", "revision", b"revision", "tags", b"tags", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

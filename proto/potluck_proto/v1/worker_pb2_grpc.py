@@ -51,6 +51,51 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.FitRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.FitResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/potluck.v1.WorkerService/Inspect',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
+                _registered_method=True)
+        self.Remove = channel.unary_unary(
+                '/potluck.v1.WorkerService/Remove',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.RemoveRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.RemoveResponse.FromString,
+                _registered_method=True)
+        self.Prune = channel.unary_unary(
+                '/potluck.v1.WorkerService/Prune',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+                _registered_method=True)
+        self.SearchHub = channel.unary_unary(
+                '/potluck.v1.WorkerService/SearchHub',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.SearchHubRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.SearchHubResponse.FromString,
+                _registered_method=True)
+        self.ListHub = channel.unary_unary(
+                '/potluck.v1.WorkerService/ListHub',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.ListHubRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.ListHubResponse.FromString,
+                _registered_method=True)
+        self.Pull = channel.unary_stream(
+                '/potluck.v1.WorkerService/Pull',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.PullRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.PullResponse.FromString,
+                _registered_method=True)
+        self.StopPull = channel.unary_unary(
+                '/potluck.v1.WorkerService/StopPull',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.StopPullRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.StopPullResponse.FromString,
+                _registered_method=True)
+        self.SendModel = channel.unary_stream(
+                '/potluck.v1.WorkerService/SendModel',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.SendModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.SendModelResponse.FromString,
+                _registered_method=True)
+        self.ReceiveModel = channel.stream_stream(
+                '/potluck.v1.WorkerService/ReceiveModel',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelResponse.FromString,
+                _registered_method=True)
         self.Load = channel.unary_stream(
                 '/potluck.v1.WorkerService/Load',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.LoadRequest.SerializeToString,
@@ -121,6 +166,76 @@ class WorkerServiceServicer:
     def Fit(self, request, context):
         """How much memory a model would take, asked from the engine, and what would
         fit instead. Nothing is loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Inspect(self, request, context):
+        """All that the files of a model say.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remove(self, request, context):
+        """Deletes the files of a model in the home's models folder; those of the user
+        elsewhere and of other programs are refused, with how to be rid of them. It
+        is unloaded first, as `Unload` does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Prune(self, request, context):
+        """Deletes what nobody needs: unfinished downloads, logs of models that are
+        gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchHub(self, request, context):
+        """Searches the hub for models that an engine of Potluck may run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHub(self, request, context):
+        """Lists what can be fetched of a repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pull(self, request, context):
+        """Fetches a model from the hub, or follows the fetch that is under way. It
+        belongs to the worker: closing the stream does not end it, `StopPull` does.
+        The last response holds `model`. What came before a break is kept, and not
+        fetched again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopPull(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendModel(self, request, context):
+        """For a copy to another node: what files a model has, or the content of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceiveModel(self, request_iterator, context):
+        """Takes a copy of a model. The caller says what comes; the worker asks for
+        each file from where it has it, and at the end says that it is listed. What
+        came before a break is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +330,51 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Fit,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.FitRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.FitResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.SerializeToString,
+            ),
+            'Remove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remove,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.RemoveRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.RemoveResponse.SerializeToString,
+            ),
+            'Prune': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prune,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.SerializeToString,
+            ),
+            'SearchHub': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchHub,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.SearchHubRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.SearchHubResponse.SerializeToString,
+            ),
+            'ListHub': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHub,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.ListHubRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.ListHubResponse.SerializeToString,
+            ),
+            'Pull': grpc.unary_stream_rpc_method_handler(
+                    servicer.Pull,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.PullRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.PullResponse.SerializeToString,
+            ),
+            'StopPull': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopPull,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.StopPullRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.StopPullResponse.SerializeToString,
+            ),
+            'SendModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.SendModel,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.SendModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.SendModelResponse.SerializeToString,
+            ),
+            'ReceiveModel': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReceiveModel,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.ReceiveModelResponse.SerializeToString,
             ),
             'Load': grpc.unary_stream_rpc_method_handler(
                     servicer.Load,
@@ -345,6 +505,249 @@ class WorkerService:
             '/potluck.v1.WorkerService/Fit',
             potluck_dot_v1_dot_worker__pb2.FitRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.FitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Inspect',
+            potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Remove',
+            potluck_dot_v1_dot_worker__pb2.RemoveRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.RemoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Prune',
+            potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchHub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/SearchHub',
+            potluck_dot_v1_dot_worker__pb2.SearchHubRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.SearchHubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/ListHub',
+            potluck_dot_v1_dot_worker__pb2.ListHubRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.ListHubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Pull',
+            potluck_dot_v1_dot_worker__pb2.PullRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopPull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/StopPull',
+            potluck_dot_v1_dot_worker__pb2.StopPullRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.StopPullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.WorkerService/SendModel',
+            potluck_dot_v1_dot_worker__pb2.SendModelRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.SendModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveModel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/potluck.v1.WorkerService/ReceiveModel',
+            potluck_dot_v1_dot_worker__pb2.ReceiveModelRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.ReceiveModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

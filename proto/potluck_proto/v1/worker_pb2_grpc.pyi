@@ -45,6 +45,35 @@ class WorkerServiceStub:
     """How much memory a model would take, asked from the engine, and what would
     fit instead. Nothing is loaded.
     """
+    Inspect: _grpc.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]
+    """All that the files of a model say."""
+    Remove: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RemoveRequest, _worker_pb2.RemoveResponse]
+    """Deletes the files of a model in the home's models folder; those of the user
+    elsewhere and of other programs are refused, with how to be rid of them. It
+    is unloaded first, as `Unload` does.
+    """
+    Prune: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PruneRequest, _worker_pb2.PruneResponse]
+    """Deletes what nobody needs: unfinished downloads, logs of models that are
+    gone.
+    """
+    SearchHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]
+    """Searches the hub for models that an engine of Potluck may run."""
+    ListHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]
+    """Lists what can be fetched of a repository."""
+    Pull: _grpc.UnaryStreamMultiCallable[_worker_pb2.PullRequest, _worker_pb2.PullResponse]
+    """Fetches a model from the hub, or follows the fetch that is under way. It
+    belongs to the worker: closing the stream does not end it, `StopPull` does.
+    The last response holds `model`. What came before a break is kept, and not
+    fetched again.
+    """
+    StopPull: _grpc.UnaryUnaryMultiCallable[_worker_pb2.StopPullRequest, _worker_pb2.StopPullResponse]
+    SendModel: _grpc.UnaryStreamMultiCallable[_worker_pb2.SendModelRequest, _worker_pb2.SendModelResponse]
+    """For a copy to another node: what files a model has, or the content of one."""
+    ReceiveModel: _grpc.StreamStreamMultiCallable[_worker_pb2.ReceiveModelRequest, _worker_pb2.ReceiveModelResponse]
+    """Takes a copy of a model. The caller says what comes; the worker asks for
+    each file from where it has it, and at the end says that it is listed. What
+    came before a break is kept.
+    """
     Load: _grpc.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]
     """Loads a model, or waits for the load under way; reports as it goes. One that
     is held in another way than the options say is loaded anew if nobody uses
@@ -96,6 +125,35 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Fit: _aio.UnaryUnaryMultiCallable[_worker_pb2.FitRequest, _worker_pb2.FitResponse]  # type: ignore[assignment]
     """How much memory a model would take, asked from the engine, and what would
     fit instead. Nothing is loaded.
+    """
+    Inspect: _aio.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]  # type: ignore[assignment]
+    """All that the files of a model say."""
+    Remove: _aio.UnaryUnaryMultiCallable[_worker_pb2.RemoveRequest, _worker_pb2.RemoveResponse]  # type: ignore[assignment]
+    """Deletes the files of a model in the home's models folder; those of the user
+    elsewhere and of other programs are refused, with how to be rid of them. It
+    is unloaded first, as `Unload` does.
+    """
+    Prune: _aio.UnaryUnaryMultiCallable[_worker_pb2.PruneRequest, _worker_pb2.PruneResponse]  # type: ignore[assignment]
+    """Deletes what nobody needs: unfinished downloads, logs of models that are
+    gone.
+    """
+    SearchHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]  # type: ignore[assignment]
+    """Searches the hub for models that an engine of Potluck may run."""
+    ListHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]  # type: ignore[assignment]
+    """Lists what can be fetched of a repository."""
+    Pull: _aio.UnaryStreamMultiCallable[_worker_pb2.PullRequest, _worker_pb2.PullResponse]  # type: ignore[assignment]
+    """Fetches a model from the hub, or follows the fetch that is under way. It
+    belongs to the worker: closing the stream does not end it, `StopPull` does.
+    The last response holds `model`. What came before a break is kept, and not
+    fetched again.
+    """
+    StopPull: _aio.UnaryUnaryMultiCallable[_worker_pb2.StopPullRequest, _worker_pb2.StopPullResponse]  # type: ignore[assignment]
+    SendModel: _aio.UnaryStreamMultiCallable[_worker_pb2.SendModelRequest, _worker_pb2.SendModelResponse]  # type: ignore[assignment]
+    """For a copy to another node: what files a model has, or the content of one."""
+    ReceiveModel: _aio.StreamStreamMultiCallable[_worker_pb2.ReceiveModelRequest, _worker_pb2.ReceiveModelResponse]  # type: ignore[assignment]
+    """Takes a copy of a model. The caller says what comes; the worker asks for
+    each file from where it has it, and at the end says that it is listed. What
+    came before a break is kept.
     """
     Load: _aio.UnaryStreamMultiCallable[_worker_pb2.LoadRequest, _worker_pb2.LoadResponse]  # type: ignore[assignment]
     """Loads a model, or waits for the load under way; reports as it goes. One that
@@ -163,6 +221,89 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_pb2.FitResponse, _abc.Awaitable[_worker_pb2.FitResponse]]:
         """How much memory a model would take, asked from the engine, and what would
         fit instead. Nothing is loaded.
+        """
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _worker_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.InspectResponse, _abc.Awaitable[_worker_pb2.InspectResponse]]:
+        """All that the files of a model say."""
+
+    @_abc_1.abstractmethod
+    def Remove(
+        self,
+        request: _worker_pb2.RemoveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.RemoveResponse, _abc.Awaitable[_worker_pb2.RemoveResponse]]:
+        """Deletes the files of a model in the home's models folder; those of the user
+        elsewhere and of other programs are refused, with how to be rid of them. It
+        is unloaded first, as `Unload` does.
+        """
+
+    @_abc_1.abstractmethod
+    def Prune(
+        self,
+        request: _worker_pb2.PruneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.PruneResponse, _abc.Awaitable[_worker_pb2.PruneResponse]]:
+        """Deletes what nobody needs: unfinished downloads, logs of models that are
+        gone.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchHub(
+        self,
+        request: _worker_pb2.SearchHubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.SearchHubResponse, _abc.Awaitable[_worker_pb2.SearchHubResponse]]:
+        """Searches the hub for models that an engine of Potluck may run."""
+
+    @_abc_1.abstractmethod
+    def ListHub(
+        self,
+        request: _worker_pb2.ListHubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ListHubResponse, _abc.Awaitable[_worker_pb2.ListHubResponse]]:
+        """Lists what can be fetched of a repository."""
+
+    @_abc_1.abstractmethod
+    def Pull(
+        self,
+        request: _worker_pb2.PullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.PullResponse], _abc.AsyncIterator[_worker_pb2.PullResponse]]:
+        """Fetches a model from the hub, or follows the fetch that is under way. It
+        belongs to the worker: closing the stream does not end it, `StopPull` does.
+        The last response holds `model`. What came before a break is kept, and not
+        fetched again.
+        """
+
+    @_abc_1.abstractmethod
+    def StopPull(
+        self,
+        request: _worker_pb2.StopPullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.StopPullResponse, _abc.Awaitable[_worker_pb2.StopPullResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SendModel(
+        self,
+        request: _worker_pb2.SendModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.SendModelResponse], _abc.AsyncIterator[_worker_pb2.SendModelResponse]]:
+        """For a copy to another node: what files a model has, or the content of one."""
+
+    @_abc_1.abstractmethod
+    def ReceiveModel(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.ReceiveModelRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.ReceiveModelResponse], _abc.AsyncIterator[_worker_pb2.ReceiveModelResponse]]:
+        """Takes a copy of a model. The caller says what comes; the worker asks for
+        each file from where it has it, and at the end says that it is listed. What
+        came before a break is kept.
         """
 
     @_abc_1.abstractmethod

@@ -4,14 +4,52 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
 from potluck_tui.clean import clean
 
 Command = Callable[[argparse.Namespace, Home], Awaitable[int]]
+
+COMMANDS = {
+    "ask": "ask.ask",
+    "explain": "explain.explain",
+    "chats": "chats.chats",
+    "export": "chats.export",
+    "nodes": "pool.nodes",
+    "nodes add": "pairing.add",
+    "nodes remove": "pairing.remove",
+    "invite": "pairing.invite",
+    "join": "pairing.join",
+    "leave": "pairing.leave",
+    "service install": "service.install",
+    "service remove": "service.remove",
+    "service status": "service.status",
+    "install": "setting_up.install",
+    "models": "pool.models",
+    "primer": "primer.primer",
+    "recommend": "recommend.recommend",
+    "search": "hub.search",
+    "pull": "hub.pull",
+    "copy": "hub.copy",
+    "login": "hub.login",
+    "rm": "removal.remove",
+    "prune": "removal.prune",
+    "fit": "fit.fit",
+    "drain": "orders.drain",
+    "load": "orders.load",
+    "unload": "orders.unload",
+    "pin": "orders.pin",
+    "status": "daemons.status",
+    "logs": "logs.logs",
+    "up": "daemons.up",
+    "down": "daemons.down",
+}
+"""Where the function of each command is: `module.function`."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,6 +65,10 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read it has left. Python would fail again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _run_default(options: argparse.Namespace, home: Home) -> int:
@@ -41,49 +83,13 @@ def _run_default(options: argparse.Namespace, home: Home) -> int:
 
 
 async def _run_command(command: Command, options: argparse.Namespace, home: Home) -> int:
-    return await command(options, home)
+    code = await command(options, home)
+    sys.stdout.flush()
+    return code
 
 
 def _command(name: str) -> Command:
     """Return the function of a command, importing only its module."""
-    from potluck_tui.commands import (
-        ask,
-        chats,
-        daemons,
-        explain,
-        fit,
-        logs,
-        orders,
-        pairing,
-        pool,
-        service,
-        setting_up,
-    )
-
-    commands: dict[str, Command] = {
-        "ask": ask.ask,
-        "explain": explain.explain,
-        "chats": chats.chats,
-        "export": chats.export,
-        "nodes": pool.nodes,
-        "nodes add": pairing.add,
-        "nodes remove": pairing.remove,
-        "invite": pairing.invite,
-        "join": pairing.join,
-        "leave": pairing.leave,
-        "service install": service.install,
-        "service remove": service.remove,
-        "service status": service.status,
-        "install": setting_up.install,
-        "models": pool.models,
-        "fit": fit.fit,
-        "drain": orders.drain,
-        "load": orders.load,
-        "unload": orders.unload,
-        "pin": orders.pin,
-        "status": daemons.status,
-        "logs": logs.logs,
-        "up": daemons.up,
-        "down": daemons.down,
-    }
-    return commands[name]
+    module, function = COMMANDS[name].split(".")
+    command: Command = getattr(import_module(f"potluck_tui.commands.{module}"), function)
+    return command

@@ -43,7 +43,20 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
         else:
             answer = await _stream(client, request, _writer())
             _print_origin(answer, sys.stderr)
+            if note := await _base_note(client, answer.explanation):
+                print(f"[{note}]", file=sys.stderr)
     return answer.exit_code()
+
+
+async def _base_note(client: PoolClient, explanation: types.Explanation) -> str:
+    """Return what to know of the model that answered, where it was not made to answer."""
+    response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
+    for model in response.models:
+        said = model.description
+        is_it = (said.name, said.quantization) == (explanation.model, explanation.quantization)
+        if is_it and said.tuning == types.TUNING_BASE and not said.has_chat_template:
+            return clean(said.note)
+    return ""
 
 
 async def introduce(options: argparse.Namespace, home: Home) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
 from potluck_proto.errors import BadRequest
@@ -27,11 +26,7 @@ async def logs(options: argparse.Namespace, home: Home) -> int:
     async with connected(home, options.ssh) as client:
         if not options.scheduler:
             await until_a_node_is_ready(client)
-        try:
-            await _show(client, options)
-        except BrokenPipeError:
-            # Whoever read it has left. Python would fail again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        await _show(client, options)
     return 0
 
 

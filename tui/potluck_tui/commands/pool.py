@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
+from collections.abc import Iterator, Sequence
 
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.connect import running_pool
+from potluck_tui.knowledge.primer import explanation
+from potluck_tui.model_facts import Fact, facts
 from potluck_tui.pool import refusal_words, stranger_words
 from potluck_tui.words import binary_size
 
 GIB = 2**30
+COLUMNS = 80
+DESCRIBE_SECONDS = 40.0
+HASH_SECONDS = 3600.0
+"""A large model on a slow disk takes long to be read whole."""
 
 
 async def nodes(options: argparse.Namespace, home: Home) -> int:
@@ -51,7 +59,9 @@ def _print_others(response: pb.ListNodesResponse) -> None:
 
 
 async def models(options: argparse.Namespace, home: Home) -> int:
-    """List the models of the pool."""
+    """List the models of the pool, or say all that is known of one."""
+    if options.model:
+        return await _model(options, home)
     async with running_pool(home, options.ssh) as client:
         response = await client.call(client.stub.ListModels, pb.ListModelsRequest())
     if options.json:
@@ -68,6 +78,49 @@ async def models(options: argparse.Namespace, home: Home) -> int:
             print(clean(f"{description.name}: {said}"))
     print(f"\nPut GGUF files into {home.models} to add models.")
     return 0
+
+
+async def _model(options: argparse.Namespace, home: Home) -> int:
+    """Say all that is known of one model."""
+    request = pb.DescribeModelRequest(model=options.model, node=options.node, hashes=options.sha256)
+    async with running_pool(home, options.ssh) as client:
+        seconds = HASH_SECONDS if options.sha256 else DESCRIBE_SECONDS
+        response = await client.call(client.stub.DescribeModel, request, seconds)
+    if options.json:
+        print_json(response)
+        return 0
+    model = response.detail.description
+    name = ":".join(filter(None, (model.name, model.quantization)))
+    print(f"{clean(name)} on {clean(response.node_name)}")
+    known = facts(response.detail)
+    if options.explain:
+        print("\n\n".join("\n".join(explained_lines(fact)) for fact in known))
+    else:
+        print("\n".join(fact_lines(known)))
+    return 0
+
+
+def explained_lines(fact: Fact) -> Iterator[str]:
+    """Yield a fact, and under it what the primer says of such."""
+    yield from fact_lines([fact])
+    if text := explanation(fact.name):
+        yield from textwrap.wrap(text, COLUMNS, initial_indent="    ", subsequent_indent="    ")
+
+
+def fact_lines(known: Sequence[Fact]) -> Iterator[str]:
+    """Yield a table of facts, wrapped to the width of a terminal, each with where it is from."""
+    width = max(len(fact.name) for fact in known)
+    for fact in known:
+        text = f"{fact.value} ({fact.source})" if fact.source else fact.value
+        indent = " " * (width + 4)
+        yield from textwrap.wrap(
+            text,
+            COLUMNS,
+            initial_indent=f"  {fact.name:<{width}}  ",
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def _node_row(node: pb.Node) -> list[str]:
@@ -93,8 +146,10 @@ def _print_problems(node: pb.Node) -> None:
     for notice in node.state.notices:
         when = time.strftime("%H:%M", time.localtime(notice.unix_seconds))
         print(clean(f"{node.state.name}, {when}: {notice.text}"))
+    if any(engine.available for engine in node.state.engines):
+        return
     for engine in node.state.engines:
-        if not engine.available and engine.advice:
+        if engine.advice:
             print(clean(f"{node.state.name}: no {engine.name}: {engine.advice}"))
 
 

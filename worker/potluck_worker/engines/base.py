@@ -66,6 +66,8 @@ class Load(Frame, frozen=True):
     """`None` takes the physical cores, and fewer while other programs keep them busy."""
     lora_adapters: Sequence[str] = ()
     """Paths of adapters, each applied whole."""
+    prompt_format: str = ""
+    """One of `formats.py`, in place of the file's chat template; empty takes that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,35 +321,6 @@ class Stats(Frame, frozen=True):
 
 ToChild = Load | Generate | Embed | Cancel | Close
 FromChild = Loading | Loaded | LoadFailed | Started | Produced | Finished | Embedded | Stats
-
-
-# --- inspection --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What a model file says of itself.
-
-    Made by `python -m potluck_worker.inspect_host` in a child of its own, since the file is
-    untrusted and an engine may abort on it.
-    """
-
-    architecture: str
-    parameter_count: int
-    quantization: str
-    """The file's own scheme, for example `Q4_K_M`."""
-    bits_per_weight: float
-    training_context_length: int
-    vocabulary_size: int
-    has_chat_template: bool
-    embeds_only: bool
-    """Whether it embeds texts and cannot chat."""
-    title: str
-    license: str
-    base_model: str
-    tokenizer_sha256: str
-    """Over the vocabulary: equal for two files whose token ids mean the same."""
-    template_sha256: str
 
 
 # --- the engine --------------------------------------------------------------------------------

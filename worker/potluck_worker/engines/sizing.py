@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from potluck_worker.engines.base import Inspection, KvType
+from potluck_worker.engines.base import KvType
+from potluck_worker.engines.inspection import Inspection
 
 HOST = "host"
 """The device id of main memory."""

@@ -19,6 +19,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from potluck_proto.errors import BadRequest, TemplateError
+from potluck_worker.engines.formats import FORMATS, STOPS
 from potluck_worker.engines.limits import OutOfTime, limited
 
 FALLBACK = (
@@ -57,12 +58,21 @@ class ChatTemplate:
         bos_text: The text of the token that begins a prompt, which templates may write.
         eos_text: The text of the token that ends one.
         tool_use: The template for conversations with tools, where a model has two.
+        prompt_format: One of `formats.py` in the place of both.
 
     Raises:
         TemplateError: The template is no Jinja.
     """
 
-    def __init__(self, source: str, bos_text: str, eos_text: str, *, tool_use: str = "") -> None:
+    def __init__(
+        self,
+        source: str,
+        bos_text: str,
+        eos_text: str,
+        *,
+        tool_use: str = "",
+        prompt_format: str = "",
+    ) -> None:
         environment = _Sandbox(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -73,7 +83,10 @@ class ChatTemplate:
             "raise_exception": _raise,
             "strftime_now": lambda form: datetime.datetime.now().strftime(form),
         }
-        self.stop = () if source else FALLBACK_STOP
+        self.stop: tuple[str, ...] = () if source else FALLBACK_STOP
+        if prompt_format:
+            source, tool_use = FORMATS[prompt_format], ""
+            self.stop = STOPS.get(prompt_format, ())
         self._tokens = {"bos_token": bos_text, "eos_token": eos_text}
         self._source = source or FALLBACK
         self._tool_use = tool_use or self._source

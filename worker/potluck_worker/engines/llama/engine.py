@@ -106,6 +106,7 @@ class LlamaEngine:
             self._vocabulary.bos_text,
             self._vocabulary.eos_text,
             tool_use=self._metadata.get("tokenizer.chat_template.tool_use", ""),
+            prompt_format=load.prompt_format,
         )
         self._prompts = PromptMaker(self._template, self._vocabulary)
         self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)

@@ -222,6 +222,14 @@ class Model:
         return int(api.llama_model_n_layer(self.pointer)) if experts else 0
 
     @property
+    def idle_experts(self) -> float:
+        """The share of experts that a token does not pass through; 0 where there are none."""
+        experts, used = self._said("expert_count"), self._said("expert_used_count")
+        if not (experts.isdecimal() and used.isdecimal() and 0 < int(used) <= int(experts)):
+            return 0.0
+        return 1 - int(used) / int(experts)
+
+    @property
     def window(self) -> int:
         """Tokens that layers with a sliding window look back; 0 without such layers."""
         return int(api.llama_model_n_swa(self.pointer))

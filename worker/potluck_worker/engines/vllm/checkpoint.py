@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
-from potluck_worker.engines.base import Inspection
+from potluck_worker.engines.inspection import Inspection, LicenceWords
+from potluck_worker.engines.lineage import lineage
+from potluck_worker.engines.template_features import features
+from potluck_worker.engines.vllm.model_card import ModelCard
 
 CONFIG = "config.json"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -32,6 +35,9 @@ HEADER_LIMIT_BYTES = 100_000_000
 
 _WRITING_MODELS = ("LMHeadModel", "ChatModel", "ChatGLMModel")
 """How classes of PyTorch that write are called, of those that end in `Model`."""
+
+_OF_EXPERTS = re.compile(r"\bexperts\.")
+"""Weights of experts, of which a token passes through a few; shared ones are called otherwise."""
 
 _ITEM_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BF16": 16, "C64": 64}
 
@@ -144,6 +150,14 @@ class Checkpoint:
         return sum(tensor.size_bytes for tensor in self.tensors)
 
     @property
+    def bytes_by_type(self) -> dict[str, int]:
+        """Bytes of tensors by their type, the most first."""
+        sizes: Counter[str] = Counter()
+        for tensor in self.tensors:
+            sizes[tensor.dtype] += tensor.size_bytes
+        return dict(sizes.most_common())
+
+    @property
     def _quantization(self) -> Mapping[str, Any]:
         found = self.config.get("quantization_config", {})
         return found if isinstance(found, dict) else {}
@@ -153,10 +167,7 @@ class Checkpoint:
         """How weights are stored, in the words that names of models use: `BF16`, `AWQ`, `FP8`."""
         method = str(self._quantization.get("quant_method", "")).lower()
         if not method:
-            sizes: Counter[str] = Counter()
-            for tensor in self.tensors:
-                sizes[tensor.dtype] += tensor.size_bytes
-            return sizes.most_common(1)[0][0]
+            return next(iter(self.bytes_by_type))
         if method == "gptq":
             return f"GPTQ-Int{_quantized_bits(self._quantization)}"
         if method == "compressed-tensors":
@@ -180,33 +191,55 @@ class Checkpoint:
         """Return a hash of the chat template."""
         return hashlib.sha256(self.template.encode()).hexdigest()
 
+    @property
+    def active_parameter_count(self) -> int:
+        """Weights that take part in each token."""
+        of_experts = sum(
+            self._parameters(tensor) for tensor in self.tensors if _OF_EXPERTS.search(tensor.name)
+        )
+        if not of_experts:
+            return self.parameter_count
+        experts = self.number("num_experts", "num_local_experts", "n_routed_experts")
+        used = self.number("num_experts_per_tok", default=experts)
+        return self.parameter_count - round(of_experts * max(0, experts - used) / experts)
+
     def inspect(self) -> Inspection:
         """Return what the files say, as all engines have it."""
-        parameters = self.parameter_count
+        parameters, card = self.parameter_count, ModelCard.read(self.folder)
         return Inspection(
             architecture=self.architecture,
             parameter_count=parameters,
+            active_parameter_count=self.active_parameter_count,
             quantization=self.scheme,
             bits_per_weight=8 * self.file_bytes / max(1, parameters),
+            bytes_by_type=self.bytes_by_type,
             training_context_length=self.training_context_length,
             vocabulary_size=self.number("vocab_size"),
             has_chat_template=bool(self.template),
+            template_supports=features(self.template, self.tool_template),
             embeds_only=self.embeds,
-            title=self.folder.name,
-            license=self.license(),
-            base_model="",
+            modalities=self.modalities,
+            title=card.text("model_name") or self.folder.name,
+            lineage=lineage(
+                organization=card.text("model_creator"),
+                base_models=card.texts("base_model"),
+                title=card.text("model_name"),
+                tags=card.texts("tags"),
+                file_name=self.folder.name,
+                has_chat_template=bool(self.template),
+            ),
+            licence=LicenceWords(
+                card.text("license"), card.text("license_name"), card.text("license_link")
+            ),
             tokenizer_sha256=self.tokenizer_sha256(),
             template_sha256=self.template_sha256(),
         )
 
-    def license(self) -> str:
-        """Return the licence that the head of its README names, else nothing."""
-        try:
-            head = (self.folder / "README.md").read_text(errors="replace")[:4096]
-        except OSError:
-            return ""
-        match = re.match(r"---\n.*?^license:\s*([^\s#]+)", head, re.DOTALL | re.MULTILINE)
-        return match[1] if match else ""
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it was made to read."""
+        senses = {"vision_config": "images", "audio_config": "audio", "video_config": "video"}
+        return ("text", *(what for key, what in senses.items() if self.config.get(key)))
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -73,6 +73,7 @@ class VllmEngine:
             self._vocabulary.bos_text,
             self._vocabulary.eos_text,
             tool_use=checkpoint.tool_template,
+            prompt_format=load.prompt_format,
         )
         self._prompts = PromptMaker(self._template, self._vocabulary)
         held = self._core.held_bytes()

@@ -1,0 +1,108 @@
+"""Copying a model from one node to another: the scheduler passes on what one sends.
+
+Nodes know the scheduler and not each other, so nothing new has to be opened between them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from potluck_proto.errors import LostError
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.core.model import ModelKey
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+
+REPORT_SECONDS = 0.5
+
+
+async def copy(
+    key: ModelKey, source: WorkerServiceAsyncStub, target: WorkerServiceAsyncStub
+) -> AsyncIterator[types.Download | types.ModelDescription]:
+    """Copy a model; yield how far it is, at last the model as the target lists it.
+
+    Raises:
+        LostError: A node ended the copy without a word.
+        grpc.aio.AioRpcError: One refused, with its reason.
+    """
+    asked = worker.SendModelRequest(model=key.name, quantization=key.quantization)
+    offer = await _offer(source, asked)
+    progress = _Progress(str(key), {file.name: file.size_bytes for file in offer.files})
+    receiving = target.ReceiveModel()
+    try:
+        await receiving.write(worker.ReceiveModelRequest(offer=offer))
+        async for response in receiving:
+            if response.HasField("model"):
+                yield response.model
+                return
+            asked.file, asked.offset = response.wanted.file, response.wanted.offset
+            progress.begin(asked.file, asked.offset)
+            async for part in source.SendModel(asked):
+                await receiving.write(worker.ReceiveModelRequest(data=part.data))
+                if progress.add(len(part.data)):
+                    yield progress.message()
+            if not progress.is_through(asked.file):
+                raise LostError(f"{asked.file} ended early: it changed meanwhile. Copy again.")
+    finally:
+        receiving.cancel()
+    raise LostError("The copy ended before the model was there. Copy again to go on.")
+
+
+async def _offer(
+    source: WorkerServiceAsyncStub, asked: worker.SendModelRequest
+) -> worker.ModelOffer:
+    async for response in source.SendModel(asked):
+        return response.offer
+    raise LostError("The node that has the model offered nothing. Copy again.")
+
+
+class _Progress:
+    """How far a copy is, and how fast.
+
+    Args:
+        model: Its name.
+        sizes: Bytes of each file, in the order in which they go.
+    """
+
+    def __init__(self, model: str, sizes: dict[str, int]) -> None:
+        self._model = model
+        self._sizes = sizes
+        self._done = self._sent = 0
+        self._started = self._reported = time.monotonic()
+
+    def begin(self, file: str, offset: int) -> None:
+        """Note that a file goes on from an offset; those before it are there."""
+        names = list(self._sizes)
+        before = names[: names.index(file)]
+        self._done = sum(self._sizes[name] for name in before) + offset
+
+    def add(self, sent_bytes: int) -> bool:
+        """Note what was sent; say whether to report it."""
+        self._done += sent_bytes
+        self._sent += sent_bytes
+        now = time.monotonic()
+        if now - self._reported < REPORT_SECONDS:
+            return False
+        self._reported = now
+        return True
+
+    def is_through(self, file: str) -> bool:
+        """Say whether all of a file was sent."""
+        names = list(self._sizes)
+        return self._done == sum(self._sizes[name] for name in names[: names.index(file) + 1])
+
+    def message(self) -> types.Download:
+        """Return how far it is."""
+        total = sum(self._sizes.values())
+        speed = self._sent / max(1e-6, time.monotonic() - self._started)
+        return types.Download(
+            repository=self._model,
+            done_bytes=self._done,
+            total_bytes=total,
+            bytes_per_second=speed,
+            seconds_left=(total - self._done) / speed if speed else None,
+        )

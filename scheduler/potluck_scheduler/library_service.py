@@ -1,0 +1,281 @@
+"""The part of the gRPC service that is about files of models: it asks the nodes that have them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import grpc
+
+from potluck_proto.errors import BadRequest, NodeLost, PotluckError, abort, from_rpc
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.catalogue import Catalogue
+from potluck_scheduler.copies import copy
+from potluck_scheduler.core.model import ModelKey, Node
+from potluck_scheduler.core.speeds import Speeds
+from potluck_scheduler.edge import Context, or_abort
+from potluck_scheduler.fits import having_model, nodes_called
+from potluck_scheduler.nodes import NodeRegistry
+from potluck_scheduler.recommend import Way, recommend
+from potluck_scheduler.speed_store import SpeedStore
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+
+HASH_SECONDS = 3600.0
+"""A large model on a slow disk takes long to be read whole."""
+
+DESCRIBE_SECONDS = 30.0
+HUB_SECONDS = 70.0
+REMOVE_SECONDS = 120.0
+"""Answers under way get time to end first."""
+
+
+class LibraryCalls(pb_grpc.SchedulerServiceServicer):
+    """Describes, fetches, copies, deletes and tidies up.
+
+    Args:
+        nodes: The workers.
+        default_model: From the settings; empty lets the pool decide.
+        home: May have a catalogue of its own.
+        speed_store: How fast models were here.
+    """
+
+    def __init__(
+        self, nodes: NodeRegistry, default_model: str, home: Home, speed_store: SpeedStore
+    ) -> None:
+        self._library_home = home
+        self._speed_store = speed_store
+        self._registry = nodes
+        self._configured_default = default_model
+
+    async def DescribeModel(
+        self, request: pb.DescribeModelRequest, context: Context
+    ) -> pb.DescribeModelResponse:
+        """Say all that a model's files say."""
+        return await or_abort(self._describe(request), context)
+
+    async def _describe(self, request: pb.DescribeModelRequest) -> pb.DescribeModelResponse:
+        """Return what a node says of a model: one that can use it before one that cannot."""
+        having = having_model(request.model, request.node, self._registry, self._configured_default)
+        places = _places(*having)
+        _, _, node, key = max(places, key=lambda place: place[:2])
+        response = await self._worker(node).Inspect(
+            worker.InspectRequest(
+                model=key.name, quantization=key.quantization, hashes=request.hashes
+            ),
+            timeout=HASH_SECONDS if request.hashes else DESCRIBE_SECONDS,
+        )
+        return pb.DescribeModelResponse(detail=response.detail, node_name=node.name)
+
+    async def RemoveModel(
+        self, request: pb.RemoveModelRequest, context: Context
+    ) -> pb.RemoveModelResponse:
+        """Delete a model's files on one node."""
+        return await or_abort(self._remove(request), context)
+
+    async def _remove(self, request: pb.RemoveModelRequest) -> pb.RemoveModelResponse:
+        if not request.model:
+            raise BadRequest("Say which model to delete.")
+        keys, having = having_model(request.model, request.node, self._registry, "")
+        if len(having) > 1:
+            names = ", ".join(sorted(node.name for node in having))
+            raise BadRequest(
+                f"{request.model} is on several nodes: {names}. Say which with --node."
+            )
+        asked = worker.RemoveRequest(
+            model=keys[0].name,
+            quantization=keys[0].quantization if len(keys) == 1 else "",
+            dry_run=request.dry_run,
+        )
+        response = await self._worker(having[0]).Remove(asked, timeout=REMOVE_SECONDS)
+        return pb.RemoveModelResponse(node_name=having[0].name, removals=response.removals)
+
+    async def PruneNodes(
+        self, request: pb.PruneNodesRequest, context: Context
+    ) -> pb.PruneNodesResponse:
+        """Delete what nobody needs."""
+        return await or_abort(self._prune(request), context)
+
+    async def _prune(self, request: pb.PruneNodesRequest) -> pb.PruneNodesResponse:
+        asked = nodes_called(request.node, self._registry)
+        pruned = await asyncio.gather(*(self._prune_node(n, request.dry_run) for n in asked))
+        return pb.PruneNodesResponse(nodes=pruned)
+
+    async def _prune_node(self, node: Node, dry_run: bool) -> pb.NodePrune:
+        answer = pb.NodePrune(node_name=node.name)
+        try:
+            response = await self._worker(node).Prune(
+                worker.PruneRequest(dry_run=dry_run), timeout=REMOVE_SECONDS
+            )
+            answer.removals.extend(response.removals)
+        except grpc.aio.AioRpcError as error:
+            answer.problem.CopyFrom(from_rpc(error, node.name).to_proto())
+        except NodeLost as error:
+            answer.problem.CopyFrom(error.to_proto())
+        return answer
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        """Say what of the catalogue would run on this pool."""
+        return await or_abort(self._recommend(request), context)
+
+    async def _recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
+        nodes = nodes_called(request.node, self._registry)
+        catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
+        speeds = Speeds(await self._speed_store.load())
+        ways = recommend(catalogue.rows, nodes, speeds, request.context_length, request.use)
+        return pb.RecommendResponse(
+            recommendations=map(_recommendation, ways), catalogue_date=catalogue.date
+        )
+
+    async def SearchModels(
+        self, request: pb.SearchModelsRequest, context: Context
+    ) -> pb.SearchModelsResponse:
+        """Search the hub."""
+
+        async def search() -> pb.SearchModelsResponse:
+            asked = worker.SearchHubRequest(query=request.query, limit=request.limit)
+            response = await self._worker(self._fetching("")).SearchHub(asked, timeout=HUB_SECONDS)
+            return pb.SearchModelsResponse(repositories=response.repositories)
+
+        return await or_abort(search(), context)
+
+    async def ListRepository(
+        self, request: pb.ListRepositoryRequest, context: Context
+    ) -> pb.ListRepositoryResponse:
+        """Say what can be fetched of a repository."""
+
+        async def listed() -> pb.ListRepositoryResponse:
+            node = self._fetching(request.node)
+            asked = worker.ListHubRequest(repository=request.repository)
+            response = await self._worker(node).ListHub(asked, timeout=HUB_SECONDS)
+            return pb.ListRepositoryResponse(
+                repository=response.repository, variants=response.variants, node_name=node.name
+            )
+
+        return await or_abort(listed(), context)
+
+    async def PullModel(
+        self, request: pb.PullModelRequest, context: Context
+    ) -> AsyncIterator[pb.PullModelResponse]:
+        """Fetch a model to a node; say how far it is."""
+        asked = worker.PullRequest(repository=request.repository, variant=request.variant)
+        try:
+            node = self._fetching(request.node)
+            call = self._worker(node).Pull(asked)
+            try:
+                async for response in call:
+                    message = pb.PullModelResponse(node_name=node.name)
+                    if response.HasField("model"):
+                        message.model.CopyFrom(response.model)
+                    else:
+                        message.download.CopyFrom(response.download)
+                    yield message
+            finally:
+                call.cancel()
+        except PotluckError as error:
+            await abort(context, error)
+        except grpc.aio.AioRpcError as error:
+            await abort(context, from_rpc(error, "The worker"))
+
+    async def StopPullModel(
+        self, request: pb.StopPullModelRequest, context: Context
+    ) -> pb.StopPullModelResponse:
+        """End a fetch; what came is kept."""
+
+        async def stop() -> None:
+            asked = worker.StopPullRequest(repository=request.repository, variant=request.variant)
+            await self._worker(self._fetching(request.node)).StopPull(asked, timeout=HUB_SECONDS)
+
+        await or_abort(stop(), context)
+        return pb.StopPullModelResponse()
+
+    async def CopyModel(
+        self, request: pb.CopyModelRequest, context: Context
+    ) -> AsyncIterator[pb.CopyModelResponse]:
+        """Copy a model from one node to another; say how far it is."""
+        try:
+            key, source, target = self._way_of_copy(request)
+            async for event in copy(key, self._worker(source), self._worker(target)):
+                message = pb.CopyModelResponse(from_node=source.name, to_node=target.name)
+                if isinstance(event, types.ModelDescription):
+                    message.model.CopyFrom(event)
+                else:
+                    message.download.CopyFrom(event)
+                yield message
+        except PotluckError as error:
+            await abort(context, error)
+        except grpc.aio.AioRpcError as error:
+            await abort(context, from_rpc(error, "The worker"))
+
+    def _way_of_copy(self, request: pb.CopyModelRequest) -> tuple[ModelKey, Node, Node]:
+        """Return what is to be copied, from where and to where. Raises `PotluckError`."""
+        if not request.to_node:
+            raise BadRequest("Say to which machine: potluck copy MODEL NODE.")
+        (target,) = nodes_called(request.to_node, self._registry)
+        keys, having = having_model(request.model, request.from_node, self._registry, "")
+        if any(keys[0] in node.files for node in having if node == target):
+            raise BadRequest(f"{target.name} has {keys[0]} already.")
+        for key in keys:
+            for node in having:
+                if key in node.files and node.node_id != target.node_id:
+                    return key, node, target
+        raise BadRequest(f"Only {target.name} has {request.model}.")
+
+    def _fetching(self, name: str) -> Node:
+        """Return the node that fetches: the one that is named, else that with the most memory free.
+
+        Raises `NoNodes` and `UnknownNode`.
+        """
+        nodes = nodes_called(name, self._registry)
+
+        def worth(node: Node) -> tuple[bool, int]:
+            return not node.draining, node.memory_free_bytes + node.spill_free_bytes
+
+        return max(nodes, key=worth)
+
+    def _worker(self, node: Node) -> WorkerServiceAsyncStub:
+        stub = self._registry.stub(node.node_id)
+        if stub is None:
+            raise NodeLost(f"{node.name} is not connected any more.")
+        return stub
+
+
+def _recommendation(way: Way) -> pb.Recommendation:
+    row = way.row
+    return pb.Recommendation(
+        name=row.name,
+        repository=row.repository,
+        quantization=way.quantization,
+        node_name=way.node.name,
+        context_length=way.context_length,
+        parameter_count=row.parameters,
+        active_parameter_count=row.active,
+        memory_needed_bytes=way.needed_bytes,
+        file_bytes=way.file_bytes,
+        tokens_per_second=way.tokens_per_second,
+        measured=way.measured,
+        partly_offloaded=way.partly_offloaded,
+        present=way.present,
+        licence=row.licence,
+        uses=row.uses,
+        source=row.source,
+        source_date=row.date,
+    )
+
+
+def _places(keys: list[ModelKey], having: list[Node]) -> list[tuple[bool, float, Node, ModelKey]]:
+    """Return where the models are: whether they can be used there, and how good they are."""
+    return [
+        (model.problem is None, model.bits_per_weight, node, key)
+        for node in having
+        for key in keys
+        if (model := node.files.get(key)) is not None
+    ]

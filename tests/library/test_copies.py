@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from checkpoints import make_llama
+from engines.driving import STARTER
+from library.caches import ollama
+from lineages.kinds import LINEAGES
+from lineages.make import make
+from potluck_proto import network
+from potluck_proto.errors import BadRequest, DiskFull, LostError, ModelFileError, PotluckError
+from potluck_proto.home import Home
+from potluck_proto.network import unix_address
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+from potluck_tui.client import PoolClient
+from potluck_tui.commands.hub import copy as copy_command
+from potluck_worker.daemon import WorkerDaemon
+from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.neighbour import Offer, Offered, Receiver
+from potluck_worker.library.removal import leftovers
+from potluck_worker.settings import WorkerSettings
+from scheduler.conftest import Pool, start
+from worker.conftest import Worker
+from worker.stores import store
+
+
+@dataclass
+class Two:
+    """A pool of two real workers; the attic has models."""
+
+    pool: Pool
+    attic: Worker
+    cellar: Worker
+
+    async def copy(self, model: str, to: str = "cellar", **more: str) -> list[pb.CopyModelResponse]:
+        """Copy a model once the scheduler knows of it; return all that is said."""
+        name = model.partition(":")[0]
+        await self.pool.until(
+            lambda nodes: any(m.name == name for node in nodes for m in node.state.models)
+        )
+        request = pb.CopyModelRequest(model=model, to_node=to, **more)
+        return [response async for response in self.pool.client.copy(request)]
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    user = tmp_path / "user"
+    user.mkdir()
+    monkeypatch.setenv("HOME", str(user))
+    return user
+
+
+@pytest.fixture
+def homes() -> Iterator[list[Home]]:
+    folders = [Path(tempfile.mkdtemp(prefix="pl-")) for _ in range(3)]
+    homes = [Home(folder) for folder in folders]
+    for home in homes:
+        home.prepare()
+    yield homes
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def serving(home: Home, settings: WorkerSettings) -> AsyncIterator[Worker]:
+    """Run a worker beside another in this process."""
+    daemon = WorkerDaemon(home, settings)
+    await daemon.start()
+    try:
+        async with network.dial(daemon.addresses[0]) as channel:
+            yield Worker(home, daemon, pb_grpc.WorkerServiceStub(channel))
+    finally:
+        await daemon.stop()
+
+
+@pytest.fixture
+async def two(homes: list[Home], user: Path) -> AsyncIterator[Two]:
+    shutil.copy(STARTER, homes[0].models / "single-Q8_0.gguf")
+    make(homes[0].models / "split-F32.gguf", LINEAGES["llama"], tensors_a_file=8)
+    make_llama(homes[0].models / "checkpoint")
+    ollama(user, "theirs")
+    attic_settings = WorkerSettings(name="attic", use_caches=True)
+    async with (
+        serving(homes[0], attic_settings) as attic,
+        serving(homes[1], WorkerSettings(name="cellar")) as cellar,
+    ):
+        pool = Pool(
+            homes[2], PoolClient(unix_address(homes[2].scheduler_socket)), await start(homes[2])
+        )
+        for worker in (attic, cellar):
+            request = pb.AddNodeRequest(address=worker.daemon.addresses[0])
+            await pool.client.call(pool.client.stub.AddNode, request)
+        yield Two(pool, attic, cellar)
+        await pool.client.close()
+        await pool.daemon.stop()
+
+
+async def test_a_model_is_copied_checked_listed_and_answers(two: Two) -> None:
+    responses = await two.copy("single")
+    model = responses[-1].model
+    assert (model.name, model.quantization) == ("single", "Q8_0")
+    assert (responses[-1].from_node, responses[-1].to_node) == ("attic", "cellar")
+    copied = two.cellar.home.models / "single-Q8_0.gguf"
+    assert copied.read_bytes() == STARTER.read_bytes()
+    assert not list(two.cellar.home.downloads.iterdir())
+    assert await two.cellar.ask("single", max_tokens=2)
+    await two.pool.until(
+        lambda nodes: sum(m.name == "single" for n in nodes for m in n.state.models) == 2
+    )
+    with pytest.raises(BadRequest, match="cellar has single:Q8_0 already"):
+        await two.copy("single")
+
+
+async def test_parts_and_checkpoints_come_with_all_their_files(two: Two) -> None:
+    assert not (await two.copy("split"))[-1].model.HasField("problem")
+    model = (await two.copy("checkpoint"))[-1].model
+    assert model.format == types.MODEL_FORMAT_SAFETENSORS
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        source = two.attic.home.models / "checkpoint" / name
+        assert (two.cellar.home.models / "checkpoint" / name).read_bytes() == source.read_bytes()
+
+
+async def test_another_programs_model_is_copied_under_a_name_of_its_own(two: Two) -> None:
+    await two.copy("theirs")
+    assert (two.cellar.home.models / "theirs-Q8_0.gguf").read_bytes() == STARTER.read_bytes()
+
+
+async def test_what_cannot_be_copied_is_said(two: Two) -> None:
+    with pytest.raises(BadRequest, match="cellar has potluck-starter:Q8_0 already"):
+        await two.copy("potluck-starter")
+    with pytest.raises(BadRequest, match="attic has single:Q8_0 already"):
+        await two.copy("single", "attic")
+    with pytest.raises(PotluckError, match="No node is called roof"):
+        await two.copy("single", "roof")
+
+
+async def test_the_command_copies(
+    two: Two, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("potluck_tui.launch.running_instance", lambda home, name: {"x": 1})
+    await two.pool.until(
+        lambda nodes: any(m.name == "single" for node in nodes for m in node.state.models)
+    )
+    options = argparse.Namespace(model="single", to="cellar", from_node="", json=False, ssh="")
+    assert await copy_command(options, two.pool.home) == 0
+    assert "single:Q8_0 is on cellar." in capsys.readouterr().out
+
+
+# --- the one that takes --------------------------------------------------------------------
+
+CONTENT = bytes(range(256)) * 16
+
+
+def offered(name: str = "m.gguf", content: bytes = CONTENT, folder: str = "", **more: int) -> Offer:
+    size = more.get("size_bytes", len(content))
+    return Offer(folder, [Offered(name, hashlib.sha256(content).hexdigest(), size)])
+
+
+def receiver(home: Home, offer: Offer) -> Receiver:
+    return Receiver(home, store(home.models), Hashes(home.root / "hashes.json"), offer)
+
+
+async def sent(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def take(taker: Receiver, *chunks: bytes) -> list[int]:
+    return [wanted.offset async for wanted in taker.take(sent(*chunks))]
+
+
+@pytest.fixture
+def home(short_tmp: Path) -> Home:
+    home = Home(short_tmp)
+    home.prepare()
+    return home
+
+
+async def test_a_copy_that_broke_goes_on_where_it_was(home: Home) -> None:
+    with pytest.raises(LostError, match="broke at 1,000 of 4,096"):
+        await take(receiver(home, offered()), CONTENT[:600], CONTENT[600:1000])
+    assert [path.name for path in home.models.iterdir()] == [".downloads"]
+    assert await take(receiver(home, offered()), CONTENT[1000:]) == [1000]
+    assert (home.models / "m.gguf").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("wrong", [CONTENT[:-1] + b"x", CONTENT + b"x"])
+async def test_what_is_not_what_was_offered_is_not_kept(home: Home, wrong: bytes) -> None:
+    with pytest.raises(ModelFileError):
+        await take(receiver(home, offered()), wrong)
+    assert not (home.models / "m.gguf").exists()
+    assert await take(receiver(home, offered()), CONTENT) == [0]
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        offered("../x.gguf"),
+        offered("/x.gguf"),
+        offered(".x.gguf"),
+        offered(""),
+        offered("a\nb.gguf"),
+        offered(folder="../x"),
+        Offer("", []),
+    ],
+)
+def test_an_offer_with_tricks_is_refused(home: Home, offer: Offer) -> None:
+    with pytest.raises(BadRequest):
+        receiver(home, offer)
+    assert not list(home.models.iterdir())
+
+
+async def test_a_name_that_is_taken_and_a_full_disk_are_said(home: Home) -> None:
+    (home.models / "m.gguf").touch()
+    with pytest.raises(BadRequest, match="is there already"):
+        receiver(home, offered())
+    with pytest.raises(DiskFull, match=r"needs 1048576\.5 GiB"):
+        await take(receiver(home, offered("huge.gguf", size_bytes=2**50)))
+
+
+async def test_the_same_model_comes_once_at_a_time_and_is_not_pruned_meanwhile(home: Home) -> None:
+    first = receiver(home, offered()).take(sent(CONTENT))
+    assert (await anext(first)).offset == 0
+    with pytest.raises(BadRequest, match="on its way here already"):
+        await take(receiver(home, offered()), CONTENT)
+    assert not leftovers(home, [])
+    await first.aclose()
+    assert len(leftovers(home, [])) == 1

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from library.shapes import Known, Sizes, falcon, gpt2, llama, opt, starcoder2, write
+from potluck_worker.engines.inspection import Tuning
+from potluck_worker.engines.vllm.checkpoint import Checkpoint
+from potluck_worker.library.licences import CommercialUse, licence
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is published of a model, and what its files say."""
+
+    model: Known
+    parameters: int
+    tuning: Tuning
+    commercial_use: CommercialUse
+    active: int = 0
+
+
+def card(licence_id: str, base: str = "", name: str = "") -> dict[str, str]:
+    said = {"license": licence_id, "license_name": name, "base_model": base}
+    return {key: value for key, value in said.items() if value}
+
+
+def llamas(sizes: Sizes, *about: str, kind: str = "llama", template: bool = False) -> Known:
+    return Known(kind, sizes, llama, card(*about), template)
+
+
+LLAMA_2_7B = Sizes(32, 4096, 11008, 32, 32, 32000)
+LLAMA_3_8B = Sizes(32, 4096, 14336, 32, 8, 128256, 8192)
+LLAMA_3_2_1B = Sizes(16, 2048, 8192, 32, 8, 128256, 131072, tied=True)
+LLAMA_3_2_3B = Sizes(28, 3072, 8192, 24, 8, 128256, 131072, tied=True)
+LLAMA_70B = Sizes(80, 8192, 28672, 64, 8, 128256, 131072)
+OPEN_LLAMA_3B = Sizes(26, 3200, 8640, 32, 32, 32000, 2048)
+ALPACA = Sizes(32, 4096, 11008, 32, 32, 32001, 2048)
+MISTRAL = Sizes(32, 4096, 14336, 32, 8, 32000, 32768)
+NEMO = Sizes(40, 5120, 14336, 32, 8, 131072, 131072, head=128)
+MIXTRAL = Sizes(32, 4096, 14336, 32, 8, 32000, 32768, experts=8, used=2)
+QWEN_25_05B = Sizes(24, 896, 4864, 14, 2, 151936, 32768, tied=True, bias=True)
+QWEN_25_15B = Sizes(28, 1536, 8960, 12, 2, 151936, 32768, tied=True, bias=True)
+QWEN_25_3B = Sizes(36, 2048, 11008, 16, 2, 151936, 32768, tied=True, bias=True)
+QWEN_25_7B = Sizes(28, 3584, 18944, 28, 4, 152064, 32768, bias=True)
+QWEN_25_14B = Sizes(48, 5120, 13824, 40, 8, 152064, 32768, bias=True)
+QWEN_25_32B = Sizes(64, 5120, 27648, 40, 8, 152064, 32768, bias=True)
+QWEN_25_72B = Sizes(80, 8192, 29568, 64, 8, 152064, 32768, bias=True)
+QWEN_3_06B = Sizes(28, 1024, 3072, 16, 8, 151936, 40960, 128, tied=True, head_norms=True)
+QWEN_3_4B = Sizes(36, 2560, 9728, 32, 8, 151936, 40960, 128, tied=True, head_norms=True)
+QWEN_3_8B = Sizes(36, 4096, 12288, 32, 8, 151936, 40960, 128, head_norms=True)
+QWEN_3_14B = Sizes(40, 5120, 17408, 40, 8, 151936, 40960, 128, head_norms=True)
+QWEN_3_32B = Sizes(64, 5120, 25600, 64, 8, 151936, 40960, 128, head_norms=True)
+QWEN_3_30B_A3B = Sizes(
+    48, 2048, 768, 32, 4, 151936, 40960, 128, head_norms=True, experts=128, used=8
+)
+GEMMA_2B = Sizes(18, 2048, 16384, 8, 1, 256000, 8192, 256, tied=True)
+GEMMA_7B = Sizes(28, 3072, 24576, 16, 16, 256000, 8192, 256, tied=True)
+GEMMA_2_2B = Sizes(26, 2304, 9216, 8, 4, 256000, 8192, 256, tied=True, norms=4)
+GEMMA_2_9B = Sizes(42, 3584, 14336, 16, 8, 256000, 8192, 256, tied=True, norms=4)
+GEMMA_2_27B = Sizes(46, 4608, 36864, 32, 16, 256000, 8192, 128, tied=True, norms=4)
+GEMMA_3_1B = Sizes(26, 1152, 6912, 4, 1, 262144, 32768, 256, tied=True, norms=4, head_norms=True)
+PHI_3_MINI = Sizes(32, 3072, 8192, 32, 32, 32064, 4096)
+SMOL_135M = Sizes(30, 576, 1536, 9, 3, 49152, 8192, tied=True)
+SMOL_360M = Sizes(32, 960, 2560, 15, 5, 49152, 8192, tied=True)
+SMOL_1_7B = Sizes(24, 2048, 8192, 32, 32, 49152, 8192, tied=True)
+TINY_LLAMA = Sizes(22, 2048, 5632, 32, 4, 32000, 2048)
+YI_6B = Sizes(32, 4096, 11008, 32, 4, 64000, 4096)
+DEEPSEEK_7B = Sizes(30, 4096, 11008, 32, 32, 102400, 4096)
+GPT2 = Sizes(12, 768, 3072, 12, 12, 50257, 1024)
+GPT2_XL = Sizes(48, 1600, 6400, 25, 25, 50257, 1024)
+OPT_125M = Sizes(12, 768, 3072, 12, 12, 50272, 2048)
+OPT_1_3B = Sizes(24, 2048, 8192, 32, 32, 50272, 2048)
+OPT_6_7B = Sizes(32, 4096, 16384, 32, 32, 50272, 2048)
+FALCON_7B = Sizes(32, 4544, 18176, 71, 1, 65024, 2048)
+STARCODER2_3B = Sizes(30, 3072, 12288, 24, 2, 49152, 16384)
+
+
+def tuned(sizes: Sizes, *about: str, kind: str = "llama") -> Known:
+    return llamas(sizes, *about, kind=kind, template=True)
+
+
+ROWS = {
+    "Llama-2-7b": Row(llamas(LLAMA_2_7B, "llama2"), 6_738_415_616, "base", "conditions"),
+    "vicuna-7b-v1.5": Row(llamas(LLAMA_2_7B, "llama2"), 6_738_415_616, "tuned", "conditions"),
+    "alpaca-7b": Row(llamas(ALPACA, "cc-by-nc-4.0"), 6_738_423_808, "tuned", "no"),
+    "WizardLM-7B": Row(llamas(ALPACA, "other"), 6_738_423_808, "tuned", "unknown"),
+    "open_llama_3b": Row(llamas(OPEN_LLAMA_3B, "apache-2.0"), 3_426_473_600, "base", "yes"),
+    "orca_mini_3b": Row(llamas(OPEN_LLAMA_3B, "mit"), 3_426_473_600, "tuned", "yes"),
+    "Meta-Llama-3-8B": Row(llamas(LLAMA_3_8B, "llama3"), 8_030_261_248, "base", "conditions"),
+    "Llama-3.1-8B-Instruct": Row(
+        tuned(LLAMA_3_8B, "llama3.1", "meta-llama/Meta-Llama-3.1-8B"),
+        8_030_261_248,
+        "tuned",
+        "conditions",
+    ),
+    "Llama-3.2-1B": Row(llamas(LLAMA_3_2_1B, "llama3.2"), 1_235_814_400, "base", "conditions"),
+    "Llama-3.2-3B": Row(llamas(LLAMA_3_2_3B, "llama3.2"), 3_212_749_824, "base", "conditions"),
+    "Llama-3.3-70B-Instruct": Row(
+        tuned(LLAMA_70B, "llama3.3"), 70_553_706_496, "tuned", "conditions"
+    ),
+    "Mistral-7B-v0.1": Row(
+        llamas(MISTRAL, "apache-2.0", kind="mistral"), 7_241_732_096, "base", "yes"
+    ),
+    "zephyr-7b-beta": Row(
+        tuned(MISTRAL, "mit", "mistralai/Mistral-7B-v0.1", kind="mistral"),
+        7_241_732_096,
+        "tuned",
+        "yes",
+    ),
+    "Mistral-Nemo-Instruct-2407": Row(
+        tuned(NEMO, "apache-2.0", kind="mistral"), 12_247_782_400, "tuned", "yes"
+    ),
+    "Mixtral-8x7B-v0.1": Row(
+        llamas(MIXTRAL, "apache-2.0", kind="mixtral"),
+        46_702_792_704,
+        "base",
+        "yes",
+        12_879_925_248,
+    ),
+    "Qwen2.5-0.5B": Row(
+        llamas(QWEN_25_05B, "apache-2.0", kind="qwen2"), 494_032_768, "base", "yes"
+    ),
+    "Qwen2.5-1.5B-Instruct": Row(
+        tuned(QWEN_25_15B, "apache-2.0", "Qwen/Qwen2.5-1.5B", kind="qwen2"),
+        1_543_714_304,
+        "tuned",
+        "yes",
+    ),
+    "Qwen2.5-3B-Instruct": Row(
+        tuned(QWEN_25_3B, "other", "Qwen/Qwen2.5-3B", "qwen-research", kind="qwen2"),
+        3_085_938_688,
+        "tuned",
+        "no",
+    ),
+    "Qwen2.5-7B-Instruct": Row(
+        tuned(QWEN_25_7B, "apache-2.0", kind="qwen2"), 7_615_616_512, "tuned", "yes"
+    ),
+    "Qwen2.5-14B-Instruct": Row(
+        tuned(QWEN_25_14B, "apache-2.0", kind="qwen2"), 14_770_033_664, "tuned", "yes"
+    ),
+    "Qwen2.5-32B-Instruct": Row(
+        tuned(QWEN_25_32B, "apache-2.0", kind="qwen2"), 32_763_876_352, "tuned", "yes"
+    ),
+    "Qwen2.5-72B-Instruct": Row(
+        tuned(QWEN_25_72B, "other", "", "qwen", kind="qwen2"), 72_706_203_648, "tuned", "conditions"
+    ),
+    "Qwen3-0.6B": Row(
+        tuned(QWEN_3_06B, "apache-2.0", "Qwen/Qwen3-0.6B-Base", kind="qwen3"),
+        596_049_920,
+        "tuned",
+        "yes",
+    ),
+    "Qwen3-4B-Base": Row(
+        tuned(QWEN_3_4B, "apache-2.0", kind="qwen3"), 4_022_468_096, "base", "yes"
+    ),
+    "Qwen3-8B": Row(
+        tuned(QWEN_3_8B, "apache-2.0", "Qwen/Qwen3-8B-Base", kind="qwen3"),
+        8_190_735_360,
+        "tuned",
+        "yes",
+    ),
+    "Qwen3-14B": Row(tuned(QWEN_3_14B, "apache-2.0", kind="qwen3"), 14_768_307_200, "tuned", "yes"),
+    "Qwen3-32B": Row(tuned(QWEN_3_32B, "apache-2.0", kind="qwen3"), 32_762_123_264, "tuned", "yes"),
+    "Qwen3-30B-A3B": Row(
+        tuned(QWEN_3_30B_A3B, "apache-2.0", kind="qwen3_moe"),
+        30_532_122_624,
+        "tuned",
+        "yes",
+        3_345_000_000,
+    ),
+    "gemma-2b": Row(llamas(GEMMA_2B, "gemma", kind="gemma"), 2_506_172_416, "base", "conditions"),
+    "gemma-7b-it": Row(
+        tuned(GEMMA_7B, "gemma", kind="gemma"), 8_537_680_896, "tuned", "conditions"
+    ),
+    "gemma-2-2b": Row(
+        llamas(GEMMA_2_2B, "gemma", kind="gemma2"), 2_614_341_888, "base", "conditions"
+    ),
+    "gemma-2-9b-it": Row(
+        tuned(GEMMA_2_9B, "gemma", "google/gemma-2-9b", kind="gemma2"),
+        9_241_705_984,
+        "tuned",
+        "conditions",
+    ),
+    "gemma-2-27b": Row(
+        llamas(GEMMA_2_27B, "gemma", kind="gemma2"), 27_227_128_320, "base", "conditions"
+    ),
+    "gemma-3-1b-pt": Row(
+        tuned(GEMMA_3_1B, "gemma", kind="gemma3_text"), 999_885_952, "base", "conditions"
+    ),
+    "Phi-3-mini-4k-instruct": Row(
+        tuned(PHI_3_MINI, "mit", kind="phi3"), 3_821_079_552, "tuned", "yes"
+    ),
+    "SmolLM2-135M": Row(llamas(SMOL_135M, "apache-2.0"), 134_515_008, "base", "yes"),
+    "SmolLM2-360M-Instruct": Row(tuned(SMOL_360M, "apache-2.0"), 361_821_120, "tuned", "yes"),
+    "SmolLM2-1.7B": Row(llamas(SMOL_1_7B, "apache-2.0"), 1_711_376_384, "base", "yes"),
+    "TinyLlama-1.1B-Chat-v1.0": Row(tuned(TINY_LLAMA, "apache-2.0"), 1_100_048_384, "tuned", "yes"),
+    "Yi-6B": Row(llamas(YI_6B, "apache-2.0"), 6_061_035_520, "base", "yes"),
+    "deepseek-llm-7b-base": Row(
+        llamas(DEEPSEEK_7B, "other", "", "deepseek"), 6_910_365_696, "base", "conditions"
+    ),
+    "gpt2": Row(Known("gpt2", GPT2, gpt2, card("mit")), 124_439_808, "base", "yes"),
+    "gpt2-xl": Row(Known("gpt2", GPT2_XL, gpt2, card("mit")), 1_557_611_200, "base", "yes"),
+    "opt-125m": Row(Known("opt", OPT_125M, opt, card("other")), 125_239_296, "base", "unknown"),
+    "opt-1.3b": Row(
+        Known("opt", OPT_1_3B, opt, card("other", "", "opt-175b")), 1_315_758_080, "base", "no"
+    ),
+    "opt-6.7b": Row(Known("opt", OPT_6_7B, opt), 6_658_473_984, "base", "unknown"),
+    "falcon-7b": Row(
+        Known("falcon", FALCON_7B, falcon, card("apache-2.0")), 6_921_720_704, "base", "yes"
+    ),
+    "falcon-7b-instruct": Row(
+        Known("falcon", FALCON_7B, falcon, card("apache-2.0")), 6_921_720_704, "tuned", "yes"
+    ),
+    "starcoder2-3b": Row(
+        Known("starcoder2", STARCODER2_3B, starcoder2, card("bigcode-openrail-m")),
+        3_030_371_328,
+        "base",
+        "conditions",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_files_of_a_well_known_model_say_what_is_published_of_it(
+    name: str, tmp_path: Path
+) -> None:
+    row = ROWS[name]
+    found = Checkpoint.read(write(tmp_path / name, row.model)).inspect()
+    assert found.parameter_count == pytest.approx(row.parameters, rel=0.01)
+    assert found.active_parameter_count == pytest.approx(row.active or row.parameters, rel=0.01)
+    assert found.bits_per_weight == pytest.approx(16, abs=0.05)
+    assert found.training_context_length == row.model.sizes.context_length
+    assert found.vocabulary_size == row.model.sizes.vocabulary
+    assert found.architecture == row.model.kind
+    assert found.lineage.tuning == row.tuning, found.lineage.tuning_source
+    assert licence(found.licence).commercial_use == row.commercial_use

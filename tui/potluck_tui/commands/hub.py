@@ -1,0 +1,197 @@
+"""`potluck search`, `pull` and `login`: models from the hub; `potluck copy`: from a neighbour."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+from google.protobuf.json_format import MessageToDict
+
+from potluck_proto.errors import BadRequest
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_tui.clean import clean
+from potluck_tui.client import PoolClient
+from potluck_tui.columns import table_lines
+from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.connect import running_pool
+from potluck_tui.knowledge.quality import quality, source
+from potluck_tui.model_facts import COMMERCIAL_USE
+from potluck_tui.words import age, count, size
+
+HUB_SECONDS = 80.0
+FITS = {True: "fits", False: "no room"}
+
+
+async def search(options: argparse.Namespace, home: Home) -> int:
+    """Search the hub, or list what a repository has; 1 where nothing is found."""
+    words = " ".join(options.words)
+    if "/" in words:
+        return await _list(words, options, home)
+    request = pb.SearchModelsRequest(query=words, limit=options.limit)
+    async with running_pool(home, options.ssh) as client:
+        response = await client.call(client.stub.SearchModels, request, HUB_SECONDS)
+    if options.json:
+        print_json(response)
+    elif response.repositories:
+        rows = [_repository_row(found) for found in response.repositories]
+        print_table(["REPOSITORY", "PARAMETERS", "LICENCE", "COMMERCIAL USE", "FETCHED"], rows)
+        print("\n`potluck search REPOSITORY` lists what it has, and what of it would fit.")
+    else:
+        print(f"The hub has no GGUF model for {words!r}.")
+    return 0 if response.repositories else 1
+
+
+async def _list(repository: str, options: argparse.Namespace, home: Home) -> int:
+    """List what can be fetched of a repository, with fit and quality."""
+    request = pb.ListRepositoryRequest(repository=repository, node=options.node)
+    async with running_pool(home, options.ssh) as client:
+        response = await client.call(client.stub.ListRepository, request, HUB_SECONDS)
+    if options.json:
+        print_json(response)
+        return 0
+    print("\n".join(repository_lines(response)))
+    return 0
+
+
+def repository_lines(response: pb.ListRepositoryResponse) -> Iterator[str]:
+    """Yield what is said of a repository and of what it has."""
+    found = response.repository
+    yield f"{clean(found.name)}{_gate(found)}"
+    if found.base_models:
+        yield f"  made from {clean(', '.join(found.base_models))}"
+    licence = found.licence
+    use = COMMERCIAL_USE[licence.commercial_use]
+    yield f"  licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+    yield ""
+    header = ["VARIANT", "SIZE", "BITS", "QUALITY", f"ON {response.node_name.upper()}"]
+    yield from table_lines(header, [_variant_row(variant) for variant in response.variants])
+    yield ""
+    yield f"Quality: {source()}."
+    yield "Whether it fits: by its size alone; `potluck fit` knows once it is there."
+    yield f"`potluck pull {clean(found.name)}:VARIANT` fetches one."
+
+
+def _repository_row(found: types.HubRepository) -> list[str]:
+    return [
+        found.name + _gate(found),
+        count(found.parameter_count) if found.parameter_count else "?",
+        found.licence.id or "?",
+        COMMERCIAL_USE[found.licence.commercial_use],
+        count(found.downloads),
+    ]
+
+
+def _gate(found: types.HubRepository) -> str:
+    return " (ask for access first)" if found.gated else ""
+
+
+def _variant_row(variant: types.HubVariant) -> list[str]:
+    known = quality(variant.name)
+    rise = known.perplexity_rise
+    return [
+        variant.name,
+        size(variant.size_bytes),
+        f"{variant.bits_per_weight:.1f}" if variant.bits_per_weight else "?",
+        known.words + (f" (+{rise:.1%})" if rise else ""),
+        "there already" if variant.present else FITS[variant.probably_fits],
+    ]
+
+
+async def pull(options: argparse.Namespace, home: Home) -> int:
+    """Have a node fetch a model; ^C ends that, and what came is kept."""
+    repository, _, variant = options.repository.partition(":")
+    request = pb.PullModelRequest(repository=repository, variant=variant, node=options.node)
+    async with running_pool(home, options.ssh) as client:
+        try:
+            return await _follow(client, request, options)
+        except asyncio.CancelledError:
+            stop = pb.StopPullModelRequest(
+                repository=repository, variant=variant, node=request.node
+            )
+            await client.call(client.stub.StopPullModel, stop)
+            print("\nStopped. What came is kept: pull again to go on.", file=sys.stderr)
+            raise
+
+
+async def _follow(
+    client: PoolClient, request: pb.PullModelRequest, options: argparse.Namespace
+) -> int:
+    async for response in client.pull(request):
+        # Where no node was named, this one does it; a stop must reach the same.
+        request.node = response.node_name
+        _show(response, response.node_name, as_json=options.json)
+    return 0
+
+
+async def copy(options: argparse.Namespace, home: Home) -> int:
+    """Copy a model from one node to another; ^C ends that, and what came is kept."""
+    request = pb.CopyModelRequest(
+        model=options.model, to_node=options.to, from_node=options.from_node
+    )
+    async with running_pool(home, options.ssh) as client:
+        async for response in client.copy(request):
+            _show(response, response.to_node, as_json=options.json)
+    return 0
+
+
+def _show(
+    response: pb.PullModelResponse | pb.CopyModelResponse, node: str, *, as_json: bool
+) -> None:
+    """Print how far a model is, on one line that is drawn again and again, or that it is there."""
+    shows = sys.stderr.isatty()
+    if as_json:
+        print(json.dumps(MessageToDict(response, preserving_proto_field_name=True)), flush=True)
+    elif response.HasField("model"):
+        clear = "\r\x1b[K" if shows else ""
+        model = response.model
+        name = clean(":".join(filter(None, (model.name, model.quantization))))
+        print(f"{clear}{name} is on {clean(node)}.")
+        if model.HasField("problem"):
+            print(f"It cannot be used there: {clean(model.problem.message)}")
+    elif shows:
+        line = progress_line(response.download, node)
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def progress_line(download: types.Download, node: str) -> str:
+    """Return how far a model is on its way to a node, in a line."""
+    if not download.total_bytes:
+        return f"{clean(download.repository)} to {clean(node)}: asking the hub"
+    share = download.done_bytes / download.total_bytes
+    what = clean(":".join(filter(None, (download.repository, download.variant))))
+    parts = [
+        f"{what} to {clean(node)}",
+        f"{share:.0%} of {size(download.total_bytes)}",
+    ]
+    if download.bytes_per_second:
+        parts.append(f"{size(int(download.bytes_per_second))}/s")
+    if download.HasField("seconds_left"):
+        parts.append(f"{age(download.seconds_left)} left")
+    return ", ".join(parts)
+
+
+async def login(options: argparse.Namespace, home: Home) -> int:
+    """Keep a token for the hub in a file that nobody else can read; an empty one deletes it."""
+    if sys.stdin.isatty():
+        token = getpass.getpass("Token of the hub (empty forgets it): ").strip()
+    else:
+        token = sys.stdin.readline().strip()
+    home.prepare()
+    home.hub_token.unlink(missing_ok=True)
+    if not token:
+        print("No token is kept.")
+        return 0
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise BadRequest("That is no token: it has characters that no token has.")
+    descriptor = os.open(home.hub_token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token)
+    print(f"Kept in {home.hub_token}, for this machine's worker.")
+    return 0

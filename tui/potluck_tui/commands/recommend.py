@@ -1,0 +1,63 @@
+"""`potluck recommend`: which well-known models this pool would run, where, how and how fast."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from potluck_proto.errors import BadRequest
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui.columns import table_lines
+from potluck_tui.commands.printing import print_json
+from potluck_tui.connect import running_pool
+from potluck_tui.knowledge.quality import quality, source
+from potluck_tui.words import context, count, size
+
+
+async def recommend(options: argparse.Namespace, home: Home) -> int:
+    """Print what would run; 1 where nothing does."""
+    if options.context is not None and options.context < 1:
+        raise BadRequest(f"--context cannot be {options.context}; it is 1 or more tokens.")
+    request = pb.RecommendRequest(
+        context_length=options.context or 0, use=options.use or "", node=options.node
+    )
+    async with running_pool(home, options.ssh) as client:
+        response = await client.call(client.stub.Recommend, request)
+    if options.json:
+        print_json(response)
+    else:
+        print("\n".join(recommendation_lines(response, options.limit)))
+    return 0 if response.recommendations else 1
+
+
+def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator[str]:
+    """Yield a table of the first recommendations, and where its figures are from."""
+    if not response.recommendations:
+        yield "No model of the catalogue fits any machine of this pool."
+        return
+    rows = [_row(found) for found in response.recommendations[:limit]]
+    header = ["MODEL", "PARAMS", "QUANT", "SIZE", "CONTEXT", "TOKENS/S", "QUALITY", "LICENCE", "ON"]
+    yield from table_lines(header, rows)
+    yield ""
+    yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
+    yield "memory. Quality: against 16 bits. * is there already. Sizes are reckoned."
+    yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
+    best = response.recommendations[0]
+    yield f"`potluck pull {best.repository}:{best.quantization}` fetches the first."
+
+
+def _row(found: pb.Recommendation) -> list[str]:
+    rise = quality(found.quantization).perplexity_rise or 0.0
+    mark = "=" if found.measured else "-" if found.partly_offloaded else "~"
+    return [
+        found.name + (" *" if found.present else ""),
+        count(found.parameter_count),
+        found.quantization,
+        size(found.file_bytes),
+        context(found.context_length),
+        f"{mark}{found.tokens_per_second:.0f}",
+        f"-{rise:.1%}",
+        found.licence,
+        found.node_name,
+    ]

@@ -1,0 +1,1 @@
+"""Finding, fetching, understanding and choosing models."""

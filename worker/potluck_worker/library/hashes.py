@@ -1,0 +1,100 @@
+"""Hashes of model files: read once, kept until a file changes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from potluck_proto.errors import ModelFileError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """The hash of one file, and what changes when the file does."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    changed_ns: int
+
+
+_KEPT: TypeAdapter[dict[str, FileHash]] = TypeAdapter(dict[str, FileHash])
+
+
+class Hashes:
+    """The hashes of this node's model files.
+
+    Args:
+        cache: Where they are kept between runs.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._known = self._read()
+
+    def known(self, paths: Iterable[Path]) -> Sequence[FileHash]:
+        """Return the hashes of those files that were read before, and did not change since."""
+        return [found for path in paths if (found := self._known_of(path)) is not None]
+
+    async def all(self, paths: Iterable[Path]) -> Sequence[FileHash]:
+        """Return the hash of each file; a file is read at some GB a second where it is new.
+
+        Raises:
+            ModelFileError: One cannot be read.
+        """
+        hashes = []
+        for path in paths:
+            found = self._known_of(path)
+            if found is None:
+                found = await asyncio.to_thread(_hash, path)
+                self.keep(path, found)
+            hashes.append(found)
+        return hashes
+
+    def keep(self, path: Path, found: FileHash) -> None:
+        """Remember the hash of a file."""
+        self._known[str(path)] = found
+        draft = self._cache.with_suffix(".new")
+        draft.write_text(json.dumps({place: asdict(known) for place, known in self._known.items()}))
+        draft.replace(self._cache)
+
+    def _known_of(self, path: Path) -> FileHash | None:
+        found = self._known.get(str(path))
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        stamp = (status.st_size, status.st_mtime_ns)
+        return found if found and (found.size_bytes, found.changed_ns) == stamp else None
+
+    def _read(self) -> dict[str, FileHash]:
+        try:
+            return _KEPT.validate_json(self._cache.read_bytes())
+        except FileNotFoundError:
+            pass
+        except (OSError, ValidationError) as error:
+            log.warning("starting without the hashes kept in %s: %s", self._cache, error)
+        return {}
+
+
+def _hash(path: Path) -> FileHash:
+    try:
+        digest, status = sha256_of(path), path.stat()
+    except OSError as error:
+        raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
+    return FileHash(path.name, digest, status.st_size, status.st_mtime_ns)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
