@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Any
 
 MODEL = "tiny:latest"
@@ -129,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say({**base, "object": "chat.completion", "choices": [choice], "usage": usage})
             return
         self._begin("text/event-stream")
-        for piece in (*self._paced(answer), None):
+        for piece in chain(self._paced(answer), (None,)):
             delta = {} if piece is None else {"role": "assistant", "content": piece}
             choice = {
                 "index": 0,

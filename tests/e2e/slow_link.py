@@ -10,7 +10,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ONE_WAY_SECONDS = 0.1
@@ -50,7 +50,9 @@ class SlowLink:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_unix_connection(self._inner)
-        await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+        # asyncio's server prints a handler that was cancelled as if it had failed.
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
