@@ -119,7 +119,8 @@ async def test_more_answers_than_slots_wait_and_come(worker: Worker) -> None:
         *(worker.ask("llama", str(number), max_tokens=60) for number in range(7))
     )
     ends = [responses[-1].end for responses in answers]
-    assert {end.usage.completion_tokens for end in ends} == {60}
+    # Random weights may end an answer early.
+    assert all(0 < end.usage.completion_tokens <= 60 for end in ends)
     assert max(end.usage.queue_seconds for end in ends) > min(
         end.usage.decode_seconds for end in ends
     )
