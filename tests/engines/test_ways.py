@@ -28,8 +28,6 @@ class Paper:
     token_bytes: int = 144 * 1024
     compute_bytes: int = 300 * MIB
     process_bytes: int = 90 * MIB
-    flash_from: int = 0
-    """Tokens from which on it computes with flash attention, in a tenth of the memory; 0 never."""
     expert_layers: int = 0
     """Layers of which nine tenths are experts."""
     asked: list[Options] = field(default_factory=list)
@@ -46,34 +44,27 @@ class Paper:
         weights_on_card = share - away
         cache_bytes = int(self.token_bytes * options.context_length * options.slots * size)
         weights_bytes = self.layer_bytes * (self.layers or 37)
-        flash = bool(self.flash_from) and options.context_length >= self.flash_from
-        compute_bytes = self.compute_bytes // 10 if flash else self.compute_bytes
         host = Share(
             HOST,
             int(weights_bytes * (1 - weights_on_card)),
             int(cache_bytes * (1 - share)),
-            0 if share == 1 else compute_bytes,
+            0 if share == 1 else self.compute_bytes,
             self.process_bytes,
         )
         card = Share(
             "CUDA0",
             int(weights_bytes * weights_on_card),
             int(cache_bytes * share),
-            compute_bytes if share else 0,
+            self.compute_bytes if share else 0,
         )
         held = replace(
             options,
             gpu_layers=on_cards,
             host_experts=options.host_experts or 0,
-            flash_attention=flash,
+            flash_attention=True,
         )
         shares = (host, card) if self.layers else (host,)
         return Estimate(held, shares, self.layers, self.expert_layers)
-
-    def stretches(self, options: Options) -> list[tuple[int, int]]:
-        if not self.flash_from:
-            return [(1, self.training_context_length)]
-        return [(1, self.flash_from - 1), (self.flash_from, self.training_context_length)]
 
 
 ON_HOST = Paper(layers=0)
@@ -91,19 +82,16 @@ def card(host_bytes: int, card_bytes: int) -> Room:
     st.integers(1, 40),
     st.integers(1, 8),
     st.integers(1, 50_000),
-    st.integers(0, 3000),
     st.integers(1, 100_000),
 )
 def test_the_largest_context_is_the_one_that_trying_them_all_finds(
-    free_gib: int, slots: int, longest: int, flash_from: int, token_bytes: int
+    free_gib: int, slots: int, longest: int, token_bytes: int
 ) -> None:
-    model = Paper(longest, 0, token_bytes=token_bytes, flash_from=min(flash_from, longest))
+    model = Paper(longest, 0, token_bytes=token_bytes)
     options = replace(OPTIONS, slots=slots)
     room = host(free_gib * GIB // 4)
     found = largest_context(model, options, room, 1, longest)
     lengths = {*range(CONTEXT_STEP, longest, CONTEXT_STEP), longest}
-    if model.flash_from > 1:
-        lengths.add(model.flash_from - 1)
     fitting = [
         length
         for length in lengths
@@ -186,7 +174,7 @@ def test_a_device_of_which_nothing_is_known_holds_nothing() -> None:
 def test_what_fits_is_held_as_the_settings_say() -> None:
     made = plan(Paper(), OPTIONS, card(2 * GIB, 16 * GIB), shorten=True)
     assert made.estimate.options == replace(
-        OPTIONS, gpu_layers=37, host_experts=0, flash_attention=False
+        OPTIONS, gpu_layers=37, host_experts=0, flash_attention=True
     )
     assert made.note == ""
 
@@ -266,7 +254,7 @@ def test_every_alternative_was_asked_for_and_fits() -> None:
 def test_a_cache_of_half_the_size_comes_first() -> None:
     found = fit(Paper(), OPTIONS, card(16 * GIB, int(9.6 * GIB)))
     assert found.instead[0].options == replace(
-        OPTIONS, kv_type="q8_0", gpu_layers=37, host_experts=0, flash_attention=False
+        OPTIONS, kv_type="q8_0", gpu_layers=37, host_experts=0, flash_attention=True
     )
 
 
@@ -314,7 +302,7 @@ def test_a_model_is_what_was_asked_for_where_nothing_that_was_asked_differs() ->
     assert held.is_what(Options(context_length=4096, gpu_layers=20))
     assert not held.is_what(Options(context_length=2048))
     assert not held.is_what(Options(gpu_layers=21))
-    assert not held.is_what(Options(flash_attention=True))
+    assert not held.is_what(Options(flash_attention=False))
     assert not held.is_what(Options(lora_adapters=("a",)))
 
 

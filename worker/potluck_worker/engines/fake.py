@@ -144,10 +144,6 @@ class FakeSizer:
             (share,),
         )
 
-    def stretches(self, options: Options) -> list[tuple[int, int]]:
-        """Return the one range in which a longer context takes more."""
-        return [(1, self._model.context_length)]
-
 
 class FakeEngine:
     """An engine that says what its file says.

@@ -8,7 +8,7 @@ its end. Less is in use before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -147,15 +147,8 @@ class Sizer(Protocol):
     def ask(self, options: Options) -> Estimate:
         """Return what the file takes, held like this; what is open, the engine decides.
 
-        `context_length`, `slots` and `kv_type` are given. Raises `PotluckError` where the engine
-        cannot hold it like this.
-        """
-        ...
-
-    def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
-        """Return ranges of context lengths in which a longer one takes more, the longest last.
-
-        An engine may compute in another way from some length on, and take less all at once.
+        `context_length`, `slots` and `kv_type` are given. A longer context never takes less. Raises
+        `PotluckError` where the engine cannot hold it like this.
         """
         ...
 

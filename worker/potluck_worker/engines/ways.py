@@ -7,7 +7,7 @@ and no size comes out of it that was not asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from potluck_proto.errors import PotluckError
@@ -90,19 +90,14 @@ def largest_context(
     sizer: Sizer, options: Options, room: Room, shortest: int, longest: int
 ) -> Estimate | None:
     """Return the longest context from `shortest` to `longest` that fits, `None` where none does."""
-    for first, last in reversed(sizer.stretches(options)):
-        low, high = max(first, shortest), min(last, longest)
-        if low > high:
-            continue
-        # Lengths that differ by less than a step take the same, so only the last of a step counts.
-        lengths = [*range(-(-low // CONTEXT_STEP) * CONTEXT_STEP, high, CONTEXT_STEP), high]
-
-        def ask(at: int, lengths: Sequence[int] = lengths) -> Estimate:
-            return sizer.ask(_with(options, lengths[at]))
-
-        if (found := _last_that_fits(ask, len(lengths), room.spare_bytes)) is not None:
-            return found
-    return None
+    # Lengths that differ by less than a step take the same, so only the last of a step counts.
+    longest = min(longest, sizer.training_context_length)
+    if shortest > longest:
+        return None
+    lengths = [*range(-(-shortest // CONTEXT_STEP) * CONTEXT_STEP, longest, CONTEXT_STEP), longest]
+    return _last_that_fits(
+        lambda at: sizer.ask(_with(options, lengths[at])), len(lengths), room.spare_bytes
+    )
 
 
 def best_split(sizer: Sizer, asked: Estimate, room: Room) -> Estimate | None:
@@ -214,6 +209,3 @@ class _Counted:
     def ask(self, options: Options) -> Estimate:
         self.questions += 1
         return self._sizer.ask(options)
-
-    def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
-        return self._sizer.stretches(options)

@@ -26,12 +26,6 @@ KEPT_SEQUENCES = 32
 COMPUTED_TOGETHER = 128
 """Tokens of a batch that pass through the model together; on processors more are no faster."""
 
-PLAIN_LIMIT_BYTES = 320 * 2**20
-"""What scores of plain attention may take on a processor. Measured with 135M parameters: flash
-attention makes a token at depth 1,024 take 24 ms instead of 14, a prompt of 1,024 tokens 1.6 s
-instead of 2.0; it needs no memory for scores, and llama.cpp wants it where the cache is quantized.
-"""
-
 BATCH_TOKENS = 512
 """The most tokens in one step; larger batches are hardly faster."""
 
@@ -310,9 +304,10 @@ def open_context(
     # context, Gemma 3 of 12B would take 6.4 GB instead of 2.5 for four conversations of 4,096.
     parameters.swa_full = False
     parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
-    if flash_attention is None and not api.llama_supports_gpu_offload():
-        scores_bytes = model.scores_bytes(context_length, cells // context_length)
-        flash_attention = kv_type != "f16" or scores_bytes > PLAIN_LIMIT_BYTES
+    # Unless told otherwise llama.cpp takes flash attention wherever it works. It passes over cells
+    # of other sequences, where plain attention computes and then hides them. Measured with 135M
+    # parameters on two cores, beside 4,000 cells of ended answers: 60 ms for a token each of 16
+    # answers instead of 118, and 2 ms for a token of a prompt instead of 5.
     if flash_attention is not None:
         parameters.flash_attn_type = int(flash_attention)
     parameters.no_perf = True

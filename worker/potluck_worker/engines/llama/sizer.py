@@ -8,8 +8,6 @@ its vocabulary; to ask for a context, 2 to 20.
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,22 +82,6 @@ class LlamaSizer:
             flash_attention=self._log.flash_attention,
         )
         return Estimate(held, shares, self.layers, self._expert_layers)
-
-    def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
-        """Return the contexts with plain attention, and those with flash attention.
-
-        Where the engine decides: it takes less memory from where it changes to flash attention on.
-        """
-        longest = self.training_context_length
-        if options.flash_attention is not None or options.kv_type != "f16" or self._cards:
-            return [(1, longest)]
-        lengths = range(1, longest + 1)
-        plain = bisect_right(
-            lengths,
-            library.PLAIN_LIMIT_BYTES,
-            key=lambda length: self.model.scores_bytes(length, options.slots or 1),
-        )
-        return [(1, plain), (plain + 1, longest)]
 
     @property
     def _vocabulary_size(self) -> int:

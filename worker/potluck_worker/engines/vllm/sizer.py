@@ -7,7 +7,6 @@ by what each model really takes (`measurements.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from potluck_proto.errors import BadRequest
@@ -75,10 +74,6 @@ class VllmSizer:
             compute_bytes=memory.compute_bytes(checkpoint, slots, step_tokens),
             process_bytes=memory.CARD_BYTES if self._free else memory.process_bytes(checkpoint),
         )
-
-    def stretches(self, options: Options) -> Sequence[tuple[int, int]]:
-        """Return the one range in which a longer context takes more."""
-        return [(1, self.training_context_length)]
 
 
 def refuse_what_is_lacking(
