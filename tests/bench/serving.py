@@ -52,8 +52,11 @@ class Timeline:
         return self.times[0] - self.asked
 
     def gaps(self, start: float = 0.0, stop: float = float("inf")) -> list[float]:
-        """Return the seconds between neighbouring tokens that came between `start` and `stop`."""
-        inside = [at for at in self.times if start <= at <= stop]
+        """Return the seconds between what came and what came next, from `start` to `stop`.
+
+        Tokens that came together are one: what counts is how long a reader sees nothing new.
+        """
+        inside = sorted({at for at in self.times if start <= at <= stop})
         return [later - earlier for earlier, later in itertools.pairwise(inside)]
 
 

@@ -188,7 +188,7 @@ def test_max_tokens_ends_an_answer(engine: LlamaEngine) -> None:
 def test_a_seed_gives_the_same_answer_again(engine: LlamaEngine) -> None:
     first, again, other = (
         drive(
-            engine, ask(LONG, temperature=6.0, top_k=0, top_p=1, min_p=0, seed=seed, max_tokens=60)
+            engine, ask(LONG, temperature=3.0, top_k=0, top_p=1, min_p=0, seed=seed, max_tokens=60)
         )
         for seed in (11, 11, 12)
     )
@@ -196,7 +196,7 @@ def test_a_seed_gives_the_same_answer_again(engine: LlamaEngine) -> None:
     assert first[0].token_ids != other[0].token_ids
 
 
-@pytest.mark.parametrize("temperature", [0.0, 6.0])
+@pytest.mark.parametrize("temperature", [0.0, 3.0])
 @pytest.mark.parametrize("cut", [1, 9, 30])
 def test_an_answer_that_moved_is_the_answer_that_would_have_come(
     engine: LlamaEngine, temperature: float, cut: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from itertools import islice
 
+import numpy as np
 import pytest
 
 from engines.asking import AMPLE
@@ -64,6 +65,19 @@ def test_it_answers_as_the_librarys_own_class_token_for_token(files: Files, name
             assert outcome.token_ids == list(islice(generated, 40))
             assert len(set(outcome.token_ids)) > 3, "one token again and again would prove little"
     library.close()
+
+
+@each_lineage
+def test_the_attention_that_llama_cpp_chooses_says_what_plain_attention_says(
+    files: Files, name: str
+) -> None:
+    first = []
+    for flash_attention in (None, False):
+        with loaded(files(name), flash_attention=flash_attention) as engine:
+            first.append([answers(engine, [prompt], 1)[0].logprobs[0] for prompt in PROMPTS])
+    for chosen, plain in zip(*first, strict=True):
+        assert chosen.token_ids[0] == plain.token_ids[0]
+        np.testing.assert_allclose(chosen.logprobs, plain.logprobs, atol=0.01)
 
 
 @each_lineage

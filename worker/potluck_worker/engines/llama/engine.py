@@ -1,9 +1,9 @@
 """Continuous batching over llama.cpp: one `llama_decode` a step, for all sequences together.
 
-A step takes the newest token of each sequence that decodes, fills the rest of the batch with prompt
-tokens of sequences in prefill, computes it, and draws one token wherever logits came out. The
-prompt's share is measured in time, so that a long prompt neither stalls the others nor delays a
-cancellation for long.
+A step takes the newest token of each sequence that decodes, or prompt tokens of sequences in
+prefill, computes them, and draws one token wherever logits came out. The two kinds take turns: a
+processor computes a batch of both more slowly than one of each. The prompt's share is measured in
+time, so that a long prompt neither stalls the others nor delays a cancellation for long.
 
 A request is admitted while there are slots and cells of the KV cache for its prompt. Answers grow;
 when the cells run out, what ended answers left behind goes first, then the youngest answer steps
@@ -66,11 +66,6 @@ HEADROOM_TOKENS = 64
 EMBEDDED_LEAST_TOKENS = 4
 """What a step embeds beside answers, however slow the machine is: nobody watches an embedding."""
 
-KEPT_TOKENS = 16_384
-"""What ended answers may hold in the cache, divided by the answers under way: each of those passes
-over all of it with each token. Measured with 135M parameters: 1,000 tokens more for 16 answers at
-once make a step 5 % longer."""
-
 
 class LlamaEngine:
     """One GGUF model in memory.
@@ -86,6 +81,7 @@ class LlamaEngine:
         self._running: list[Sequence] = []
         self._ended: list[FromChild] = []
         self._fullness = 0.0
+        self._prompts_turn = False
 
     def load(self, load: Load) -> Loaded:
         """Load the model. Raises `ModelError` for a file that cannot be."""
@@ -283,7 +279,7 @@ class LlamaEngine:
             self._begin(self._waiting.popleft(), events)
         most = min(max(1, self._slots - 1), self._slots - len(self._running))
         texts.admit(most, free_cells)
-        self._cache.trim(KEPT_TOKENS // max(1, len(self._running)))
+        self._cache.trim(self._model.kept_tokens // max(1, len(self._running)))
 
     def _begin(self, sequence: Sequence, events: list[FromChild]) -> None:
         """Put a request into the cache, next to what is known of it."""
@@ -341,12 +337,15 @@ class LlamaEngine:
     # --- computing -----------------------------------------------------------------------------
 
     def _fill_batch(self) -> list[Part]:
-        """Fill the batch; return whose tokens are in it."""
+        """Fill the batch with tokens of answers or of prompts; return whose are in it."""
         self._batch.clear()
         running = [sequence for sequence in self._running if sequence.end is None]
         prefilling = [sequence for sequence in running if sequence.in_prefill]
-        parts = [self._put(sequence, 1) for sequence in running if not sequence.in_prefill]
-        room = min(self._batch.room, self._pace.prompt_tokens(len(parts), len(prefilling)))
+        decoding = [sequence for sequence in running if not sequence.in_prefill]
+        if decoding and not (prefilling and self._prompts_turn):
+            return [self._put(sequence, 1) for sequence in decoding]
+        parts = []
+        room = min(self._batch.room, self._pace.prompt_tokens(len(decoding), len(prefilling)))
         for sequence in prefilling:
             count = min(room, self._next_stop(sequence) - sequence.decoded)
             if count <= 0:
@@ -384,7 +383,7 @@ class LlamaEngine:
         if code != 0:
             self._fail(parts, code)
             return True
-        decoding = sum(not part.sequence.in_prefill for part in parts)
+        self._prompts_turn = not parts[0].sequence.in_prefill
         for part in parts:
             part.keep()
             self._cache.snapshot_if_due(part.sequence.held, part.sequence.prompt_length)
@@ -395,10 +394,12 @@ class LlamaEngine:
                     part.sequence.end, part.sequence.failure = "failed", failure_of(error)
         together = min(1.0, len(self._batch) / library.COMPUTED_TOGETHER)
         self._fullness = max(self._fullness, together * self._cache.cells_used / self._cells)
-        seconds, prompt_tokens = time.monotonic() - started, len(self._batch) - decoding
-        self._pace.learn(decoding=decoding, prompt_tokens=prompt_tokens, seconds=seconds)
-        if prompt_tokens == 0:
-            self._threads.learn(decoding, seconds)
+        seconds = time.monotonic() - started
+        if self._prompts_turn:
+            self._pace.learn_decoding(seconds)
+            self._threads.learn(len(parts), seconds)
+        else:
+            self._pace.learn_prefill(len(self._batch), seconds)
         return True
 
     def _decode(self) -> int:

@@ -23,6 +23,9 @@ GGUF_MAGIC = b"GGUF"
 KEPT_SEQUENCES = 32
 """Ended answers that are remembered, beside those under way."""
 
+KEPT_LEAST_TOKENS = 4096
+"""What they may hold in the cache however small the model is."""
+
 COMPUTED_TOGETHER = 128
 """Tokens of a batch that pass through the model together; on processors more are no faster."""
 
@@ -227,6 +230,20 @@ class Model:
     def window(self) -> int:
         """Tokens that layers with a sliding window look back; 0 without such layers."""
         return int(api.llama_model_n_swa(self.pointer))
+
+    @property
+    def kept_tokens(self) -> int:
+        """Return what ended answers may hold in the cache, divided by the answers under way.
+
+        Each of those passes over all of it with each token. So many tokens would cost as much as
+        the weights do if they were looked at: 2 operations for a weight, 4 for a number of a query.
+        They are passed over, which takes a tenth of that: measured with 135M parameters, which
+        keep 7,787, 8,000 make the steps of one answer 11 ms instead of 8, and 1,000 make those of
+        16 answers 43 instead of 41.
+        """
+        pointer = self.pointer
+        query = int(api.llama_model_n_layer(pointer)) * int(api.llama_model_n_embd(pointer))
+        return max(KEPT_LEAST_TOKENS, int(api.llama_model_n_params(pointer)) // query)
 
     def sequences(self, slots: int) -> int:
         """Return how many sequences a context gets: those under way, and ended ones to reuse.
