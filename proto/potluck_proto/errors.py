@@ -33,7 +33,8 @@
     │   ├── NotPaired            no certificate of this pool, or one that counts no more
     │   ├── NotAllowed           a machine of the pool whose role has no such right
     │   └── InviteError          a line that cannot be read, is used up, wrong or too old
-    ├── HubError                 the model hub refuses, fails, or cannot be reached
+    ├── HubError                 the model hub refuses or fails
+    ├── HubUnreachable           nothing answers there, or not in time
     └── SetupError               this machine's settings or folders
         ├── SettingsError, AddressError, HomeError, StoreError
         ├── IdentityError        keys or certificates here cannot be used
@@ -319,9 +320,17 @@ class InviteError(AccessError):
 
 
 class HubError(PotluckError):
-    """The model hub refuses, fails, or cannot be reached; all that is local goes on working."""
+    """The model hub refuses or fails; all that is local goes on working."""
 
     code = pb.ERROR_CODE_HUB
+    status = grpc.StatusCode.UNAVAILABLE
+    retryable = True
+
+
+class HubUnreachable(PotluckError):
+    """Nothing answers where the hub is, or not in time. What neighbours have can be had."""
+
+    code = pb.ERROR_CODE_HUB_UNREACHABLE
     status = grpc.StatusCode.UNAVAILABLE
     retryable = True
 

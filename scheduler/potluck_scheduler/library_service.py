@@ -31,7 +31,7 @@ HASH_SECONDS = 3600.0
 """A large model on a slow disk takes long to be read whole."""
 
 DESCRIBE_SECONDS = 30.0
-HUB_SECONDS = 70.0
+HUB_SECONDS = 15.0
 REMOVE_SECONDS = 120.0
 """Answers under way get time to end first."""
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,10 +17,18 @@ from engines.driving import STARTER
 from fakes.hub import FakeHub, HubFile, HubRepo, Trouble
 from lineages.kinds import LINEAGES
 from lineages.make import make
-from potluck_proto.errors import BadRequest, DiskFull, HubError, PotluckError, from_rpc
+from potluck_proto.errors import (
+    BadRequest,
+    DiskFull,
+    HubError,
+    HubUnreachable,
+    PotluckError,
+    from_rpc,
+)
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
+from potluck_worker.library import pulls
 from worker.conftest import Worker, running
 
 REPO = "maker/Model-GGUF"
@@ -212,9 +221,45 @@ async def test_without_a_network_all_that_is_local_goes_on(
     monkeypatch.setenv("HF_ENDPOINT", "http://localhost:9")
     async with running(home) as worker:
         error = await refusal(worker)
-        assert isinstance(error, HubError)
+        assert isinstance(error, HubUnreachable)
         assert "cannot be reached" in error.message
         assert await worker.ask("potluck-starter", max_tokens=2)
+
+
+async def test_a_hub_that_never_answers_is_given_up_and_all_that_is_local_goes_on(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls, "ANSWER_SECONDS", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with running(home) as worker:
+            asked = (
+                worker.stub.SearchHub(pb.SearchHubRequest(query="qwen")),
+                worker.stub.ListHub(pb.ListHubRequest(repository=REPO)),
+                pull(worker),
+            )
+            failing = asyncio.gather(*asked, return_exceptions=True)
+            assert await worker.ask("potluck-starter", max_tokens=2)
+            for failure in await failing:
+                assert isinstance(failure, grpc.aio.AioRpcError)
+                error = from_rpc(failure, "the worker")
+                assert isinstance(error, HubUnreachable)
+                assert "no answer within 3 seconds. Check the network" in error.message
+            assert not (await worker.state()).downloads
+
+
+async def test_a_search_without_a_network_is_given_up_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:9")
+    monkeypatch.setattr(pulls, "ANSWER_SECONDS", 60.0)
+    async with running(home) as worker:
+        call = worker.stub.SearchHub(pb.SearchHubRequest(query="qwen"), timeout=15)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        error = from_rpc(caught.value, "the worker")
+        assert isinstance(error, HubUnreachable)
+        assert "localhost:9 cannot be reached for a search for 'qwen'" in error.message
 
 
 async def test_a_worker_without_the_library_says_what_to_install(

@@ -162,7 +162,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_NOT_ALLOWED: _ErrorCode.ValueType  # 61
     ERROR_CODE_INVITE: _ErrorCode.ValueType  # 62
     ERROR_CODE_HUB: _ErrorCode.ValueType  # 70
-    """The hub refuses, fails or cannot be reached."""
+    """The hub refuses or fails."""
+    ERROR_CODE_HUB_UNREACHABLE: _ErrorCode.ValueType  # 71
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """---------------------------------------------------------------------------
@@ -218,7 +219,8 @@ ERROR_CODE_NOT_PAIRED: ErrorCode.ValueType  # 60
 ERROR_CODE_NOT_ALLOWED: ErrorCode.ValueType  # 61
 ERROR_CODE_INVITE: ErrorCode.ValueType  # 62
 ERROR_CODE_HUB: ErrorCode.ValueType  # 70
-"""The hub refuses, fails or cannot be reached."""
+"""The hub refuses or fails."""
+ERROR_CODE_HUB_UNREACHABLE: ErrorCode.ValueType  # 71
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _ModelFormat:

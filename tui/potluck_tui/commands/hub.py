@@ -25,7 +25,7 @@ from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.model_facts import COMMERCIAL_USE
 from potluck_tui.words import age, count, size
 
-HUB_SECONDS = 80.0
+HUB_SECONDS = 20.0
 FITS = {True: "fits", False: "no room"}
 
 

@@ -20,6 +20,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_DISABLE_PROGRESS_BAR
 import httpx2
 from huggingface_hub import HfApi, ModelInfo, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import hf_raise_for_status
 from huggingface_hub.utils._headers import build_hf_headers
 
 from potluck_proto.errors import BadRequest, HubError
@@ -31,12 +32,14 @@ from potluck_worker.library.remote import (
     Variant,
     check_repository,
     choose,
+    unreachable,
     variants,
 )
 from potluck_worker.library.staging import held, require_disk
 from potluck_worker.library.transfer import Transfer, refusal
 
-API_SECONDS = 30.0
+API_SECONDS = 10.0
+"""Of silence; what asks has a limit for all of an answer."""
 
 MOST_HITS = 100
 
@@ -71,14 +74,21 @@ class Hub:
     def search(self, query: str, limit: int) -> list[Repository]:
         """Return repositories with GGUF files, the most fetched first. Raises `HubError`."""
         with _in_words(f"a search for {query!r}"):
-            found = self._api.list_models(
-                search=query,
-                filter="gguf",
-                sort="downloads",
-                limit=min(limit or 20, MOST_HITS),
-                expand=list(_EXPANDED),  # type: ignore[arg-type]
+            # Not the library's own search: without a network it tries again for half a minute.
+            response = get_session().get(
+                f"{self._api.endpoint}/api/models",
+                params={
+                    "search": query,
+                    "filter": "gguf",
+                    "sort": "downloads",
+                    "limit": min(limit or 20, MOST_HITS),
+                    "expand": _EXPANDED,
+                },
+                headers=self._headers,
+                timeout=API_SECONDS,
             )
-            return [_repository(info) for info in found]
+            hf_raise_for_status(response)
+            return [_repository(ModelInfo(**found)) for found in response.json()]
 
     def repository(self, name: str) -> Repository:
         """Return a repository with its files. Raises `HubError` and `BadRequest`."""
@@ -110,6 +120,7 @@ class Hub:
         """
         repository = self.repository(name)
         variant = choose(name, variants(repository), wanted, room_bytes)
+        report(variant.name, 0, variant.size_bytes)
         staging = downloads / _staging_name(repository, variant)
         fetched = Fetched(str(staging), variant, name, repository.revision)
         places = [models / variant.folder / file.local_name for file in variant.files]
@@ -157,10 +168,7 @@ def _in_words(what: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise refusal(error.response.status_code, what) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-        raise HubError(
-            f"The hub cannot be reached ({str(error) or type(error).__name__}). What is on the "
-            "pool's machines goes on working."
-        ) from error
+        raise unreachable(what, str(error) or type(error).__name__) from error
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise HubError(
             f"The hub's answer on {what} makes no sense. Is HF_ENDPOINT right?"

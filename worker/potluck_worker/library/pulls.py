@@ -24,11 +24,11 @@ from potluck_worker.engines.base import Failure, error_of
 from potluck_worker.engines.sizing import Room
 from potluck_worker.library.hashes import FileHash, Hashes
 from potluck_worker.library.hub_host import Progress, Question
-from potluck_worker.library.remote import Repository, Variant
+from potluck_worker.library.remote import Repository, Variant, unreachable
 from potluck_worker.models import ModelStore, StoredModel
 
-ANSWER_SECONDS = 60.0
-"""A search or a list that takes longer is given up; a pull goes on."""
+ANSWER_SECONDS = 10.0
+"""A hub that says nothing for so long is given up: nobody waits longer to hear that."""
 
 FOLLOW_SECONDS = 0.5
 LINE_LIMIT_BYTES = 2**24
@@ -191,17 +191,13 @@ class Pulls:
         return msgspec.convert(said | more, Question)
 
     async def _ask(self, question: Question, kind: type[Answer]) -> Answer:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await _converse(question, kind, lambda progress: None)
-        except TimeoutError:
-            raise HubError(f"The hub gave no answer on {question.name!r} for a minute.") from None
+        return await _converse(question, kind, lambda progress: None)
 
 
 async def _converse(
     question: Question, kind: type[Answer], report: Callable[[Progress], None]
 ) -> Answer:
-    """Ask a child, which ends with this. Raises `PotluckError`."""
+    """Ask a child, which ends with this. Raises `PotluckError`, also where nothing is heard."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "potluck_worker.library.hub_host"),
@@ -216,7 +212,7 @@ async def _converse(
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        async for line in child.stdout:
+        async for line in _lines(child.stdout, question):
             said = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
             if "progress" in said:
                 report(msgspec.json.decode(said["progress"], type=Progress))
@@ -231,3 +227,17 @@ async def _converse(
         with contextlib.suppress(ProcessLookupError):
             await child.wait()
     raise HubError(f"The process that speaks to the hub ended early, on {question.name}.")
+
+
+async def _lines(output: asyncio.StreamReader, question: Question) -> AsyncIterator[bytes]:
+    """Yield what a child says; it must have begun within `ANSWER_SECONDS`."""
+    try:
+        first = await asyncio.wait_for(output.readline(), ANSWER_SECONDS)
+    except TimeoutError:
+        searched = f"a search for {question.name!r}"
+        what = searched if question.verb == "search" else question.name
+        raise unreachable(what, f"no answer within {ANSWER_SECONDS:.0f} seconds") from None
+    if first:
+        yield first
+    async for line in output:
+        yield line

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from potluck_proto.errors import BadRequest, ModelFileError, NotEnoughMemory
+from potluck_proto.errors import BadRequest, HubUnreachable, ModelFileError, NotEnoughMemory
 from potluck_worker.engines.inspection import LicenceWords
 from potluck_worker.engines.vllm.checkpoint import CONFIG, PICKLE_SUFFIXES, WEIGHTS_SUFFIX
 from potluck_worker.splits import parts_of, whole_name
@@ -97,6 +98,16 @@ class Variant:
     def is_wide(self) -> bool:
         """Whether its weights are not quantized."""
         return self.name.upper() in _WIDE or self.format == SAFETENSORS
+
+
+def unreachable(what: str, reason: str) -> HubUnreachable:
+    """Return what to say where the hub gave no answer on something, in one place."""
+    mirror = os.environ.get("HF_ENDPOINT")
+    return HubUnreachable(
+        f"The hub{f' at {mirror}' if mirror else ''} cannot be reached for {what}: {reason}. Check "
+        "the network of this machine, and HF_ENDPOINT and HTTPS_PROXY where they are set. What is "
+        "on the pool's machines goes on working."
+    )
 
 
 def check_repository(name: str) -> None:
