@@ -91,6 +91,7 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "Prune": SCHEDULERS,
     WORKER_SERVICE + "SearchHub": SCHEDULERS,
     WORKER_SERVICE + "ListHub": SCHEDULERS,
+    WORKER_SERVICE + "ChooseVariant": SCHEDULERS,
     WORKER_SERVICE + "Pull": SCHEDULERS,
     WORKER_SERVICE + "StopPull": SCHEDULERS,
     WORKER_SERVICE + "SendModel": SCHEDULERS,

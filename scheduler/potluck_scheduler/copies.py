@@ -6,7 +6,7 @@ Nodes know the scheduler and not each other, so nothing new has to be opened bet
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from potluck_proto.errors import LostError
@@ -21,9 +21,18 @@ REPORT_SECONDS = 0.5
 
 
 async def copy(
-    key: ModelKey, source: WorkerServiceAsyncStub, target: WorkerServiceAsyncStub
+    key: ModelKey,
+    source: WorkerServiceAsyncStub,
+    target: WorkerServiceAsyncStub,
+    names: Mapping[str, str] | None = None,
 ) -> AsyncIterator[types.Download | types.ModelDescription]:
     """Copy a model; yield how far it is, at last the model as the target lists it.
+
+    Args:
+        key: Which model.
+        source: Has it.
+        target: Gets it.
+        names: What files are called at the target, by their hashes; others keep their names.
 
     Raises:
         LostError: A node ended the copy without a word.
@@ -31,6 +40,10 @@ async def copy(
     """
     asked = worker.SendModelRequest(model=key.name, quantization=key.quantization)
     offer = await _offer(source, asked)
+    at_source = {}
+    for file in offer.files:
+        named = (names or {}).get(file.sha256, file.name)
+        at_source[named], file.name = file.name, named
     progress = _Progress(str(key), {file.name: file.size_bytes for file in offer.files})
     receiving = target.ReceiveModel()
     try:
@@ -39,14 +52,15 @@ async def copy(
             if response.HasField("model"):
                 yield response.model
                 return
-            asked.file, asked.offset = response.wanted.file, response.wanted.offset
-            progress.begin(asked.file, asked.offset)
+            wanted = response.wanted
+            asked.file, asked.offset = at_source[wanted.file], wanted.offset
+            progress.begin(wanted.file, wanted.offset)
             async for part in source.SendModel(asked):
                 await receiving.write(worker.ReceiveModelRequest(data=part.data))
                 if progress.add(len(part.data)):
                     yield progress.message()
-            if not progress.is_through(asked.file):
-                raise LostError(f"{asked.file} ended early: it changed meanwhile. Copy again.")
+            if not progress.is_through(wanted.file):
+                raise LostError(f"{wanted.file} ended early: it changed meanwhile. Copy again.")
     finally:
         receiving.cancel()
     raise LostError("The copy ended before the model was there. Copy again to go on.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import grpc
 
-from potluck_proto.errors import BadRequest, NodeLost, PotluckError, abort, from_rpc
+from potluck_proto.errors import BadRequest, LostError, NodeLost, PotluckError, abort, from_rpc
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
@@ -20,6 +22,7 @@ from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
+from potluck_scheduler.hub import HASH_SECONDS, HUB_SECONDS, Neighbours, add_fit
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend
 from potluck_scheduler.speed_store import SpeedStore
@@ -27,11 +30,9 @@ from potluck_scheduler.speed_store import SpeedStore
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
-HASH_SECONDS = 3600.0
-"""A large model on a slow disk takes long to be read whole."""
+log = logging.getLogger(__name__)
 
 DESCRIBE_SECONDS = 30.0
-HUB_SECONDS = 15.0
 REMOVE_SECONDS = 120.0
 """Answers under way get time to end first."""
 
@@ -143,6 +144,9 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         async def search() -> pb.SearchModelsResponse:
             asked = worker.SearchHubRequest(query=request.query, limit=request.limit)
             response = await self._worker(self._fetching("")).SearchHub(asked, timeout=HUB_SECONDS)
+            nodes = nodes_called("", self._registry)
+            for repository in response.repositories:
+                add_fit(repository, nodes)
             return pb.SearchModelsResponse(repositories=response.repositories)
 
         return await or_abort(search(), context)
@@ -156,6 +160,9 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
             node = self._fetching(request.node)
             asked = worker.ListHubRequest(repository=request.repository)
             response = await self._worker(node).ListHub(asked, timeout=HUB_SECONDS)
+            nodes = nodes_called(request.node, self._registry)
+            for variant in response.variants:
+                add_fit(variant, nodes)
             return pb.ListRepositoryResponse(
                 repository=response.repository, variants=response.variants, node_name=node.name
             )
@@ -165,25 +172,44 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     async def PullModel(
         self, request: pb.PullModelRequest, context: Context
     ) -> AsyncIterator[pb.PullModelResponse]:
-        """Fetch a model to a node; say how far it is."""
-        asked = worker.PullRequest(repository=request.repository, variant=request.variant)
+        """Bring a model to a node, from a neighbour or the hub; say how far it is."""
         try:
             node = self._fetching(request.node)
-            call = self._worker(node).Pull(asked)
-            try:
-                async for response in call:
-                    message = pb.PullModelResponse(node_name=node.name)
-                    if response.HasField("model"):
-                        message.model.CopyFrom(response.model)
-                    else:
-                        message.download.CopyFrom(response.download)
-                    yield message
-            finally:
-                call.cancel()
+            async with aclosing(self._pull(request, node)) as responses:
+                async for response in responses:
+                    yield response
         except PotluckError as error:
             await abort(context, error)
         except grpc.aio.AioRpcError as error:
             await abort(context, from_rpc(error, "The worker"))
+
+    async def _pull(
+        self, request: pb.PullModelRequest, node: Node
+    ) -> AsyncGenerator[pb.PullModelResponse, None]:
+        if (near := await Neighbours(self._registry).having(request, node)) is not None:
+            try:
+                async for event in copy(near.key, near.worker, self._worker(node), near.names):
+                    message = pb.PullModelResponse(
+                        node_name=node.name, from_node=near.node_name, by_name=near.by_name
+                    )
+                    _add_event(message, event)
+                    yield message
+            except (LostError, grpc.aio.AioRpcError) as error:
+                if near.by_name:
+                    raise
+                log.warning("not copied from %s, so fetched: %s", near.node_name, error)
+            else:
+                return
+        asked = worker.PullRequest(repository=request.repository, variant=request.variant)
+        call = self._worker(node).Pull(asked)
+        try:
+            async for response in call:
+                message = pb.PullModelResponse(node_name=node.name)
+                found = response.model if response.HasField("model") else response.download
+                _add_event(message, found)
+                yield message
+        finally:
+            call.cancel()
 
     async def StopPullModel(
         self, request: pb.StopPullModelRequest, context: Context
@@ -205,10 +231,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
             key, source, target = self._way_of_copy(request)
             async for event in copy(key, self._worker(source), self._worker(target)):
                 message = pb.CopyModelResponse(from_node=source.name, to_node=target.name)
-                if isinstance(event, types.ModelDescription):
-                    message.model.CopyFrom(event)
-                else:
-                    message.download.CopyFrom(event)
+                _add_event(message, event)
                 yield message
         except PotluckError as error:
             await abort(context, error)
@@ -246,6 +269,16 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         if stub is None:
             raise NodeLost(f"{node.name} is not connected any more.")
         return stub
+
+
+def _add_event(
+    message: pb.PullModelResponse | pb.CopyModelResponse,
+    event: types.Download | types.ModelDescription,
+) -> None:
+    if isinstance(event, types.ModelDescription):
+        message.model.CopyFrom(event)
+    else:
+        message.download.CopyFrom(event)
 
 
 def _recommendation(way: Way) -> pb.Recommendation:

@@ -232,13 +232,22 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def SearchHub(
         self, request: pb.SearchHubRequest, context: Context
     ) -> pb.SearchHubResponse:
-        found = types.HubRepository(name=f"maker/{request.query}")
+        found = types.HubRepository(
+            name=f"maker/{request.query}", parameter_count=8 * 10**9, memory_needed_bytes=6 * GIB
+        )
         return pb.SearchHubResponse(repositories=[found])
 
     async def ListHub(self, request: pb.ListHubRequest, context: Context) -> pb.ListHubResponse:
         repository = types.HubRepository(name=request.repository)
         variants = [types.HubVariant(name="Q8_0"), types.HubVariant(name="Q4_K_M")]
         return pb.ListHubResponse(repository=repository, variants=variants)
+
+    async def ChooseVariant(
+        self, request: pb.ChooseVariantRequest, context: Context
+    ) -> pb.ChooseVariantResponse:
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        return pb.ChooseVariantResponse(variant=types.HubVariant(name="Q8_0"))
 
     async def Pull(
         self, request: pb.PullRequest, context: Context

@@ -13,11 +13,19 @@ import pytest
 
 from checkpoints import make_llama
 from engines.driving import STARTER
+from fakes.hub import FakeHub, HubFile, HubRepo
 from library.caches import ollama
 from lineages.kinds import LINEAGES
 from lineages.make import make
 from potluck_proto import network
-from potluck_proto.errors import BadRequest, DiskFull, LostError, ModelFileError, PotluckError
+from potluck_proto.errors import (
+    BadRequest,
+    DiskFull,
+    HubUnreachable,
+    LostError,
+    ModelFileError,
+    PotluckError,
+)
 from potluck_proto.home import Home
 from potluck_proto.network import unix_address
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -25,10 +33,12 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_tui.client import PoolClient
 from potluck_tui.commands.hub import copy as copy_command
+from potluck_tui.commands.hub import pull as pull_command
 from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.neighbour import Offer, Offered, Receiver
 from potluck_worker.library.removal import leftovers
+from potluck_worker.models import StoredModel
 from potluck_worker.settings import WorkerSettings
 from scheduler.conftest import Pool, start
 from worker.conftest import Worker
@@ -122,6 +132,81 @@ async def test_a_model_is_copied_checked_listed_and_answers(two: Two) -> None:
         await two.copy("single")
 
 
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, user: Path) -> Iterator[FakeHub]:
+    with FakeHub() as hub:
+        hub.repos["maker/Single-GGUF"] = HubRepo(
+            {"Q8/renamed-Q8_0.gguf": HubFile(STARTER.read_bytes())}
+        )
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(user / "hf"))
+        yield hub
+
+
+async def pulled(
+    two: Two, capsys: pytest.CaptureFixture[str], repository: str = "maker/Single-GGUF"
+) -> str:
+    """Return what the command prints that brings a model to the cellar."""
+    await two.pool.until(
+        lambda nodes: any(m.name == "single" for node in nodes for m in node.state.models)
+    )
+    options = argparse.Namespace(repository=repository, node="cellar", json=False, ssh="")
+    assert await pull_command(options, two.pool.home) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("potluck_tui.launch.running_instance", lambda home, name: {"x": 1})
+
+
+@pytest.mark.usefixtures("running")
+async def test_what_a_neighbour_has_is_not_fetched_from_the_hub(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = await pulled(two, capsys)
+    assert "renamed:Q8_0 is on cellar, copied from attic instead of fetched." in printed
+    assert (two.cellar.home.models / "renamed-Q8_0.gguf").read_bytes() == STARTER.read_bytes()
+    assert not hub.content_requests
+    hub.requests.clear()
+    assert "renamed:Q8_0 is on cellar.\n" in await pulled(two, capsys)
+
+
+@pytest.mark.usefixtures("running")
+async def test_another_file_of_the_same_size_is_fetched(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = bytearray(STARTER.read_bytes())
+    other[-1] ^= 1
+    hub.repos["maker/Single-GGUF"].files["Q8/renamed-Q8_0.gguf"] = HubFile(bytes(other))
+    assert "renamed:Q8_0 is on cellar.\n" in await pulled(two, capsys)
+    assert hub.content_requests
+
+
+@pytest.mark.usefixtures("running")
+async def test_what_breaks_off_at_the_neighbour_is_fetched(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(model: StoredModel, name: str, offset: int) -> AsyncIterator[bytes]:
+        yield b"x"
+
+    monkeypatch.setattr("potluck_worker.library.service.content", broken)
+    assert "renamed:Q8_0 is on cellar.\n" in await pulled(two, capsys)
+    assert hub.content_requests
+
+
+@pytest.mark.usefixtures("running")
+async def test_without_a_hub_a_neighbours_model_of_the_name_is_taken_and_that_is_said(
+    two: Two, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:9")
+    printed = await pulled(two, capsys)
+    assert "single:Q8_0 is on cellar, copied from attic" in printed
+    assert "the same by its name alone" in printed
+    with pytest.raises(HubUnreachable):
+        await pulled(two, capsys, "maker/unknown")
+
+
 async def test_parts_and_checkpoints_come_with_all_their_files(two: Two) -> None:
     assert not (await two.copy("split"))[-1].model.HasField("problem")
     model = (await two.copy("checkpoint"))[-1].model
@@ -154,7 +239,7 @@ async def test_the_command_copies(
     )
     options = argparse.Namespace(model="single", to="cellar", from_node="", json=False, ssh="")
     assert await copy_command(options, two.pool.home) == 0
-    assert "single:Q8_0 is on cellar." in capsys.readouterr().out
+    assert "single:Q8_0 is on cellar, copied from attic." in capsys.readouterr().out
 
 
 # --- the one that takes --------------------------------------------------------------------

@@ -281,10 +281,11 @@ async def test_the_hub_is_searched_and_listed_with_what_fits(
     assert repository.parameter_count == 2_200_000
     assert repository.licence.commercial_use == types.COMMERCIAL_USE_YES
     assert repository.base_models == ["maker/Base"]
+    assert repository.memory_needed_bytes == int(int(2_200_000 * 4.9 / 8) * 1.1) + 2**29
     response = await worker.stub.ListHub(pb.ListHubRequest(repository=REPO))
     (variant,) = response.variants
     assert variant.name == "Q8_0"
-    assert variant.probably_fits
+    assert variant.memory_needed_bytes > STARTER.stat().st_size
     assert not variant.present
     assert 8 < variant.bits_per_weight < 10
     shutil.copy(STARTER, home.models / "model-Q8_0.gguf")

@@ -4,14 +4,18 @@ import argparse
 import asyncio
 import io
 import stat
+from dataclasses import replace
 
 import pytest
 
 from fakes.worker import GIB, FakeWorker
 from potluck_proto.errors import BadRequest, HubError
 from potluck_proto.home import Home
+from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
+from potluck_scheduler.core.model import Loaded, ModelKey, Node
+from potluck_scheduler.hub import add_fit, is_named_so
 from potluck_tui.commands.hub import login, progress_line, pull, repository_lines, search
 from potluck_tui.knowledge.quality import quality
 from scheduler.conftest import Pool
@@ -43,6 +47,54 @@ async def test_a_model_goes_to_the_node_with_the_most_memory_or_the_one_named(
     assert "new:Q8_0 is on cellar." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("node", "needed_gib", "name", "missing_gib", "offloaded"),
+    [
+        ("", 6, "plain", 0, False),
+        ("", 12, "plain", 0, False),
+        ("", 15, "plain", 1, False),
+        ("cards", 12, "cards", 0, True),
+        ("cards", 15, "cards", 2, False),
+    ],
+)
+def test_what_fits_is_said_for_the_best_node(
+    node: str, needed_gib: int, name: str, missing_gib: int, offloaded: bool
+) -> None:
+    cards = Node(
+        NodeId("a"),
+        "cards",
+        loaded=(Loaded(ModelKey("m", ""), memory_bytes=5 * GIB),),
+        memory_free_bytes=3 * GIB,
+        memory_total_bytes=8 * GIB,
+        spill_free_bytes=5 * GIB,
+    )
+    plain = Node(NodeId("b"), "plain", memory_free_bytes=14 * GIB, memory_total_bytes=16 * GIB)
+    resting = replace(plain, name="resting", draining=True)
+    variant = types.HubVariant(memory_needed_bytes=needed_gib * GIB)
+    nodes = [cards] if node else [cards, plain, resting]
+    add_fit(variant, nodes)
+    assert (variant.fit.node_name, variant.fit.missing_bytes) == (name, missing_gib * GIB)
+    assert variant.fit.partly_offloaded == offloaded
+
+
+@pytest.mark.parametrize(
+    ("repository", "variant", "same"),
+    [
+        ("maker/Small-GGUF", "", True),
+        ("maker/small", "q8_0", True),
+        ("other/x", "Q8/small.Q8_0.gguf", True),
+        ("maker/small", "Q4_0", False),
+        ("maker/other", "", False),
+        ("maker/small", "small-Q4_0.gguf", False),
+    ],
+)
+def test_a_model_of_a_neighbour_is_known_by_its_name(
+    repository: str, variant: str, same: bool
+) -> None:
+    request = pb.PullModelRequest(repository=repository, variant=variant)
+    assert is_named_so(ModelKey("small", "Q8_0"), request) == same
+
+
 async def test_a_pull_that_is_interrupted_is_stopped_where_it_runs(pool: Pool, home: Home) -> None:
     worker = await pool.add(FakeWorker("a", "attic"))
     pulling = asyncio.create_task(pull(options(), home))
@@ -63,11 +115,15 @@ async def test_words_are_searched_and_a_repository_is_listed(
     pool: Pool, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await pool.add(FakeWorker("a", "attic"))
+    await pool.add(FakeWorker("b", "cellar", free_bytes=GIB))
     assert await search(options(words=["qwen"]), home) == 0
-    assert "maker/qwen" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "FITS MY POOL" in printed
+    assert "maker/qwen  8.0B        on attic" in printed
+    assert "about, at 4.9 bits a weight" in printed
     assert await search(options(words=["maker/m"]), home) == 0
     printed = capsys.readouterr().out
-    assert "ON ATTIC" in printed
+    assert "FITS MY POOL" in printed
     assert "potluck pull maker/m:VARIANT" in printed
 
 
@@ -80,8 +136,15 @@ def test_a_list_says_size_quality_and_fit_of_each_variant() -> None:
             licence=types.Licence(id="gemma", commercial_use=types.COMMERCIAL_USE_CONDITIONS),
         ),
         variants=[
-            types.HubVariant(name="Q8_0", size_bytes=8 * GIB, bits_per_weight=8.5),
-            types.HubVariant(name="Q4_K_M", size_bytes=5 * GIB, probably_fits=True),
+            types.HubVariant(
+                name="Q8_0",
+                size_bytes=8 * GIB,
+                bits_per_weight=8.5,
+                fit=types.PoolFit(node_name="attic", missing_bytes=3 * GIB // 2),
+            ),
+            types.HubVariant(
+                name="Q4_K_M", size_bytes=5 * GIB, fit=types.PoolFit(node_name="cellar")
+            ),
             types.HubVariant(name="Q2_K", size_bytes=3 * GIB, present=True),
         ],
         node_name="attic",
@@ -94,10 +157,10 @@ def test_a_list_says_size_quality_and_fit_of_each_variant() -> None:
         "",
     ]
     assert lines[4:8] == [
-        "VARIANT  SIZE    BITS  QUALITY          ON ATTIC",
-        "Q8_0     8.0 GB  8.5   as good (+0.0%)  no room",
-        "Q4_K_M   5.0 GB  ?     good (+2.8%)     fits",
-        "Q2_K     3.0 GB  ?     poor (+56.5%)    there already",
+        "VARIANT  SIZE    BITS  QUALITY          FITS MY POOL",
+        "Q8_0     8.0 GB  8.5   as good (+0.0%)  no: 1.5 GB too large",
+        "Q4_K_M   5.0 GB  ?     good (+2.8%)     on cellar",
+        "Q2_K     3.0 GB  ?     poor (+56.5%)    there: attic",
     ]
     assert max(map(len, lines)) <= 80
 

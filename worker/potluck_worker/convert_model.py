@@ -140,13 +140,12 @@ def hub_repository(repository: Repository) -> types.HubRepository:
         format=HUB_FORMATS[repository.format],
         architecture=repository.architecture,
         training_context_length=repository.training_context_length,
+        memory_needed_bytes=repository.usual_memory_bytes,
     )
 
 
-def hub_variant(
-    variant: Variant, parameter_count: int, room_bytes: int, *, present: bool
-) -> types.HubVariant:
-    """Return what can be fetched, and whether this node would hold it."""
+def hub_variant(variant: Variant, parameter_count: int, *, present: bool) -> types.HubVariant:
+    """Return what can be fetched."""
     return types.HubVariant(
         name=variant.name,
         format=HUB_FORMATS[variant.format],
@@ -156,7 +155,7 @@ def hub_variant(
             for file in variant.files
         ],
         bits_per_weight=8 * variant.size_bytes / parameter_count if parameter_count else 0,
-        probably_fits=variant.probable_memory_bytes <= room_bytes,
+        memory_needed_bytes=variant.probable_memory_bytes,
         present=present,
     )
 

@@ -2486,7 +2486,9 @@ class ListRepositoryRequest(_message.Message):
     repository: _builtins.str
     """MAKER/NAME."""
     node: _builtins.str
-    """Name, id or address; empty is the node with the most free memory."""
+    """Name, id or address of the only one that counts; empty is all, and the one
+    with the most free memory says what it has already.
+    """
     def __init__(
         self,
         *,
@@ -2563,7 +2565,15 @@ class PullModelResponse(_message.Message):
     NODE_NAME_FIELD_NUMBER: _builtins.int
     DOWNLOAD_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    BY_NAME_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
+    from_node: _builtins.str
+    """The node that had the same file already: it is copied from there. Empty
+    where it is fetched from the hub.
+    """
+    by_name: _builtins.bool
+    """The hub could not be reached: it is the same by its name alone."""
     @_builtins.property
     def download(self) -> _types_pb2.Download: ...
     @_builtins.property
@@ -2574,10 +2584,12 @@ class PullModelResponse(_message.Message):
         node_name: _builtins.str = ...,
         download: _types_pb2.Download | None = ...,
         model: _types_pb2.ModelDescription | None = ...,
+        from_node: _builtins.str = ...,
+        by_name: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["download", b"download", "event", b"event", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["download", b"download", "event", b"event", "model", b"model", "node_name", b"node_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_name", b"by_name", "download", b"download", "event", b"event", "from_node", b"from_node", "model", b"model", "node_name", b"node_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["download", "model"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -513,7 +513,8 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PullModel(self, request, context):
-        """Fetches a model to a node; see the worker's `Pull`.
+        """Fetches a model to a node; see the worker's `Pull`. What another node has
+        already is copied from there as by `CopyModel`: closing the stream ends it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -120,7 +120,9 @@ class SchedulerServiceStub:
     ListRepository: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]
     """What can be fetched of a repository, and what of it a node would hold."""
     PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
-    """Fetches a model to a node; see the worker's `Pull`."""
+    """Fetches a model to a node; see the worker's `Pull`. What another node has
+    already is copied from there as by `CopyModel`: closing the stream ends it.
+    """
     StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
     CopyModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]
     """Copies a model from one node to another, through the scheduler. Closing the
@@ -220,7 +222,9 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     ListRepository: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]  # type: ignore[assignment]
     """What can be fetched of a repository, and what of it a node would hold."""
     PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
-    """Fetches a model to a node; see the worker's `Pull`."""
+    """Fetches a model to a node; see the worker's `Pull`. What another node has
+    already is copied from there as by `CopyModel`: closing the stream ends it.
+    """
     StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
     CopyModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]  # type: ignore[assignment]
     """Copies a model from one node to another, through the scheduler. Closing the
@@ -545,7 +549,9 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.PullModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.PullModelResponse], _abc.AsyncIterator[_scheduler_pb2.PullModelResponse]]:
-        """Fetches a model to a node; see the worker's `Pull`."""
+        """Fetches a model to a node; see the worker's `Pull`. What another node has
+        already is copied from there as by `CopyModel`: closing the stream ends it.
+        """
 
     @_abc_1.abstractmethod
     def StopPullModel(

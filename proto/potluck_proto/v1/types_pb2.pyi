@@ -1266,6 +1266,8 @@ class HubRepository(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     ARCHITECTURE_FIELD_NUMBER: _builtins.int
     TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    MEMORY_NEEDED_BYTES_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     parameter_count: _builtins.int
     downloads: _builtins.int
@@ -1275,10 +1277,18 @@ class HubRepository(_message.Message):
     format: Global___ModelFormat.ValueType
     architecture: _builtins.str
     training_context_length: _builtins.int
+    memory_needed_bytes: _builtins.int
+    """What it takes at about 4.9 bits a weight (Q4_K_M), which most repositories
+    have; 0 where the hub does not know how many weights there are.
+    """
     @_builtins.property
     def licence(self) -> Global___Licence: ...
     @_builtins.property
     def base_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def fit(self) -> Global___PoolFit:
+        """Set by the scheduler."""
+
     def __init__(
         self,
         *,
@@ -1292,14 +1302,48 @@ class HubRepository(_message.Message):
         format: Global___ModelFormat.ValueType = ...,
         architecture: _builtins.str = ...,
         training_context_length: _builtins.int = ...,
+        memory_needed_bytes: _builtins.int = ...,
+        fit: Global___PoolFit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit", "licence", b"licence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "name", b"name", "parameter_count", b"parameter_count", "training_context_length", b"training_context_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "fit", b"fit", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "training_context_length", b"training_context_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HubRepository: _TypeAlias = HubRepository  # noqa: Y015
+
+@_typing.final
+class PoolFit(_message.Message):
+    """Which node of the pool would hold a model, by about what it takes and what
+    is free there of memory, loaded models aside.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    MISSING_BYTES_FIELD_NUMBER: _builtins.int
+    PARTLY_OFFLOADED_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    """The one with the most room, also where that is too little."""
+    missing_bytes: _builtins.int
+    """0 where it fits."""
+    partly_offloaded: _builtins.bool
+    """It fits, but a part of it is not on the cards."""
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        missing_bytes: _builtins.int = ...,
+        partly_offloaded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_bytes", b"missing_bytes", "node_name", b"node_name", "partly_offloaded", b"partly_offloaded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoolFit: _TypeAlias = PoolFit  # noqa: Y015
 
 @_typing.final
 class HubVariant(_message.Message):
@@ -1312,20 +1356,25 @@ class HubVariant(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     BITS_PER_WEIGHT_FIELD_NUMBER: _builtins.int
-    PROBABLY_FITS_FIELD_NUMBER: _builtins.int
+    MEMORY_NEEDED_BYTES_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What stands behind the colon in `REPO:VARIANT`."""
     format: Global___ModelFormat.ValueType
     size_bytes: _builtins.int
     bits_per_weight: _builtins.float
     """By its size and the parameters that the hub knows; 0 where it knows none."""
-    probably_fits: _builtins.bool
-    """Whether this node would probably hold it now, by its size alone."""
+    memory_needed_bytes: _builtins.int
+    """About, by its size alone."""
     present: _builtins.bool
     """It is on this node already."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileHash]: ...
+    @_builtins.property
+    def fit(self) -> Global___PoolFit:
+        """Set by the scheduler."""
+
     def __init__(
         self,
         *,
@@ -1334,12 +1383,13 @@ class HubVariant(_message.Message):
         size_bytes: _builtins.int = ...,
         files: _abc.Iterable[Global___FileHash] | None = ...,
         bits_per_weight: _builtins.float = ...,
-        probably_fits: _builtins.bool = ...,
+        memory_needed_bytes: _builtins.int = ...,
         present: _builtins.bool = ...,
+        fit: Global___PoolFit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_per_weight", b"bits_per_weight", "files", b"files", "format", b"format", "name", b"name", "present", b"present", "probably_fits", b"probably_fits", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_per_weight", b"bits_per_weight", "files", b"files", "fit", b"fit", "format", b"format", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "present", b"present", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,6 +76,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.ListHubRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.ListHubResponse.FromString,
                 _registered_method=True)
+        self.ChooseVariant = channel.unary_unary(
+                '/potluck.v1.WorkerService/ChooseVariant',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.ChooseVariantRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.ChooseVariantResponse.FromString,
+                _registered_method=True)
         self.Pull = channel.unary_stream(
                 '/potluck.v1.WorkerService/Pull',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.PullRequest.SerializeToString,
@@ -204,6 +209,13 @@ class WorkerServiceServicer:
 
     def ListHub(self, request, context):
         """Lists what can be fetched of a repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChooseVariant(self, request, context):
+        """Says what `Pull` would fetch, or fails as it would.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -355,6 +367,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.ListHub,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.ListHubRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.ListHubResponse.SerializeToString,
+            ),
+            'ChooseVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChooseVariant,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.ChooseVariantRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.ChooseVariantResponse.SerializeToString,
             ),
             'Pull': grpc.unary_stream_rpc_method_handler(
                     servicer.Pull,
@@ -640,6 +657,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/ListHub',
             potluck_dot_v1_dot_worker__pb2.ListHubRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.ListHubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChooseVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/ChooseVariant',
+            potluck_dot_v1_dot_worker__pb2.ChooseVariantRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.ChooseVariantResponse.FromString,
             options,
             channel_credentials,
             insecure,

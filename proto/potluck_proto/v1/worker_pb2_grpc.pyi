@@ -60,6 +60,8 @@ class WorkerServiceStub:
     """Searches the hub for models that an engine of Potluck may run."""
     ListHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]
     """Lists what can be fetched of a repository."""
+    ChooseVariant: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ChooseVariantRequest, _worker_pb2.ChooseVariantResponse]
+    """Says what `Pull` would fetch, or fails as it would."""
     Pull: _grpc.UnaryStreamMultiCallable[_worker_pb2.PullRequest, _worker_pb2.PullResponse]
     """Fetches a model from the hub, or follows the fetch that is under way. It
     belongs to the worker: closing the stream does not end it, `StopPull` does.
@@ -141,6 +143,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Searches the hub for models that an engine of Potluck may run."""
     ListHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]  # type: ignore[assignment]
     """Lists what can be fetched of a repository."""
+    ChooseVariant: _aio.UnaryUnaryMultiCallable[_worker_pb2.ChooseVariantRequest, _worker_pb2.ChooseVariantResponse]  # type: ignore[assignment]
+    """Says what `Pull` would fetch, or fails as it would."""
     Pull: _aio.UnaryStreamMultiCallable[_worker_pb2.PullRequest, _worker_pb2.PullResponse]  # type: ignore[assignment]
     """Fetches a model from the hub, or follows the fetch that is under way. It
     belongs to the worker: closing the stream does not end it, `StopPull` does.
@@ -267,6 +271,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.ListHubResponse, _abc.Awaitable[_worker_pb2.ListHubResponse]]:
         """Lists what can be fetched of a repository."""
+
+    @_abc_1.abstractmethod
+    def ChooseVariant(
+        self,
+        request: _worker_pb2.ChooseVariantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ChooseVariantResponse, _abc.Awaitable[_worker_pb2.ChooseVariantResponse]]:
+        """Says what `Pull` would fetch, or fails as it would."""
 
     @_abc_1.abstractmethod
     def Pull(

@@ -26,7 +26,6 @@ from potluck_tui.model_facts import COMMERCIAL_USE
 from potluck_tui.words import age, count, size
 
 HUB_SECONDS = 20.0
-FITS = {True: "fits", False: "no room"}
 
 
 async def search(options: argparse.Namespace, home: Home) -> int:
@@ -41,8 +40,10 @@ async def search(options: argparse.Namespace, home: Home) -> int:
         print_json(response)
     elif response.repositories:
         rows = [_repository_row(found) for found in response.repositories]
-        print_table(["REPOSITORY", "PARAMETERS", "LICENCE", "COMMERCIAL USE", "FETCHED"], rows)
-        print("\n`potluck search REPOSITORY` lists what it has, and what of it would fit.")
+        header = ["REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL USE"]
+        print_table([*header, "FETCHED"], rows)
+        print("\nFits: about, at 4.9 bits a weight (Q4_K_M) and with a margin.")
+        print("`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
         print(f"The hub has no GGUF model for {words!r}.")
     return 0 if response.repositories else 1
@@ -70,11 +71,12 @@ def repository_lines(response: pb.ListRepositoryResponse) -> Iterator[str]:
     use = COMMERCIAL_USE[licence.commercial_use]
     yield f"  licence {clean(licence.id) or 'not named'}; commercial use: {use}"
     yield ""
-    header = ["VARIANT", "SIZE", "BITS", "QUALITY", f"ON {response.node_name.upper()}"]
-    yield from table_lines(header, [_variant_row(variant) for variant in response.variants])
+    header = ["VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL"]
+    node = response.node_name
+    yield from table_lines(header, [_variant_row(variant, node) for variant in response.variants])
     yield ""
     yield f"Quality: {source()}."
-    yield "Whether it fits: by its size alone; `potluck fit` knows once it is there."
+    yield "Fits: about, by its size and a margin; `potluck fit` knows once it is there."
     yield f"`potluck pull {clean(found.name)}:VARIANT` fetches one."
 
 
@@ -82,6 +84,7 @@ def _repository_row(found: types.HubRepository) -> list[str]:
     return [
         found.name + _gate(found),
         count(found.parameter_count) if found.parameter_count else "?",
+        _fit(found),
         found.licence.id or "?",
         COMMERCIAL_USE[found.licence.commercial_use],
         count(found.downloads),
@@ -92,7 +95,17 @@ def _gate(found: types.HubRepository) -> str:
     return " (ask for access first)" if found.gated else ""
 
 
-def _variant_row(variant: types.HubVariant) -> list[str]:
+def _fit(found: types.HubRepository | types.HubVariant) -> str:
+    """Return where a model fits, or by how much it does nowhere."""
+    fit = found.fit
+    if not found.HasField("fit"):
+        return "?"
+    if fit.missing_bytes:
+        return f"no: {size(fit.missing_bytes)} too large"
+    return f"on {fit.node_name}{', partly on cards' if fit.partly_offloaded else ''}"
+
+
+def _variant_row(variant: types.HubVariant, node: str) -> list[str]:
     known = quality(variant.name)
     rise = known.perplexity_rise
     return [
@@ -100,7 +113,7 @@ def _variant_row(variant: types.HubVariant) -> list[str]:
         size(variant.size_bytes),
         f"{variant.bits_per_weight:.1f}" if variant.bits_per_weight else "?",
         known.words + (f" (+{rise:.1%})" if rise else ""),
-        "there already" if variant.present else FITS[variant.probably_fits],
+        f"there: {node}" if variant.present else _fit(variant),
     ]
 
 
@@ -152,22 +165,34 @@ def _show(
         clear = "\r\x1b[K" if shows else ""
         model = response.model
         name = clean(":".join(filter(None, (model.name, model.quantization))))
-        print(f"{clear}{name} is on {clean(node)}.")
+        print(f"{clear}{name} is on {clean(node)}{_origin(response)}.")
         if model.HasField("problem"):
             print(f"It cannot be used there: {clean(model.problem.message)}")
     elif shows:
-        line = progress_line(response.download, node)
+        line = progress_line(response.download, node, response.from_node)
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def progress_line(download: types.Download, node: str) -> str:
-    """Return how far a model is on its way to a node, in a line."""
+def _origin(response: pb.PullModelResponse | pb.CopyModelResponse) -> str:
+    """Return where a model came from, where that is not the hub."""
+    if not response.from_node:
+        return ""
+    came = f", copied from {clean(response.from_node)}"
+    if isinstance(response, pb.PullModelResponse):
+        came += " instead of fetched"
+        if response.by_name:
+            came += "; the hub cannot be reached, so it is the same by its name alone"
+    return came
+
+
+def progress_line(download: types.Download, node: str, source: str = "") -> str:
+    """Return how far a model is on its way to a node, from another or the hub, in a line."""
     if not download.total_bytes:
         return f"{clean(download.repository)} to {clean(node)}: asking the hub"
     share = download.done_bytes / download.total_bytes
     what = clean(":".join(filter(None, (download.repository, download.variant))))
     parts = [
-        f"{what} to {clean(node)}",
+        f"{what} {f'from {clean(source)} ' if source else ''}to {clean(node)}",
         f"{share:.0%} of {size(download.total_bytes)}",
     ]
     if download.bytes_per_second:

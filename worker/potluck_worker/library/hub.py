@@ -20,8 +20,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_DISABLE_PROGRESS_BAR
 import httpx2
 from huggingface_hub import HfApi, ModelInfo, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import hf_raise_for_status
 from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import hf_raise_for_status
 
 from potluck_proto.errors import BadRequest, HubError
 from potluck_worker.engines.inspection import LicenceWords
@@ -88,7 +88,8 @@ class Hub:
                 timeout=API_SECONDS,
             )
             hf_raise_for_status(response)
-            return [_repository(ModelInfo(**found)) for found in response.json()]
+            describe: Callable[..., ModelInfo] = ModelInfo
+            return [_repository(describe(**found)) for found in response.json()]
 
     def repository(self, name: str) -> Repository:
         """Return a repository with its files. Raises `HubError` and `BadRequest`."""

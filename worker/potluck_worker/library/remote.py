@@ -33,8 +33,16 @@ MEMORY_SHARE = 1.1
 MEMORY_MORE_BYTES = GIB // 2
 """What a model takes, by its files alone: a cache and buffers beside its weights."""
 
+USUAL_BITS = 4.9
+"""For each weight, of what most repositories have and most people fetch: Q4_K_M."""
+
 
 NO_LICENCE = LicenceWords()
+
+
+def probable_memory_bytes(weights_bytes: int) -> int:
+    """Return what a model takes in memory, by the size of its weights alone."""
+    return int(weights_bytes * MEMORY_SHARE) + MEMORY_MORE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,12 @@ class Repository:
     training_context_length: int = 0
     files: Sequence[RemoteFile] = ()
 
+    @property
+    def usual_memory_bytes(self) -> int:
+        """What it takes at `USUAL_BITS`; 0 where its parameters are not known."""
+        weights_bytes = int(self.parameter_count * USUAL_BITS / 8)
+        return probable_memory_bytes(weights_bytes) if weights_bytes else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -92,7 +106,7 @@ class Variant:
     @property
     def probable_memory_bytes(self) -> int:
         """What it takes in memory, by its size alone."""
-        return int(self.size_bytes * MEMORY_SHARE) + MEMORY_MORE_BYTES
+        return probable_memory_bytes(self.size_bytes)
 
     @property
     def is_wide(self) -> bool:

@@ -18,7 +18,7 @@ from potluck_worker.convert_model import describe, detail, download, hub_reposit
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.neighbour import Offer, Offered, Receiver, content, offer
 from potluck_worker.library.pulls import Pulls
-from potluck_worker.library.remote import is_present
+from potluck_worker.library.remote import choose, is_present
 from potluck_worker.library.removal import Removal, delete, leftovers, removals_of
 from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore, StoredModel
@@ -117,12 +117,25 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
                 hub_variant(
                     variant,
                     repository.parameter_count,
-                    pulls.room_bytes,
                     present=is_present(variant, home.models),
                 )
                 for variant in found
             ],
         )
+
+    async def ChooseVariant(
+        self, request: pb.ChooseVariantRequest, context: Context
+    ) -> pb.ChooseVariantResponse:
+        """Say what a pull would fetch."""
+        pulls, home = self._library.pulls, self._library.home
+        try:
+            repository, found = await pulls.list_repository(request.repository)
+            chosen = choose(repository.name, found, request.variant, pulls.room_bytes)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        present = is_present(chosen, home.models)
+        variant = hub_variant(chosen, repository.parameter_count, present=present)
+        return pb.ChooseVariantResponse(variant=variant)
 
     async def Pull(
         self, request: pb.PullRequest, context: Context

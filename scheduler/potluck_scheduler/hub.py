@@ -1,0 +1,166 @@
+"""The hub as a pool sees it: what of it the nodes would hold, and what of it one of them has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+
+from potluck_proto.errors import HubUnreachable, from_rpc
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.convert import node_from_proto
+from potluck_scheduler.core.model import ModelKey, Node
+from potluck_scheduler.nodes import NodeRegistry
+
+if TYPE_CHECKING:
+    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+
+HASH_SECONDS = 3600.0
+"""A large model on a slow disk takes long to be read whole."""
+
+HUB_SECONDS = 15.0
+"""A worker gives a silent hub up before."""
+
+
+def add_fit(found: types.HubRepository | types.HubVariant, nodes: Sequence[Node]) -> None:
+    """Add which node would hold a model, or how much the roomiest lacks; nothing if unknown."""
+    needed_bytes = found.memory_needed_bytes
+    if not needed_bytes:
+        return
+    nodes = [node for node in nodes if not node.draining] or nodes
+
+    def worth(node: Node) -> tuple[bool, int]:
+        return _fast_bytes(node) >= needed_bytes, _room_bytes(node)
+
+    best = max(nodes, key=worth)
+    missing_bytes = max(0, needed_bytes - _room_bytes(best))
+    found.fit.node_name = best.name
+    found.fit.missing_bytes = missing_bytes
+    found.fit.partly_offloaded = not missing_bytes and _fast_bytes(best) < needed_bytes
+
+
+def _fast_bytes(node: Node) -> int:
+    """Return what a model may take where it is fast; models in memory make way."""
+    held_bytes = sum(loaded.memory_bytes for loaded in node.loaded)
+    return min(node.memory_total_bytes, node.memory_free_bytes + held_bytes)
+
+
+def _room_bytes(node: Node) -> int:
+    return _fast_bytes(node) + node.spill_free_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A node that has what is to be fetched."""
+
+    node_name: str
+    worker: WorkerServiceAsyncStub
+    key: ModelKey
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the hub calls its files, by their hashes."""
+    by_name: bool = False
+    """It is the same by its name alone, as the hub cannot be reached."""
+
+
+class Neighbours:
+    """Looks on the other nodes for what one is to fetch.
+
+    Args:
+        nodes: The workers.
+    """
+
+    def __init__(self, nodes: NodeRegistry) -> None:
+        self._registry = nodes
+
+    async def having(self, request: pb.PullModelRequest, target: Node) -> Neighbour | None:
+        """Return a node with the very files that a pull would fetch; none where it is to fetch.
+
+        Args:
+            request: The pull.
+            target: The node that would fetch.
+
+        Raises:
+            HubUnreachable: The hub cannot be reached, and nobody has a model of that name.
+            grpc.aio.AioRpcError: The worker refuses the pull.
+        """
+        places = list(self._places(target, request.repository))
+        stub = self._registry.stub(target.node_id)
+        if not places or stub is None:
+            return None
+        asked = worker.ChooseVariantRequest(repository=request.repository, variant=request.variant)
+        try:
+            response = await stub.ChooseVariant(asked, timeout=HUB_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            unreachable = from_rpc(error, target.name)
+            if not isinstance(unreachable, HubUnreachable):
+                raise
+            if (near := self._named_so(request, target, places)) is None:
+                raise unreachable from error
+            return near
+        return await self._with_the_files(response.variant, places)
+
+    def _places(self, target: Node, repository: str) -> Iterator[tuple[Node, ModelKey]]:
+        """Yield the models of the other nodes, unless the target is fetching already."""
+        states = self._registry.living_states()
+        for state in states:
+            fetching = {download.repository.lower() for download in state.downloads}
+            if state.node_id == target.node_id and repository.lower() in fetching:
+                return
+        for node in map(node_from_proto, states):
+            if node.node_id != target.node_id:
+                yield from ((node, key) for key, model in node.files.items() if not model.starter)
+
+    async def _with_the_files(
+        self, variant: types.HubVariant, places: Sequence[tuple[Node, ModelKey]]
+    ) -> Neighbour | None:
+        """Return a node whose files have the hashes that the hub names; it may have to read them.
+
+        The small files of a checkpoint have none there, so a checkpoint is always fetched.
+        """
+        names = {file.sha256: file.name.rpartition("/")[2] for file in variant.files}
+        if variant.present or not names or "" in names:
+            return None
+        for node, key in places:
+            stub = self._registry.stub(node.node_id)
+            if stub is None or node.files[key].file_bytes != variant.size_bytes:
+                continue
+            asked = worker.InspectRequest(model=key.name, quantization=key.quantization)
+            asked.hashes = True
+            try:
+                response = await stub.Inspect(asked, timeout=HASH_SECONDS)
+            except grpc.aio.AioRpcError:
+                continue  # the hub has it too
+            if {found.sha256 for found in response.detail.hashes} == set(names):
+                return Neighbour(node.name, stub, key, names)
+        return None
+
+    def _named_so(
+        self,
+        request: pb.PullModelRequest,
+        target: Node,
+        places: Sequence[tuple[Node, ModelKey]],
+    ) -> Neighbour | None:
+        """Return a node with the best model of the name that a repository's files would have."""
+        same = [(n, key) for n, key in places if is_named_so(key, request) and n.files[key].usable]
+        for node, key in sorted(same, key=lambda p: p[0].files[p[1]].bits_per_weight, reverse=True):
+            stub = self._registry.stub(node.node_id)
+            if stub is not None and key not in target.files:
+                return Neighbour(node.name, stub, key, by_name=True)
+        return None
+
+
+def is_named_so(key: ModelKey, request: pb.PullModelRequest) -> bool:
+    """Say whether a model has the name that a pull's repository or file would give it."""
+    name, quantization = key.name.lower(), key.quantization.lower()
+    wanted = request.variant.lower().rpartition("/")[2]
+    if wanted.endswith(".gguf"):
+        stem = wanted.removesuffix(".gguf")
+        return stem in {name, *(f"{name}{sign}{quantization}" for sign in "-._")}
+    repository = request.repository.lower().rpartition("/")[2]
+    same = name == re.sub(r"[-_.]gguf$", "", repository)
+    return same and wanted in ("", quantization)
