@@ -53,6 +53,11 @@ class Home:
         return self.models / ".downloads"
 
     @property
+    def added_models_file(self) -> Path:
+        """Paths of models elsewhere that the user added."""
+        return self.root / "added-models.json"
+
+    @property
     def hub_token(self) -> Path:
         """The user's token for the model hub, readable by nobody else."""
         return self.root / "hub-token"

@@ -96,6 +96,8 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "StopPull": SCHEDULERS,
     WORKER_SERVICE + "SendModel": SCHEDULERS,
     WORKER_SERVICE + "ReceiveModel": SCHEDULERS,
+    # What of a machine is read is decided there.
+    WORKER_SERVICE + "Add": OWNERS,
     WORKER_SERVICE + "TakeCertificate": frozenset({Role.SCHEDULER}),
 }
 

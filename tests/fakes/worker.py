@@ -224,6 +224,9 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         removal = types.Removal(path=f"/models/{request.model}.gguf", freed_bytes=GIB)
         return pb.RemoveResponse(removals=[removal])
 
+    async def Add(self, request: pb.AddRequest, context: Context) -> pb.AddResponse:
+        return pb.AddResponse(models=[describe("added")])
+
     async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
         if self.refusal is not None:
             await errors.abort(context, self.refusal)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.installed import Engines
+from potluck_worker.library.added import AddedPaths
 from potluck_worker.measurements import Measurements
 from potluck_worker.models import ModelStore
 from potluck_worker.settings import WorkerSettings
@@ -22,11 +23,12 @@ def store(
 ) -> ModelStore:
     """Return a store over a folder, which keeps its own files beside it."""
     home = folder.parent
+    settings = settings or WorkerSettings(context_length=256, slots=1)
     return ModelStore(
         folder,
-        paths,
+        AddedPaths(home / "added-models.json"),
         home / "inspections.json",
-        settings=settings or WorkerSettings(context_length=256, slots=1),
+        settings=settings.model_copy(update={"model_paths": list(paths)}),
         measurements=Measurements(home / "measurements.json", "1"),
         engines=Engines(),
         room=room,

@@ -67,11 +67,8 @@ async def ensure_running(home: Home) -> PoolClient:
     Raises:
         PotluckError: A daemon did not start; the message is what it said.
     """
-    home.prepare()
-    idle = ("--idle-exit", str(IDLE_EXIT_SECONDS))
     for name in ("worker", "scheduler"):
-        if running_instance(home, name) is None:
-            await start(Daemon(name, idle), home)
+        await ensure_daemon(home, name)
     client = PoolClient(network.unix_address(home.scheduler_socket))
     try:
         await _until_it_answers(client)
@@ -79,6 +76,13 @@ async def ensure_running(home: Home) -> PoolClient:
         await client.close()
         raise
     return client
+
+
+async def ensure_daemon(home: Home, name: str) -> None:
+    """Start one daemon of this machine where it does not run. Raises `PotluckError`."""
+    home.prepare()
+    if running_instance(home, name) is None:
+        await start(Daemon(name, ("--idle-exit", str(IDLE_EXIT_SECONDS))), home)
 
 
 async def start(daemon: Daemon, home: Home) -> list[str]:

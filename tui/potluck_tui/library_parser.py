@@ -26,7 +26,11 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     models.add_argument(
         "--sha256", action="store_true", help="read the files whole for their hashes"
     )
-    remove = commands.add_parser("rm", help="delete a model's files")
+    add = commands.add_parser("add", help="use a model of this machine where it lies")
+    add.add_argument("path", metavar="PATH", help="a GGUF file, a checkpoint, or a folder of such")
+    remove = commands.add_parser(
+        "rm", help="delete a model's files; one that was added is only forgotten"
+    )
     remove.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
     remove.add_argument("--dry-run", action="store_true", help="only say what would go")
     prune = commands.add_parser("prune", help="say what nobody needs on disk, and delete it")
@@ -60,4 +64,4 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     copy.add_argument(
         "--from", dest="from_node", default="", metavar="NAME", help="from this machine"
     )
-    return [models, remove, prune, search, pull, copy, recommend, primer]
+    return [models, add, remove, prune, search, pull, copy, recommend, primer]

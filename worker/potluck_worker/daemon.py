@@ -20,6 +20,7 @@ from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
+from potluck_worker.library.added import AddedPaths
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.service import Library
@@ -81,7 +82,7 @@ class WorkerDaemon:
         self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
             home.models,
-            settings.model_paths,
+            AddedPaths(home.added_models_file),
             home.root / "inspections.json",
             settings=settings,
             measurements=self._measurements,

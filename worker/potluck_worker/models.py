@@ -1,10 +1,10 @@
 """The model store: which model files this node has, and what each says of itself.
 
 GGUF files, and checkpoints in safetensors, each a folder, are found in the home's `models` folder,
-in the paths of the settings, in the package (the starter model), and where other programs keep
-theirs (`places.py`). A model is read in a child process, once: the result is kept by path, size and
-time of change, so that a restart and a rescan are cheap. What cannot be used is listed with the
-reason rather than hidden.
+at the paths of the settings and those that were added, in the package (the starter model), and
+where other programs keep theirs (`places.py`). A model is read in a child process, once: the result
+is kept by path, size and time of change, so that a restart and a rescan are cheap. What cannot be
+used is listed with the reason rather than hidden.
 
 How the node would hold a model, its plan, is decided with what would be free if no model were in
 memory, and decided anew when that changed enough to matter. A load that needs nothing else takes
@@ -38,6 +38,7 @@ from potluck_worker.engines.sizing import Described, Plan, Question, Room
 from potluck_worker.engines.vllm.adapters import is_adapter
 from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, is_checkpoint
 from potluck_worker.installed import Engines
+from potluck_worker.library.added import AddedPaths
 from potluck_worker.library.caches import GGUF_SUFFIX, Borrowed
 from potluck_worker.measurements import Measurements
 from potluck_worker.places import FileStamp, Place, find_models, stem_of
@@ -132,9 +133,9 @@ class ModelStore:
 
     Args:
         folder: The home's models folder.
-        paths: Further files or folders.
+        added: Further files and folders, beside those of the settings.
         cache: Where findings are kept between runs.
-        settings: How models are held.
+        settings: Where else models are, and how they are held.
         measurements: What models took before.
         engines: What is installed here.
         room: Returns what a model may take where no other is in memory.
@@ -144,7 +145,7 @@ class ModelStore:
     def __init__(
         self,
         folder: Path,
-        paths: Sequence[Path],
+        added: AddedPaths,
         cache: Path,
         *,
         settings: WorkerSettings,
@@ -153,7 +154,8 @@ class ModelStore:
         room: Callable[[], Room],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._places = [folder, *paths, PACKAGED]
+        self._settled = [folder, *settings.model_paths, PACKAGED]
+        self.added = added
         self._cache = cache
         self._settings = settings
         self._measurements = measurements
@@ -164,6 +166,14 @@ class ModelStore:
         self._findings = self._written = self._read_cache()
         self._doubted: set[str] = set()
         self.models: tuple[StoredModel, ...] = ()
+
+    @property
+    def _places(self) -> list[Path]:
+        return [*self._settled, *self.added.paths]
+
+    def sees(self, path: Path) -> bool:
+        """Say whether what is at a path is looked for already."""
+        return any(place in (path, path.parent) for place in self._places)
 
     async def scan(self, *, caches: bool = True) -> None:
         """Look for files; inspect those that are new or changed, one at a time.
@@ -205,7 +215,8 @@ class ModelStore:
             if (finding := self._findings.get(str(place.path))) is not None
         ]
         models = _told_apart(models)
-        models += [_missing(path) for path in self._places if not path.exists()]
+        models += [_missing(path, _OF_SETTINGS) for path in self._settled if not path.exists()]
+        models += [_missing(path, _ADDED) for path in self.added.paths if not path.exists()]
         models.sort(key=lambda model: (model.starter, model.name.lower(), model.quantization))
         if [_identity(m) for m in models] != [_identity(m) for m in self.models]:
             self.models = tuple(models)
@@ -421,8 +432,12 @@ def _told_apart(models: Sequence[StoredModel]) -> list[StoredModel]:
     return told
 
 
-def _missing(path: Path) -> StoredModel:
-    problem = ModelFileError(f"{path} of the setting worker.model_paths does not exist.")
+_OF_SETTINGS = "{path} of the setting worker.model_paths does not exist."
+_ADDED = "{path} was added and does not exist any more. `potluck rm {name}` forgets it."
+
+
+def _missing(path: Path, words: str) -> StoredModel:
+    problem = ModelFileError(words.format(path=path, name=stem_of(path)))
     return StoredModel(path, stem_of(path), "", "", FileStamp(0, 0), None, None, problem)
 
 

@@ -1397,27 +1397,31 @@ Global___HubVariant: _TypeAlias = HubVariant  # noqa: Y015
 
 @_typing.final
 class Removal(_message.Message):
-    """Something on a node's disk that is deleted, or would be."""
+    """Something on a node's disk that is deleted or forgotten, or would be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
     FREED_BYTES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     freed_bytes: _builtins.int
     """What becomes free; nothing for a link, or a file with another name too."""
     reason: _builtins.str
+    forgotten: _builtins.bool
+    """It stays where it is, and is not listed any more."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         freed_bytes: _builtins.int = ...,
         reason: _builtins.str = ...,
+        forgotten: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "freed_bytes", b"freed_bytes", "path", b"path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

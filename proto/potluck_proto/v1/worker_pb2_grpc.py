@@ -56,6 +56,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.Add = channel.unary_unary(
+                '/potluck.v1.WorkerService/Add',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.AddRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.AddResponse.FromString,
+                _registered_method=True)
         self.Remove = channel.unary_unary(
                 '/potluck.v1.WorkerService/Remove',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.RemoveRequest.SerializeToString,
@@ -183,10 +188,19 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Add(self, request, context):
+        """Sees a file or a folder of this machine from now on, where it lies. For the
+        owner alone: others do not choose what of this machine is read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Remove(self, request, context):
-        """Deletes the files of a model in the home's models folder; those of the user
-        elsewhere and of other programs are refused, with how to be rid of them. It
-        is unloaded first, as `Unload` does.
+        """Deletes the files of a model in the home's models folder; what was added by
+        path is only forgotten, and those of the user elsewhere and of other programs
+        are refused, with how to be rid of them. It is unloaded first, as `Unload`
+        does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -347,6 +361,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.SerializeToString,
+            ),
+            'Add': grpc.unary_unary_rpc_method_handler(
+                    servicer.Add,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.AddRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.AddResponse.SerializeToString,
             ),
             'Remove': grpc.unary_unary_rpc_method_handler(
                     servicer.Remove,
@@ -549,6 +568,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Inspect',
             potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Add(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/Add',
+            potluck_dot_v1_dot_worker__pb2.AddRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.AddResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,10 +47,15 @@ class WorkerServiceStub:
     """
     Inspect: _grpc.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]
     """All that the files of a model say."""
+    Add: _grpc.UnaryUnaryMultiCallable[_worker_pb2.AddRequest, _worker_pb2.AddResponse]
+    """Sees a file or a folder of this machine from now on, where it lies. For the
+    owner alone: others do not choose what of this machine is read.
+    """
     Remove: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RemoveRequest, _worker_pb2.RemoveResponse]
-    """Deletes the files of a model in the home's models folder; those of the user
-    elsewhere and of other programs are refused, with how to be rid of them. It
-    is unloaded first, as `Unload` does.
+    """Deletes the files of a model in the home's models folder; what was added by
+    path is only forgotten, and those of the user elsewhere and of other programs
+    are refused, with how to be rid of them. It is unloaded first, as `Unload`
+    does.
     """
     Prune: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PruneRequest, _worker_pb2.PruneResponse]
     """Deletes what nobody needs: unfinished downloads, logs of models that are
@@ -130,10 +135,15 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     Inspect: _aio.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]  # type: ignore[assignment]
     """All that the files of a model say."""
+    Add: _aio.UnaryUnaryMultiCallable[_worker_pb2.AddRequest, _worker_pb2.AddResponse]  # type: ignore[assignment]
+    """Sees a file or a folder of this machine from now on, where it lies. For the
+    owner alone: others do not choose what of this machine is read.
+    """
     Remove: _aio.UnaryUnaryMultiCallable[_worker_pb2.RemoveRequest, _worker_pb2.RemoveResponse]  # type: ignore[assignment]
-    """Deletes the files of a model in the home's models folder; those of the user
-    elsewhere and of other programs are refused, with how to be rid of them. It
-    is unloaded first, as `Unload` does.
+    """Deletes the files of a model in the home's models folder; what was added by
+    path is only forgotten, and those of the user elsewhere and of other programs
+    are refused, with how to be rid of them. It is unloaded first, as `Unload`
+    does.
     """
     Prune: _aio.UnaryUnaryMultiCallable[_worker_pb2.PruneRequest, _worker_pb2.PruneResponse]  # type: ignore[assignment]
     """Deletes what nobody needs: unfinished downloads, logs of models that are
@@ -236,14 +246,25 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """All that the files of a model say."""
 
     @_abc_1.abstractmethod
+    def Add(
+        self,
+        request: _worker_pb2.AddRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.AddResponse, _abc.Awaitable[_worker_pb2.AddResponse]]:
+        """Sees a file or a folder of this machine from now on, where it lies. For the
+        owner alone: others do not choose what of this machine is read.
+        """
+
+    @_abc_1.abstractmethod
     def Remove(
         self,
         request: _worker_pb2.RemoveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.RemoveResponse, _abc.Awaitable[_worker_pb2.RemoveResponse]]:
-        """Deletes the files of a model in the home's models folder; those of the user
-        elsewhere and of other programs are refused, with how to be rid of them. It
-        is unloaded first, as `Unload` does.
+        """Deletes the files of a model in the home's models folder; what was added by
+        path is only forgotten, and those of the user elsewhere and of other programs
+        are refused, with how to be rid of them. It is unloaded first, as `Unload`
+        does.
         """
 
     @_abc_1.abstractmethod

@@ -37,6 +37,7 @@ COMMANDS = {
     "pull": "hub.pull",
     "copy": "hub.copy",
     "login": "hub.login",
+    "add": "adding.add",
     "rm": "removal.remove",
     "prune": "removal.prune",
     "fit": "fit.fit",

@@ -60,8 +60,13 @@ def _is_agreed(node: str, removals: Iterable[types.Removal], options: argparse.N
     if not sys.stdin.isatty():
         print("Nothing is deleted without --yes where nobody can be asked.", file=sys.stderr)
         return False
+    removals = list(removals)
     _print(node, removals, done=False)
-    return input("Delete it? [y/N] ").strip().lower() in ("y", "yes")
+    forgotten = all(removal.forgotten for removal in removals)
+    return input(f"{'Forget' if forgotten else 'Delete'} it? [y/N] ").strip().lower() in (
+        "y",
+        "yes",
+    )
 
 
 def _print(node: str, removals: Iterable[types.Removal], *, done: bool) -> None:
@@ -69,6 +74,9 @@ def _print(node: str, removals: Iterable[types.Removal], *, done: bool) -> None:
     for removal in removals:
         reason = f" ({clean(removal.reason)})" if removal.reason else ""
         print(f"{clean(node)}: {clean(removal.path)}{reason}")
+    if removals and all(removal.forgotten for removal in removals):
+        print(f"{clean(node)}: {'forgotten' if done else 'would be forgotten'}; nothing is deleted")
+        return
     freed = size(sum(removal.freed_bytes for removal in removals))
     what = "deleted; that freed" if done else "would be deleted; that would free"
     print(f"{clean(node)}: {len(removals)} {what} {freed}")

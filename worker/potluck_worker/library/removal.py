@@ -10,6 +10,7 @@ from pathlib import Path
 from potluck_proto.errors import BadRequest, ModelFileError
 from potluck_proto.home import Home
 from potluck_worker.engine_log import engine_log_path
+from potluck_worker.library.added import AddedPaths
 from potluck_worker.library.staging import is_held
 from potluck_worker.models import StoredModel
 from potluck_worker.splits import parts_of
@@ -23,10 +24,12 @@ class Removal:
     freed_bytes: int
     """Nothing for a link, or for a file that has another name too."""
     reason: str
+    forgotten: bool = False
+    """Nothing is deleted; it is not listed any more."""
 
 
-def removals_of(model: StoredModel, home: Home) -> list[Removal]:
-    """Return what to delete so that a model is gone.
+def removals_of(model: StoredModel, home: Home, added: AddedPaths) -> list[Removal]:
+    """Return what to delete, or to forget, so that a model is gone.
 
     Raises:
         BadRequest: It is not ours to delete; the message says what to do instead.
@@ -38,6 +41,9 @@ def removals_of(model: StoredModel, home: Home) -> list[Removal]:
         )
     if model.starter:
         raise BadRequest(f"{model.name} comes with Potluck, and goes with it.")
+    if (place := added.place_of(model.path)) is not None:
+        whole = "" if place == model.path else ", with all models in it"
+        return [Removal(place, 0, f"only forgotten{whole}; the files stay", forgotten=True)]
     if model.path.parent != home.models:
         raise BadRequest(
             f"{model.name} is {model.path}, outside of {home.models}. Potluck deletes only there: "
@@ -65,8 +71,13 @@ def leftovers(home: Home, models: Iterable[StoredModel]) -> list[Removal]:
 
 
 def delete(removals: Iterable[Removal]) -> None:
-    """Delete. Raises `ModelFileError` where that is refused; what is gone already is no failure."""
+    """Delete what is to be deleted; what is gone already is no failure.
+
+    Raises `ModelFileError` where that is refused.
+    """
     for removal in removals:
+        if removal.forgotten:
+            continue
         path = removal.path
         try:
             if path.is_dir() and not path.is_symlink():

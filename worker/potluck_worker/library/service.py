@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
@@ -15,6 +16,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert_model import describe, detail, download, hub_repository, hub_variant
+from potluck_worker.library.added import add
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.neighbour import Offer, Offered, Receiver, content, offer
 from potluck_worker.library.pulls import Pulls
@@ -57,6 +59,14 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
             await errors.abort(context, error)
         return pb.InspectResponse(detail=detail(found, read))
 
+    async def Add(self, request: pb.AddRequest, context: Context) -> pb.AddResponse:
+        """See what lies at a path from now on."""
+        try:
+            models = await add(Path(request.path), self._library.store)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.AddResponse(models=map(describe, models))
+
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
         """Delete a model's files, once nobody uses them."""
         try:
@@ -69,9 +79,12 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         library = self._library
         model = await library.store.look_up(request.model, request.quantization)
         self._require_one(model, request)
-        removals = removals_of(model, library.home)
+        removals = removals_of(model, library.home, library.store.added)
         if not request.dry_run:
             await library.manager.unload(model)
+            for removal in removals:
+                if removal.forgotten:
+                    library.store.added.forget(removal.path)
             await asyncio.to_thread(delete, removals)
             await library.store.scan()
         return removals
@@ -206,6 +219,8 @@ def _offer(request: pb.ReceiveModelRequest) -> Offer:
 
 def _messages(removals: Iterable[Removal]) -> list[types.Removal]:
     return [
-        types.Removal(path=str(r.path), freed_bytes=r.freed_bytes, reason=r.reason)
+        types.Removal(
+            path=str(r.path), freed_bytes=r.freed_bytes, reason=r.reason, forgotten=r.forgotten
+        )
         for r in removals
     ]
