@@ -59,7 +59,7 @@ class Home:
 
     @property
     def hub_token(self) -> Path:
-        """The user's token for the model hub, readable by nobody else."""
+        """The user's token for the model hub, where no keyring has it; readable by nobody else."""
         return self.root / "hub-token"
 
     @property

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import io
 import stat
+import sys
 from dataclasses import replace
 
 import pytest
@@ -183,6 +184,7 @@ def test_progress_is_said_with_speed_and_time_left() -> None:
 async def test_a_token_is_kept_where_nobody_else_can_read_it(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
     monkeypatch.setattr("sys.stdin", io.StringIO("hf_secret\n"))
     assert await login(options(), home) == 0
     assert home.hub_token.read_text() == "hf_secret"

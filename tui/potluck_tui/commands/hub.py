@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import getpass
 import json
-import os
 import sys
 from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
 
+from potluck_proto import hub_token
 from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -203,20 +203,17 @@ def progress_line(download: types.Download, node: str, source: str = "") -> str:
 
 
 async def login(options: argparse.Namespace, home: Home) -> int:
-    """Keep a token for the hub in a file that nobody else can read; an empty one deletes it."""
+    """Keep a token for the hub where nobody else can read it; an empty one deletes it."""
     if sys.stdin.isatty():
         token = getpass.getpass("Token of the hub (empty forgets it): ").strip()
     else:
         token = sys.stdin.readline().strip()
     home.prepare()
-    home.hub_token.unlink(missing_ok=True)
     if not token:
+        hub_token.forget(home)
         print("No token is kept.")
         return 0
     if not token.isascii() or not token.isprintable() or " " in token:
         raise BadRequest("That is no token: it has characters that no token has.")
-    descriptor = os.open(home.hub_token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token)
-    print(f"Kept in {home.hub_token}, for this machine's worker.")
+    print(f"Kept in {hub_token.keep(home, token)}, for this machine's worker.")
     return 0

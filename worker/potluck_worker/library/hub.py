@@ -1,6 +1,6 @@
 """The model hub, through `huggingface_hub`: what it has, and fetching it. Runs in a child only.
 
-`HF_ENDPOINT` names a mirror. A token is the user's own: Potluck's file, else what Hugging Face's
+`HF_ENDPOINT` names a mirror. A token is the user's own: Potluck's, else what Hugging Face's
 tools keep.
 """
 
@@ -63,11 +63,11 @@ class Hub:
     """The hub, as one user sees it.
 
     Args:
-        token_file: Where Potluck keeps the user's token, if there is one.
+        token: What Potluck keeps; empty where it keeps none.
     """
 
-    def __init__(self, token_file: Path) -> None:
-        self._token = _token_in(token_file) or get_token()
+    def __init__(self, token: str) -> None:
+        self._token = token or get_token()
         self._api = HfApi(token=self._token or False)
         self._headers = build_hf_headers(token=self._token or False, library_name="potluck")
 
@@ -216,13 +216,6 @@ def _bases(tags: Sequence[str]) -> list[str]:
     """Return what a repository's models were made from, without how."""
     named = [tag.removeprefix("base_model:") for tag in tags if tag.startswith("base_model:")]
     return list(dict.fromkeys(name.rpartition(":")[2] for name in named))
-
-
-def _token_in(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _staging_name(repository: Repository, variant: Variant) -> str:

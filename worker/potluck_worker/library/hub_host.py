@@ -19,7 +19,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from potluck_proto import hub_token
 from potluck_proto.errors import PotluckError, SettingsError
+from potluck_proto.home import Home
 from potluck_worker import child
 from potluck_worker.engines.base import failure_of
 
@@ -38,7 +40,8 @@ class Question:
     verb: Literal["search", "list", "pull"]
     name: str
     """Words to search for, or a repository."""
-    token_file: str
+    home: str
+    """Whose token counts."""
     limit: int = 0
     """Of a search."""
     variant: str = ""
@@ -86,7 +89,7 @@ def _answer(question: Question) -> Any:
         from potluck_worker.library.remote import variants
     except ImportError as error:
         raise SettingsError(MISSING) from error
-    hub = Hub(Path(question.token_file))
+    hub = Hub(hub_token.read(Home(Path(question.home))))
     if question.verb == "search":
         return hub.search(question.name, question.limit)
     if question.verb == "list":

@@ -187,7 +187,7 @@ class Pulls:
         return next(model for model in self._store.models if model.path == first)
 
     def _question(self, verb: str, name: str, **more: object) -> Question:
-        said = {"verb": verb, "name": name, "token_file": str(self._home.hub_token)}
+        said = {"verb": verb, "name": name, "home": str(self._home.root)}
         return msgspec.convert(said | more, Question)
 
     async def _ask(self, question: Question, kind: type[Answer]) -> Answer:
