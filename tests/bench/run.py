@@ -31,6 +31,7 @@ SCRIPTS = (
     "bench/simulator.py",
     "bench/gaps.py",
     "bench/moves.py",
+    "bench/fetch.py",
 )
 REPEATS = 5
 
