@@ -167,19 +167,18 @@ class Receiver:
         digest: Hash,
         data: AsyncIterator[bytes],
     ) -> None:
-        """Write what comes of a file, and hash it."""
+        """Write what comes of a file, and hash it, each chunk while the next one comes."""
         with part.open("ab") as output:
-            while there < file.size_bytes:
-                chunk = await anext(data, b"")
-                if not chunk:
-                    raise LostError(
-                        f"The copy of {file.name} broke at {there:,} of {file.size_bytes:,} bytes. "
-                        "What came is kept; copy again to go on."
-                    )
-                if there + len(chunk) > file.size_bytes:
-                    raise ModelFileError(f"More of {file.name} came than was offered. Try again.")
-                await asyncio.to_thread(_append, output, chunk, digest)
-                there += len(chunk)
+            writing = asyncio.create_task(asyncio.to_thread(_append, output, b"", digest))
+            try:
+                while there < file.size_bytes:
+                    chunk = await anext(data, b"")
+                    _check_chunk(file, there, chunk)
+                    await writing
+                    writing = asyncio.create_task(asyncio.to_thread(_append, output, chunk, digest))
+                    there += len(chunk)
+            finally:
+                await writing
 
     async def _take_in(self) -> None:
         """Put all files among the models."""
@@ -231,6 +230,17 @@ def _hash_so_far(part: Path, size_bytes: int) -> tuple[Hash, int]:
                 digest.update(data)
                 there += len(data)
     return digest, there
+
+
+def _check_chunk(file: Offered, there: int, chunk: bytes) -> None:
+    """Raise where a file ends too early, or goes on too long."""
+    if not chunk:
+        raise LostError(
+            f"The copy of {file.name} broke at {there:,} of {file.size_bytes:,} bytes. "
+            "What came is kept; copy again to go on."
+        )
+    if there + len(chunk) > file.size_bytes:
+        raise ModelFileError(f"More of {file.name} came than was offered. Try again.")
 
 
 def _append(output: BinaryIO, chunk: bytes, digest: Hash) -> None:
