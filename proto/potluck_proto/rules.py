@@ -65,6 +65,7 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "PullModel": VIEWERS,
     SCHEDULER_SERVICE + "StopPullModel": VIEWERS,
     SCHEDULER_SERVICE + "CopyModel": VIEWERS,
+    SCHEDULER_SERVICE + "BenchModel": VIEWERS,
     SCHEDULER_SERVICE + "GetStatus": VIEWERS,
     # What is deleted is gone for all.
     SCHEDULER_SERVICE + "RemoveModel": OWNERS,

@@ -14,6 +14,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.benchmarks import Benchmarks
 from potluck_scheduler.catalogue import Catalogue
 from potluck_scheduler.copies import copy
 from potluck_scheduler.core.model import ModelKey, Node
@@ -22,7 +23,6 @@ from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend
-from potluck_scheduler.speed_store import SpeedStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -43,14 +43,21 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         nodes: The workers.
         default_model: From the settings; empty lets the pool decide.
         home: May have a catalogue of its own.
-        speed_store: How fast models were here.
+        speeds: How fast models are here, as learned.
+        benchmarks: How fast they were when somebody measured it.
     """
 
     def __init__(
-        self, nodes: NodeRegistry, default_model: str, home: Home, speed_store: SpeedStore
+        self,
+        nodes: NodeRegistry,
+        default_model: str,
+        home: Home,
+        speeds: Speeds,
+        benchmarks: Benchmarks,
     ) -> None:
         self._library_home = home
-        self._speed_store = speed_store
+        self._speeds = speeds
+        self._benchmarks = benchmarks
         self._registry = nodes
         self._configured_default = default_model
 
@@ -129,10 +136,32 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     async def _recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
         nodes = nodes_called(request.node, self._registry)
         catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
-        speeds = Speeds(await self._speed_store.load())
-        ways = recommend(catalogue.rows, nodes, speeds, request.context_length, request.use)
+        ways = recommend(catalogue.rows, nodes, self._speeds, request.context_length, request.use)
         return pb.RecommendResponse(
-            recommendations=map(_recommendation, ways), catalogue_date=catalogue.date
+            recommendations=map(self._recommendation, ways), catalogue_date=catalogue.date
+        )
+
+    def _recommendation(self, way: Way) -> pb.Recommendation:
+        row = way.row
+        return pb.Recommendation(
+            name=row.name,
+            repository=row.repository,
+            quantization=way.quantization,
+            node_name=way.node.name,
+            context_length=way.context_length,
+            parameter_count=row.parameters,
+            active_parameter_count=row.active,
+            memory_needed_bytes=way.needed_bytes,
+            file_bytes=way.file_bytes,
+            tokens_per_second=way.tokens_per_second,
+            measured=way.measured,
+            partly_offloaded=way.partly_offloaded,
+            present=way.present,
+            licence=row.licence,
+            uses=row.uses,
+            source=row.source,
+            source_date=row.date,
+            benchmark=self._benchmarks.on(way.node.node_id, way.key),
         )
 
     async def SearchModels(
@@ -246,29 +275,6 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         if stub is None:
             raise NodeLost(f"{node.name} is not connected any more.")
         return stub
-
-
-def _recommendation(way: Way) -> pb.Recommendation:
-    row = way.row
-    return pb.Recommendation(
-        name=row.name,
-        repository=row.repository,
-        quantization=way.quantization,
-        node_name=way.node.name,
-        context_length=way.context_length,
-        parameter_count=row.parameters,
-        active_parameter_count=row.active,
-        memory_needed_bytes=way.needed_bytes,
-        file_bytes=way.file_bytes,
-        tokens_per_second=way.tokens_per_second,
-        measured=way.measured,
-        partly_offloaded=way.partly_offloaded,
-        present=way.present,
-        licence=row.licence,
-        uses=row.uses,
-        source=row.source,
-        source_date=row.date,
-    )
 
 
 def _places(keys: list[ModelKey], having: list[Node]) -> list[tuple[bool, float, Node, ModelKey]]:

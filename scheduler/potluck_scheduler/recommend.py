@@ -31,6 +31,8 @@ class Way:
 
     row: Row
     node: Node
+    key: ModelKey
+    """Of the node's file, or of what it would be."""
     quantization: str
     context_length: int
     file_bytes: int
@@ -90,6 +92,7 @@ def _ways(row: Row, node: Node, speeds: Speeds, context_length: int) -> Iterator
         yield Way(
             row=row,
             node=node,
+            key=key,
             quantization=quantization,
             context_length=context_length,
             file_bytes=file_bytes,

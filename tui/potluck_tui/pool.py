@@ -9,6 +9,7 @@ from enum import StrEnum
 from potluck_proto.ids import ChatId, GenerationId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2
+from potluck_tui.benchmarks import BenchmarkView
 from potluck_tui.clean import clean
 
 
@@ -216,6 +217,7 @@ class ModelView:
     architecture: str = ""
     is_default: bool = False
     starter: bool = False
+    benchmarks: tuple[BenchmarkView, ...] = ()
 
     @classmethod
     def from_proto(cls, model: pb.ModelSummary) -> ModelView:
@@ -238,6 +240,7 @@ class ModelView:
             architecture=clean(description.architecture),
             is_default=model.is_default,
             starter=description.starter,
+            benchmarks=tuple(map(BenchmarkView.from_proto, model.benchmarks)),
         )
 
 
@@ -278,6 +281,15 @@ class PoolView:
     def node(self, address: str) -> NodeView | None:
         """Return the node at an address."""
         return next((node for node in self.nodes if node.address == address), None)
+
+    def measured_on(self, node_name: str) -> tuple[tuple[str, str], ...]:
+        """Return the label and the figures of each model that was measured on a node."""
+        return tuple(
+            (model.label, benchmark.words)
+            for model in self.models
+            for benchmark in model.benchmarks
+            if benchmark.node_name == node_name
+        )
 
     def model(self, name: str) -> ModelView | None:
         """Return the model that a person means by a name, the default for an empty one."""

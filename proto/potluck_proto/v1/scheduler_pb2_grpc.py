@@ -231,6 +231,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
                 _registered_method=True)
+        self.BenchModel = channel.unary_stream(
+                '/potluck.v1.SchedulerService/BenchModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelResponse.FromString,
+                _registered_method=True)
         self.CopyModel = channel.unary_stream(
                 '/potluck.v1.SchedulerService/CopyModel',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.CopyModelRequest.SerializeToString,
@@ -525,6 +530,15 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BenchModel(self, request, context):
+        """Measures a model on a node: loads it there, has it answer at one stream and
+        at more, and keeps what it found. Closing the stream ends it; then nothing
+        is kept. The last response holds `benchmark`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CopyModel(self, request, context):
         """Copies a model from one node to another, through the scheduler. Closing the
         stream ends it; what came is kept.
@@ -743,6 +757,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.StopPullModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.SerializeToString,
+            ),
+            'BenchModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.BenchModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelResponse.SerializeToString,
             ),
             'CopyModel': grpc.unary_stream_rpc_method_handler(
                     servicer.CopyModel,
@@ -1815,6 +1834,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/StopPullModel',
             potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BenchModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/BenchModel',
+            potluck_dot_v1_dot_scheduler__pb2.BenchModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.BenchModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -122,6 +122,11 @@ class SchedulerServiceStub:
     PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
     """Fetches a model to a node; see the worker's `Pull`."""
     StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
+    BenchModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.BenchModelRequest, _scheduler_pb2.BenchModelResponse]
+    """Measures a model on a node: loads it there, has it answer at one stream and
+    at more, and keeps what it found. Closing the stream ends it; then nothing
+    is kept. The last response holds `benchmark`.
+    """
     CopyModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]
     """Copies a model from one node to another, through the scheduler. Closing the
     stream ends it; what came is kept.
@@ -222,6 +227,11 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
     """Fetches a model to a node; see the worker's `Pull`."""
     StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
+    BenchModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.BenchModelRequest, _scheduler_pb2.BenchModelResponse]  # type: ignore[assignment]
+    """Measures a model on a node: loads it there, has it answer at one stream and
+    at more, and keeps what it found. Closing the stream ends it; then nothing
+    is kept. The last response holds `benchmark`.
+    """
     CopyModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]  # type: ignore[assignment]
     """Copies a model from one node to another, through the scheduler. Closing the
     stream ends it; what came is kept.
@@ -553,6 +563,17 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.StopPullModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BenchModel(
+        self,
+        request: _scheduler_pb2.BenchModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.BenchModelResponse], _abc.AsyncIterator[_scheduler_pb2.BenchModelResponse]]:
+        """Measures a model on a node: loads it there, has it answer at one stream and
+        at more, and keeps what it found. Closing the stream ends it; then nothing
+        is kept. The last response holds `benchmark`.
+        """
 
     @_abc_1.abstractmethod
     def CopyModel(

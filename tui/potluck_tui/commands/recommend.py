@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui.benchmarks import BenchmarkView
 from potluck_tui.columns import table_lines
 from potluck_tui.commands.printing import print_json
 from potluck_tui.connect import running_pool
@@ -36,10 +37,15 @@ def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator
     if not response.recommendations:
         yield "No model of the catalogue fits any machine of this pool."
         return
-    rows = [_row(found) for found in response.recommendations[:limit]]
+    shown = response.recommendations[:limit]
+    rows = [_row(found) for found in shown]
     header = ["MODEL", "PARAMS", "QUANT", "SIZE", "CONTEXT", "TOKENS/S", "QUALITY", "LICENCE", "ON"]
     yield from table_lines(header, rows)
     yield ""
+    for found in shown:
+        if found.HasField("benchmark"):
+            figures = BenchmarkView.from_proto(found.benchmark)
+            yield f"{found.name} as measured on {figures.node_name}: {figures.words}."
     yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
     yield "memory. Quality: against 16 bits. * is there already. Sizes are reckoned."
     yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
