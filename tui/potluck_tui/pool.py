@@ -58,6 +58,7 @@ class DeviceView:
     others_bytes: int = 0
     utilisation: float | None = None
     temperature_celsius: float | None = None
+    watts: float | None = None
     weights_bytes: int = 0
     cache_bytes: int = 0
     """KV caches of the loaded models."""
@@ -143,6 +144,12 @@ class NodeView:
         """Of its hottest device, where one says it."""
         known = [d.temperature_celsius for d in self.devices if d.temperature_celsius is not None]
         return max(known, default=None)
+
+    @property
+    def watts(self) -> float | None:
+        """What its devices draw together, of those that say it."""
+        known = [device.watts for device in self.devices if device.watts is not None]
+        return sum(known) if known else None
 
     @property
     def slots(self) -> int:
@@ -360,6 +367,7 @@ def _device(device: types_pb2.Device) -> DeviceView:
         temperature_celsius=(
             device.temperature_celsius if device.HasField("temperature_celsius") else None
         ),
+        watts=device.watts if device.HasField("watts") else None,
         weights_bytes=device.weights_bytes,
         cache_bytes=device.kv_cache_bytes,
     )
