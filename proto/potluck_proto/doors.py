@@ -29,7 +29,7 @@ from potluck_proto.limits import Limits
 from potluck_proto.pipes import Pipe, lead_to
 from potluck_proto.port import Port
 from potluck_proto.refusals import Refusals
-from potluck_proto.rules import Gate
+from potluck_proto.rules import TRUSTED, Gate
 from potluck_proto.tls import FAREWELL
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,8 @@ class Doors:
         server = grpc.aio.server(
             interceptors=[Gate(peer, self._limits)],
             options=network.server_options(
-                self._limits.message_bytes, self._limits.calls_per_client
+                self._limits.message_bytes,
+                None if peer.role in TRUSTED else self._limits.calls_per_client,
             ),
         )
         self._register(server)

@@ -48,18 +48,18 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 
 
 def server_options(
-    message_bytes: int = MESSAGE_LIMIT_BYTES, streams: int = 128
+    message_bytes: int = MESSAGE_LIMIT_BYTES, streams: int | None = None
 ) -> list[tuple[str, int]]:
     """Return how a server behaves.
 
     Args:
         message_bytes: The largest message that it takes.
-        streams: Calls at once over one connection; further ones wait.
+        streams: Calls at once over one connection, of which further ones wait; `None` for any.
     """
     return [
+        *([] if streams is None else [("grpc.max_concurrent_streams", streams)]),
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
-        ("grpc.max_concurrent_streams", streams),
         # A peer that is gone, or frozen, is noticed though it says nothing.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 10_000),

@@ -109,17 +109,21 @@ caller: ContextVar[Peer] = ContextVar("caller", default=OWNER)
 """Who makes the call that is being served."""
 
 
+TRUSTED = frozenset((Role.OWNER, Role.SCHEDULER))
+"""Whose calls are not counted: the owner's, and those of the scheduler of the pool."""
+
+
 class Gate(grpc.aio.ServerInterceptor):
     """Stands before every call of one caller.
 
     Args:
         peer: The caller.
-        limits: What it may cost. The owner, and the scheduler of the pool, are trusted with that.
+        limits: What it may cost, unless it is trusted.
     """
 
     def __init__(self, peer: Peer, limits: Limits) -> None:
         self._peer = peer
-        self._counts = None if peer.role in (Role.OWNER, Role.SCHEDULER) else _Counts(limits)
+        self._counts = None if peer.role in TRUSTED else _Counts(limits)
 
     async def intercept_service(
         self,

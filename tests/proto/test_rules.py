@@ -9,10 +9,12 @@ import grpc
 import pytest
 
 from potluck_proto import network
+from potluck_proto.doors import Doors
 from potluck_proto.errors import LimitReached, NotAllowed, PotluckError, from_rpc
 from potluck_proto.identity import OWNER, Peer, Role
 from potluck_proto.ids import NodeId
 from potluck_proto.limits import Limits
+from potluck_proto.refusals import Refusals
 from potluck_proto.rules import RULES, Gate, caller
 from potluck_proto.v1 import scheduler_pb2, worker_pb2
 
@@ -153,6 +155,21 @@ async def test_a_client_with_too_many_streams_gets_no_more_until_one_ends(short_
             except LimitReached:
                 continue
             break
+
+
+async def test_the_owner_may_have_as_many_streams_as_he_likes(short_tmp: Path) -> None:
+    everything = Everything()
+    doors = Doors(
+        lambda server: server.add_generic_rpc_handlers((everything,)),
+        short_tmp,
+        Limits(calls_per_client=2),
+        Refusals(lambda: None),
+    )
+    await doors.open_local(short_tmp / "s.sock")
+    async with network.dial(network.unix_address(short_tmp / "s.sock")) as channel:
+        streams = [watch(channel) for _ in range(200)]
+        assert {await stream.read() for stream in streams} == {b"first"}
+    await doors.stop(0)
 
 
 async def test_a_client_that_calls_too_often_is_slowed_down(short_tmp: Path) -> None:
