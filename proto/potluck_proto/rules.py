@@ -60,6 +60,7 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "Explain": VIEWERS,
     SCHEDULER_SERVICE + "DescribeModel": VIEWERS,
     SCHEDULER_SERVICE + "Recommend": VIEWERS,
+    SCHEDULER_SERVICE + "RefreshCatalogue": VIEWERS,
     SCHEDULER_SERVICE + "SearchModels": VIEWERS,
     SCHEDULER_SERVICE + "ListRepository": VIEWERS,
     SCHEDULER_SERVICE + "PullModel": VIEWERS,

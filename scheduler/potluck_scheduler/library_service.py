@@ -15,7 +15,8 @@ from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.benchmarks import Benchmarks
-from potluck_scheduler.catalogue import Catalogue
+from potluck_scheduler.calls import failures_in_words
+from potluck_scheduler.catalogue import Catalogue, keep_renewed
 from potluck_scheduler.copies import copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
@@ -23,6 +24,7 @@ from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend
+from potluck_scheduler.renewal import renew
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -161,8 +163,29 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
             uses=row.uses,
             source=row.source,
             source_date=row.date,
+            downloads=row.downloads,
             benchmark=self._benchmarks.on(way.node.node_id, way.key),
         )
+
+    async def RefreshCatalogue(
+        self, request: pb.RefreshCatalogueRequest, context: Context
+    ) -> pb.RefreshCatalogueResponse:
+        """Ask the hub what is new of the catalogue's rows."""
+        return await or_abort(self._refresh(), context)
+
+    async def _refresh(self) -> pb.RefreshCatalogueResponse:
+        node = self._fetching("")
+        catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
+
+        async def ask(repository: str) -> worker.ListHubResponse:
+            asked = worker.ListHubRequest(repository=repository)
+            with failures_in_words(node.name):
+                return await self._worker(node).ListHub(asked, timeout=HUB_SECONDS)
+
+        renewed, failed = await renew(catalogue, ask)
+        await asyncio.to_thread(keep_renewed, self._library_home, renewed)
+        problems = {repository: error.to_proto() for repository, error in failed.items()}
+        return pb.RefreshCatalogueResponse(renewed=len(renewed), problems=problems)
 
     async def SearchModels(
         self, request: pb.SearchModelsRequest, context: Context

@@ -52,6 +52,9 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     recommend.add_argument("--use", choices=["chat", "code", "reasoning"], help="only those for it")
     recommend.add_argument("--node", default="", metavar="NAME", help="on this machine alone")
     recommend.add_argument("-n", "--limit", type=int, default=12, help="how many; 12 by default")
+    recommend.add_argument(
+        "--refresh", action="store_true", help="first ask the hub for sizes, licences, downloads"
+    )
     bench = commands.add_parser("bench", help="measure how fast a model is on a machine")
     bench.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
     bench.add_argument(

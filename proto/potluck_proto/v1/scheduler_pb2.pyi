@@ -2474,6 +2474,7 @@ class Recommendation(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     SOURCE_DATE_FIELD_NUMBER: _builtins.int
     BENCHMARK_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     repository: _builtins.str
     """What `PullModel` takes."""
@@ -2497,6 +2498,8 @@ class Recommendation(_message.Message):
     source: _builtins.str
     """Where the row is from, and of which day."""
     source_date: _builtins.str
+    downloads: _builtins.int
+    """As the hub counted them; 0 where it was not asked."""
     @_builtins.property
     def uses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -2524,14 +2527,77 @@ class Recommendation(_message.Message):
         source: _builtins.str = ...,
         source_date: _builtins.str = ...,
         benchmark: Global___Benchmark | None = ...,
+        downloads: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "benchmark", b"benchmark", "context_length", b"context_length", "file_bytes", b"file_bytes", "licence", b"licence", "measured", b"measured", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "node_name", b"node_name", "parameter_count", b"parameter_count", "partly_offloaded", b"partly_offloaded", "present", b"present", "quantization", b"quantization", "repository", b"repository", "source", b"source", "source_date", b"source_date", "tokens_per_second", b"tokens_per_second", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "benchmark", b"benchmark", "context_length", b"context_length", "downloads", b"downloads", "file_bytes", b"file_bytes", "licence", b"licence", "measured", b"measured", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "node_name", b"node_name", "parameter_count", b"parameter_count", "partly_offloaded", b"partly_offloaded", "present", b"present", "quantization", b"quantization", "repository", b"repository", "source", b"source", "source_date", b"source_date", "tokens_per_second", b"tokens_per_second", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Recommendation: _TypeAlias = Recommendation  # noqa: Y015
+
+@_typing.final
+class RefreshCatalogueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshCatalogueRequest: _TypeAlias = RefreshCatalogueRequest  # noqa: Y015
+
+@_typing.final
+class RefreshCatalogueResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ProblemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.Error: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.Error | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RENEWED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    renewed: _builtins.int
+    """Rows that the hub said something of."""
+    @_builtins.property
+    def problems(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Error]:
+        """By repository, why it said nothing of the others."""
+
+    def __init__(
+        self,
+        *,
+        renewed: _builtins.int = ...,
+        problems: _abc.Mapping[_builtins.str, _types_pb2.Error] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "renewed", b"renewed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshCatalogueResponse: _TypeAlias = RefreshCatalogueResponse  # noqa: Y015
 
 @_typing.final
 class SearchModelsRequest(_message.Message):

@@ -211,6 +211,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.RefreshCatalogue = channel.unary_unary(
+                '/potluck.v1.SchedulerService/RefreshCatalogue',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueResponse.FromString,
+                _registered_method=True)
         self.SearchModels = channel.unary_unary(
                 '/potluck.v1.SchedulerService/SearchModels',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
@@ -503,6 +508,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefreshCatalogue(self, request, context):
+        """Asks the hub what is new of the catalogue's rows: sizes, licences,
+        downloads. What it does not say stays as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchModels(self, request, context):
         """Searches the hub, from a node that can.
         """
@@ -737,6 +750,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.SerializeToString,
+            ),
+            'RefreshCatalogue': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshCatalogue,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueResponse.SerializeToString,
             ),
             'SearchModels': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchModels,
@@ -1726,6 +1744,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/Recommend',
             potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshCatalogue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/RefreshCatalogue',
+            potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -115,6 +115,10 @@ class SchedulerServiceStub:
     """What of the catalogue of well-known models would run on this pool, the
     largest that is quick enough first.
     """
+    RefreshCatalogue: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RefreshCatalogueRequest, _scheduler_pb2.RefreshCatalogueResponse]
+    """Asks the hub what is new of the catalogue's rows: sizes, licences,
+    downloads. What it does not say stays as it was.
+    """
     SearchModels: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]
     """Searches the hub, from a node that can."""
     ListRepository: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]
@@ -219,6 +223,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Recommend: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]  # type: ignore[assignment]
     """What of the catalogue of well-known models would run on this pool, the
     largest that is quick enough first.
+    """
+    RefreshCatalogue: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RefreshCatalogueRequest, _scheduler_pb2.RefreshCatalogueResponse]  # type: ignore[assignment]
+    """Asks the hub what is new of the catalogue's rows: sizes, licences,
+    downloads. What it does not say stays as it was.
     """
     SearchModels: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]  # type: ignore[assignment]
     """Searches the hub, from a node that can."""
@@ -531,6 +539,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_pb2.RecommendResponse, _abc.Awaitable[_scheduler_pb2.RecommendResponse]]:
         """What of the catalogue of well-known models would run on this pool, the
         largest that is quick enough first.
+        """
+
+    @_abc_1.abstractmethod
+    def RefreshCatalogue(
+        self,
+        request: _scheduler_pb2.RefreshCatalogueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RefreshCatalogueResponse, _abc.Awaitable[_scheduler_pb2.RefreshCatalogueResponse]]:
+        """Asks the hub what is new of the catalogue's rows: sizes, licences,
+        downloads. What it does not say stays as it was.
         """
 
     @_abc_1.abstractmethod

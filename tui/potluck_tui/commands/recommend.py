@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 
 from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.benchmarks import BenchmarkView
+from potluck_tui.clean import clean
+from potluck_tui.client import PoolClient
 from potluck_tui.columns import table_lines
 from potluck_tui.commands.printing import print_json
 from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.quality import quality, source
-from potluck_tui.words import context, count, size
+from potluck_tui.words import context, count, counted, size
+
+REFRESH_SECONDS = 300.0
+"""The hub is asked about each row."""
 
 
 async def recommend(options: argparse.Namespace, home: Home) -> int:
@@ -24,12 +30,32 @@ async def recommend(options: argparse.Namespace, home: Home) -> int:
         context_length=options.context or 0, use=options.use or "", node=options.node
     )
     async with running_pool(home, options.ssh) as client:
+        if options.refresh:
+            await _refresh(client)
         response = await client.call(client.stub.Recommend, request)
     if options.json:
         print_json(response)
     else:
         print("\n".join(recommendation_lines(response, options.limit)))
     return 0 if response.recommendations else 1
+
+
+async def _refresh(client: PoolClient) -> None:
+    """Have the catalogue renewed; say what of it was not."""
+    request = pb.RefreshCatalogueRequest()
+    response = await client.call(client.stub.RefreshCatalogue, request, REFRESH_SECONDS)
+    print("\n".join(refresh_lines(response)), file=sys.stderr)
+
+
+def refresh_lines(response: pb.RefreshCatalogueResponse) -> Iterator[str]:
+    """Yield how many rows are new, and why others are as they were."""
+    yield f"Renewed from the hub: {counted(response.renewed, 'row')}."
+    by_reason: dict[str, list[str]] = {}
+    for repository, problem in sorted(response.problems.items()):
+        by_reason.setdefault(problem.message.replace(repository, "it"), []).append(repository)
+    for reason, repositories in by_reason.items():
+        others = f" and {len(repositories) - 1} more" if len(repositories) > 1 else ""
+        yield clean(f"As they were: {repositories[0]}{others}. {reason}")
 
 
 def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator[str]:
