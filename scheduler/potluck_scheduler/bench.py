@@ -194,7 +194,7 @@ class Bench:
 
     def _note(self, streams: int, tally: Tally, seconds: float) -> None:
         """Note what a level came to. Raises `BadRequest` where it came to nothing."""
-        if not tally.decode_seconds or not tally.first_seconds:
+        if not (tally.tokens and tally.decode_seconds and tally.first_seconds):
             raise BadRequest(
                 f"{self._model.key} ends its answers at once, so its speed cannot be measured."
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_scheduler.core.model import ModelKey
 from potluck_scheduler.database import Database
 
 KEPT = 1_000
-"""Pairs of node and model, at most: the oldest go first."""
+"""Pairs of node and model on disk, at most: the oldest go first."""
 
 
 class Benchmarks:
@@ -22,22 +24,22 @@ class Benchmarks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[tuple[NodeId, ModelKey], pb.Benchmark] = {}
+        self._known: dict[ModelKey, dict[NodeId, pb.Benchmark]] = {}
 
     async def load(self) -> None:
         """Read what is on disk. Raises `StoreError`."""
-        query = "SELECT benchmark FROM benchmarks ORDER BY measured"
+        query = "SELECT benchmark FROM benchmarks"
         found = await self._database.run(lambda: self._database.rows(query))
         for row in found:
             self._note(pb.Benchmark.FromString(row["benchmark"]))
 
-    def of(self, key: ModelKey) -> list[pb.Benchmark]:
+    def of(self, key: ModelKey) -> Iterable[pb.Benchmark]:
         """Return what was measured of a model, each node once."""
-        return [benchmark for (_, other), benchmark in self._known.items() if other == key]
+        return self._known.get(key, {}).values()
 
     def on(self, node_id: NodeId, key: ModelKey) -> pb.Benchmark | None:
         """Return what was measured of a model on one node."""
-        return self._known.get((node_id, key))
+        return self._known.get(key, {}).get(node_id)
 
     async def keep(self, benchmark: pb.Benchmark) -> None:
         """Store a benchmark in the place of the one before. Raises `StoreError`."""
@@ -64,8 +66,4 @@ class Benchmarks:
 
     def _note(self, benchmark: pb.Benchmark) -> None:
         key = ModelKey(benchmark.model, benchmark.quantization)
-        pair = NodeId(benchmark.node_id), key
-        self._known.pop(pair, None)
-        self._known[pair] = benchmark
-        if len(self._known) > KEPT:
-            del self._known[next(iter(self._known))]
+        self._known.setdefault(key, {})[NodeId(benchmark.node_id)] = benchmark

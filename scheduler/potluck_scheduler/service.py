@@ -163,6 +163,7 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
                 await errors.abort(context, error)
 
     async def _bench(self, request: pb.BenchModelRequest) -> AsyncGenerator[pb.BenchModelResponse]:
+        # Placing would say that it fits nowhere; that a node lacks it is said better here.
         having_model(request.model, request.node, self._nodes, self._settings.default_model)
         node_id, decision = self._place(request.model, request.node)
         name, key = decision.explanation.node_name, decision.explanation.model

@@ -11,7 +11,7 @@ import pytest
 from potluck_proto.errors import EngineMissing, UnsupportedModel
 from potluck_worker import questions
 from potluck_worker.architectures import Architectures
-from potluck_worker.engines.architectures import GGUF_NAMES
+from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
 from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability, llama_availability
 

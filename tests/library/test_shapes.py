@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from library.shapes import Known, Sizes, falcon, gpt2, llama, opt, starcoder2, write
-from potluck_worker.engines.architectures import GGUF_NAMES
+from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Tuning
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
 from potluck_worker.library.licences import CommercialUse, licence

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from potluck_proto.errors import EngineMissing, ModelFileError, PotluckError, UnsupportedModel
 from potluck_worker import questions
-from potluck_worker.engines.architectures import GGUF_NAMES
+from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
 
@@ -32,6 +32,7 @@ print("\\n" + json.dumps(sorted(names)))
 """
 
 LIST_SECONDS = 120.0
+"""A slow machine loads vLLM in a minute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ on standard output. Files are untrusted, so the process limits itself.
 | `plan` | `sizing.Question` | `sizing.Plan`: how this node holds it |
 | `fit` | `sizing.Question` | `sizing.Fit`: whether it fits in one way, and what would |
 | `cards` | none | a list of `sizing.Card`: the cards that the engine sees |
-| `architectures` | none | a list of names: those of `architectures.py` that llama.cpp knows |
+| `architectures` | none | a list of names: those of `gguf_names.py` that llama.cpp knows |
 
 A failure is `{"failure": {"code", "message", "fields"}}`.
 
@@ -34,9 +34,9 @@ import msgspec
 from potluck_proto.errors import PotluckError
 from potluck_worker import child, engine_host
 from potluck_worker.engines import ways
-from potluck_worker.engines.architectures import GGUF_NAMES
 from potluck_worker.engines.base import failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
+from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
 from potluck_worker.engines.lineage import lineage
 from potluck_worker.engines.llama import require_library
