@@ -21,7 +21,7 @@ run: $(RUN_READY)
 	@$(BIN)/potluck
 
 test: $(DEV_READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-vllm: $(DEV_READY) $(VLLM_READY)
 	@POTLUCK_TEST_VLLM_PYTHON="$(abspath $(VLLM_VENV)/bin/python)" $(BIN)/python -m pytest tests/vllm_engine

@@ -62,6 +62,18 @@ OPTIONS = (
 # A ^C in the terminal ends the answer or the command, and not the way to tell that there.
 _WITHOUT_INTERRUPTS = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
 
+# ssh ends when we do, since it reads our pipe; if we were killed, nobody else takes our folder away.
+_WITH_FOLDER = """trap "" INT HUP
+exec 3<&0
+"$@" <&3 3<&- &
+ssh=$!
+exec 3<&-
+trap "kill $ssh" TERM
+wait $ssh
+wait $ssh
+kill -0 $PPID 2>/dev/null || rm -rf "$0"
+"""
+
 
 def ssh_address(target: str) -> str:
     """Return `ssh://user@host[:port]` for that or for `user@host[:port]`. Raises `AddressError`."""
@@ -100,7 +112,7 @@ class Session:
         await self._end()
         with self._words.open("wb") as words:
             self._process = process = await asyncio.create_subprocess_exec(
-                *_WITHOUT_INTERRUPTS,
+                *("sh", "-c", _WITH_FOLDER, str(self.folder)),
                 *("ssh", "-M", "-S", self._control, *OPTIONS),
                 *("-o", "ControlPersist=no", "-o", "ClearAllForwardings=yes"),
                 *("-o", f"BatchMode={'no' if self.ask else 'yes'}"),

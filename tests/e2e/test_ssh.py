@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,15 @@ class Near(Machine):
     def environment(self) -> dict[str, str]:
         """What a fresh login has, with the user's ssh first."""
         found = super().environment
-        return found | {"PATH": f"{self.ssh_folder}:{found['PATH']}"}
+        path = f"{self.ssh_folder}:{found['PATH']}"
+        return found | {"PATH": path, "TMPDIR": str(self.temporary_files)}
+
+    @property
+    def temporary_files(self) -> Path:
+        """Where programs of this machine put theirs."""
+        folder = self.home.root.parent / "t"
+        folder.mkdir(exist_ok=True)
+        return folder
 
 
 @pytest.fixture
@@ -112,6 +121,10 @@ def test_a_killed_terminal_leaves_no_ssh_behind(near: Near, far: Far, short_tmp:
     until_no_session_is_left(far)
     psutil.wait_procs(near.processes(), timeout=20)
     assert not near.processes()
+    deadline = time.monotonic() + 20
+    while (left := list(near.temporary_files.glob("potluck-*"))) and time.monotonic() < deadline:
+        time.sleep(0.05)  # between two looks at the condition
+    assert not left
 
 
 def test_a_worker_through_ssh_loses_no_word_when_the_link_is_cut_and_outlives_a_restart(
