@@ -28,7 +28,7 @@ LEVEL_SECONDS = 2.0
 ANSWER_TOKENS = 64
 """An answer is no longer: at two tokens a second that is half a minute."""
 
-PROMPT_WORDS = 256
+PROMPT_WORDS = 128
 """Of a prompt, where the context has room for 16 tokens a word."""
 
 LOOK_SECONDS = 0.25

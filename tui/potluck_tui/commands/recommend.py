@@ -73,7 +73,7 @@ def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator
             figures = BenchmarkView.from_proto(found.benchmark)
             yield f"{found.name} as measured on {figures.node_name}: {figures.words}."
     yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
-    yield "memory. Quality: against 16 bits. * is there already. Sizes are reckoned."
+    yield "memory. Quality: against 16 bits. * is there already. Sizes: the hub's, else reckoned."
     yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
     best = response.recommendations[0]
     yield f"`potluck pull {best.repository}:{best.quantization}` fetches the first."
