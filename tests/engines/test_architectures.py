@@ -123,6 +123,8 @@ async def test_what_vllm_does_not_run_is_said_with_what_does(known: Architecture
     new = known.problem("m", checkpoint("newest", "NewestForCausalLM"), llama_availability(), VLLM)
     assert isinstance(new, UnsupportedModel)
     assert new.message.endswith("A newer vLLM may.")
+    embedder = replace(checkpoint("newest", "NewestModel"), embeds_only=True)
+    assert known.problem("m", embedder, llama_availability(), VLLM) is None
 
 
 async def test_each_version_is_asked_once(tmp_path: Path, known: Architectures) -> None:

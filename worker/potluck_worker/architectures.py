@@ -24,12 +24,13 @@ from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
 log = logging.getLogger(__name__)
 
 LIST_CLASSES = """
-import json
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+import json, transformers
 from vllm.model_executor.models.registry import ModelRegistry
-names = {*ModelRegistry.get_supported_archs(), *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}
-print("\\n" + json.dumps(sorted(names)))
+others = [name for name in dir(transformers) if "For" in name or name.endswith("Model")]
+print("\\n" + json.dumps(sorted({*ModelRegistry.get_supported_archs(), *others})))
 """
+"""Of Transformers' classes, which vLLM tries where it has none of its own, all are listed: what is not
+in the list cannot run, and what is may still be refused as it is loaded."""
 
 LIST_SECONDS = 120.0
 """A slow machine loads vLLM in a minute."""
@@ -93,6 +94,8 @@ class Architectures:
         classes = self._of(vllm)
         if not classes or not found.classes or classes & set(found.classes):
             return None
+        if found.embeds_only:
+            return None  # vLLM finds those by other names too
         other = " A newer vLLM may."
         if self._gguf(found, llama):
             other = " llama.cpp runs it: take a GGUF file instead."
