@@ -29,8 +29,8 @@ from vllm.model_executor.models.registry import ModelRegistry
 others = [name for name in dir(transformers) if "For" in name or name.endswith("Model")]
 print("\\n" + json.dumps(sorted({*ModelRegistry.get_supported_archs(), *others})))
 """
-"""Of Transformers' classes, which vLLM tries where it has none of its own, all are listed: what is not
-in the list cannot run, and what is may still be refused as it is loaded."""
+"""Of Transformers' classes, which vLLM tries where it has none of its own, all are listed: what is
+not in the list cannot run, and what is may still be refused as it is loaded."""
 
 LIST_SECONDS = 120.0
 """A slow machine loads vLLM in a minute."""
