@@ -194,6 +194,8 @@ class PoolModelsScreen(OrderingScreen):
         if model.problem or model.note:
             style = "not dim red" if model.problem else "not dim yellow"
             text.append(f"\n{model.problem or model.note}", style)
+        for benchmark in model.benchmarks:
+            text.append(f"\nmeasured on {benchmark.node_name}: {benchmark.words}", "not dim")
         lines = self._session.fits.lines(model.label)
         if lines:
             text.append("\n\n" + "\n".join(lines), "not dim")

@@ -72,7 +72,7 @@ class Hub:
         self._headers = build_hf_headers(token=self._token or False, library_name="potluck")
 
     def search(self, query: str, limit: int) -> list[Repository]:
-        """Return repositories with GGUF files, the most fetched first. Raises `HubError`."""
+        """Return repositories with GGUF files, the most fetched first. Raises `PotluckError`."""
         with _in_words(f"a search for {query!r}"):
             # Not the library's own search: without a network it tries again for half a minute.
             response = get_session().get(
@@ -92,7 +92,7 @@ class Hub:
             return [_repository(describe(**found)) for found in response.json()]
 
     def repository(self, name: str) -> Repository:
-        """Return a repository with its files. Raises `HubError` and `BadRequest`."""
+        """Return a repository with its files. Raises `PotluckError`."""
         check_repository(name)
         with _in_words(name):
             return _repository(self._api.model_info(name, files_metadata=True, timeout=API_SECONDS))
