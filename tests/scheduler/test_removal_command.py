@@ -5,8 +5,10 @@ import io
 
 import pytest
 
-from fakes.worker import FakeWorker, describe
+from fakes.worker import Context, FakeWorker, describe
 from potluck_proto.home import Home
+from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2 as pb
 from potluck_tui.commands.removal import prune, remove
 from scheduler.conftest import Pool
 
@@ -46,6 +48,26 @@ async def test_a_model_is_deleted_when_somebody_agrees(
     printed = capsys.readouterr().out
     assert "attic: /models/echo.gguf" in printed
     assert ("deleted; that freed 1.0 GB" in printed) == deleted
+
+
+class Forgetful(FakeWorker):
+    async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
+        return pb.RemoveResponse(removals=[types.Removal(path="/data/m.gguf", forgotten=True)])
+
+
+async def test_what_was_added_is_forgotten_and_nobody_reads_of_deleting(
+    pool: Pool,
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await pool.add(Forgetful("a", "attic"))
+    monkeypatch.setattr("sys.stdin", Typed("y\n"))
+    assert await remove(options(), home) == 0
+    printed = capsys.readouterr().out
+    assert "Forget it? [y/N]" in printed
+    assert "attic: forgotten; nothing is deleted" in printed
+    assert "freed" not in printed
 
 
 async def test_without_a_terminal_nothing_is_deleted_unless_it_was_said(

@@ -62,11 +62,8 @@ def _is_agreed(node: str, removals: Iterable[types.Removal], options: argparse.N
         return False
     removals = list(removals)
     _print(node, removals, done=False)
-    forgotten = all(removal.forgotten for removal in removals)
-    return input(f"{'Forget' if forgotten else 'Delete'} it? [y/N] ").strip().lower() in (
-        "y",
-        "yes",
-    )
+    doing = "Forget" if all(removal.forgotten for removal in removals) else "Delete"
+    return input(f"{doing} it? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _print(node: str, removals: Iterable[types.Removal], *, done: bool) -> None:
