@@ -21,12 +21,14 @@ from potluck_tui.client import PoolClient
 from potluck_tui.columns import table_lines
 from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.connect import running_pool
+from potluck_tui.downloads import DownloadView, progress_line
 from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.model_facts import COMMERCIAL_USE
-from potluck_tui.words import age, count, size
+from potluck_tui.words import count, size
 
 HUB_SECONDS = 80.0
 FITS = {True: "fits", False: "no room"}
+REPOSITORY_HEADER = ("REPOSITORY", "PARAMETERS", "LICENCE", "COMMERCIAL USE", "FETCHED")
 
 
 async def search(options: argparse.Namespace, home: Home) -> int:
@@ -40,8 +42,8 @@ async def search(options: argparse.Namespace, home: Home) -> int:
     if options.json:
         print_json(response)
     elif response.repositories:
-        rows = [_repository_row(found) for found in response.repositories]
-        print_table(["REPOSITORY", "PARAMETERS", "LICENCE", "COMMERCIAL USE", "FETCHED"], rows)
+        rows = [repository_row(found) for found in response.repositories]
+        print_table(REPOSITORY_HEADER, rows)
         print("\n`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
         print(f"The hub has no GGUF model for {words!r}.")
@@ -64,21 +66,17 @@ def repository_lines(response: pb.ListRepositoryResponse) -> Iterator[str]:
     """Yield what is said of a repository and of what it has."""
     found = response.repository
     yield f"{clean(found.name)}{_gate(found)}"
-    if found.base_models:
-        yield f"  made from {clean(', '.join(found.base_models))}"
-    licence = found.licence
-    use = COMMERCIAL_USE[licence.commercial_use]
-    yield f"  licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+    yield from (f"  {line}" for line in origin_lines(found))
     yield ""
-    header = ["VARIANT", "SIZE", "BITS", "QUALITY", f"ON {response.node_name.upper()}"]
-    yield from table_lines(header, [_variant_row(variant) for variant in response.variants])
+    header = variant_header(response.node_name)
+    yield from table_lines(header, [variant_row(variant) for variant in response.variants])
     yield ""
-    yield f"Quality: {source()}."
-    yield "Whether it fits: by its size alone; `potluck fit` knows once it is there."
+    yield from variant_notes()
     yield f"`potluck pull {clean(found.name)}:VARIANT` fetches one."
 
 
-def _repository_row(found: types.HubRepository) -> list[str]:
+def repository_row(found: types.HubRepository) -> list[str]:
+    """Return the row of a repository, below `REPOSITORY_HEADER`."""
     return [
         found.name + _gate(found),
         count(found.parameter_count) if found.parameter_count else "?",
@@ -88,11 +86,32 @@ def _repository_row(found: types.HubRepository) -> list[str]:
     ]
 
 
+def origin_lines(found: types.HubRepository) -> Iterator[str]:
+    """Yield what a repository was made from, and what its licence permits."""
+    if found.base_models:
+        yield f"made from {clean(', '.join(found.base_models))}"
+    licence = found.licence
+    use = COMMERCIAL_USE[licence.commercial_use]
+    yield f"licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+
+
+def variant_header(node: str) -> list[str]:
+    """Return what stands above variants, as the named node would hold them."""
+    return ["VARIANT", "SIZE", "BITS", "QUALITY", f"ON {clean(node).upper()}"]
+
+
+def variant_notes() -> Iterator[str]:
+    """Yield where the figures of variants are from."""
+    yield f"Quality: {source()}."
+    yield "Whether it fits: by its size alone; `potluck fit` knows once it is there."
+
+
 def _gate(found: types.HubRepository) -> str:
     return " (ask for access first)" if found.gated else ""
 
 
-def _variant_row(variant: types.HubVariant) -> list[str]:
+def variant_row(variant: types.HubVariant) -> list[str]:
+    """Return the row of a variant, below `variant_header`."""
     known = quality(variant.name)
     rise = known.perplexity_rise
     return [
@@ -156,25 +175,8 @@ def _show(
         if model.HasField("problem"):
             print(f"It cannot be used there: {clean(model.problem.message)}")
     elif shows:
-        line = progress_line(response.download, node)
+        line = progress_line(DownloadView.from_proto(response.download), clean(node))
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-
-def progress_line(download: types.Download, node: str) -> str:
-    """Return how far a model is on its way to a node, in a line."""
-    if not download.total_bytes:
-        return f"{clean(download.repository)} to {clean(node)}: asking the hub"
-    share = download.done_bytes / download.total_bytes
-    what = clean(":".join(filter(None, (download.repository, download.variant))))
-    parts = [
-        f"{what} to {clean(node)}",
-        f"{share:.0%} of {size(download.total_bytes)}",
-    ]
-    if download.bytes_per_second:
-        parts.append(f"{size(int(download.bytes_per_second))}/s")
-    if download.HasField("seconds_left"):
-        parts.append(f"{age(download.seconds_left)} left")
-    return ", ".join(parts)
 
 
 async def login(options: argparse.Namespace, home: Home) -> int:

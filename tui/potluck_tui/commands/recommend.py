@@ -14,6 +14,8 @@ from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.words import context, count, size
 
+HEADER = ("MODEL", "PARAMS", "QUANT", "SIZE", "CONTEXT", "TOKENS/S", "QUALITY", "LICENCE", "ON")
+
 
 async def recommend(options: argparse.Namespace, home: Home) -> int:
     """Print what would run; 1 where nothing does."""
@@ -36,18 +38,23 @@ def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator
     if not response.recommendations:
         yield "No model of the catalogue fits any machine of this pool."
         return
-    rows = [_row(found) for found in response.recommendations[:limit]]
-    header = ["MODEL", "PARAMS", "QUANT", "SIZE", "CONTEXT", "TOKENS/S", "QUALITY", "LICENCE", "ON"]
-    yield from table_lines(header, rows)
+    rows = [recommendation_row(found) for found in response.recommendations[:limit]]
+    yield from table_lines(HEADER, rows)
     yield ""
-    yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
-    yield "memory. Quality: against 16 bits. * is there already. Sizes are reckoned."
-    yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
+    yield from recommendation_notes(response)
     best = response.recommendations[0]
     yield f"`potluck pull {best.repository}:{best.quantization}` fetches the first."
 
 
-def _row(found: pb.Recommendation) -> list[str]:
+def recommendation_notes(response: pb.RecommendResponse) -> Iterator[str]:
+    """Yield what the signs of a row mean, and where its figures are from."""
+    yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
+    yield "memory. Quality: against 16 bits. * is there already. Sizes are reckoned."
+    yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
+
+
+def recommendation_row(found: pb.Recommendation) -> list[str]:
+    """Return the row of a recommendation, below `HEADER`."""
     rise = quality(found.quantization).perplexity_rise or 0.0
     mark = "=" if found.measured else "-" if found.partly_offloaded else "~"
     return [
