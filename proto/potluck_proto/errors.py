@@ -221,7 +221,7 @@ class QueueFull(CapacityError):
 
 
 class ModelBusy(CapacityError):
-    """The model is in use, so it is neither unloaded nor held in another way, as was asked for."""
+    """The model is in use, so it is not unloaded, held in another way or measured, as was asked."""
 
     code = pb.ERROR_CODE_MODEL_BUSY
 

@@ -60,11 +60,13 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "Explain": VIEWERS,
     SCHEDULER_SERVICE + "DescribeModel": VIEWERS,
     SCHEDULER_SERVICE + "Recommend": VIEWERS,
+    SCHEDULER_SERVICE + "RefreshCatalogue": VIEWERS,
     SCHEDULER_SERVICE + "SearchModels": VIEWERS,
     SCHEDULER_SERVICE + "ListRepository": VIEWERS,
     SCHEDULER_SERVICE + "PullModel": VIEWERS,
     SCHEDULER_SERVICE + "StopPullModel": VIEWERS,
     SCHEDULER_SERVICE + "CopyModel": VIEWERS,
+    SCHEDULER_SERVICE + "BenchModel": VIEWERS,
     SCHEDULER_SERVICE + "GetStatus": VIEWERS,
     # What is deleted is gone for all.
     SCHEDULER_SERVICE + "RemoveModel": OWNERS,
@@ -166,14 +168,19 @@ class Gate(grpc.aio.ServerInterceptor):
             (True, True): handler.stream_stream,
         }[kind]
 
+        async def checked(request: object, context: Context) -> object:
+            if handler.request_streaming:
+                return _readable(cast(AsyncIterator[object], request), context)
+            await _check_readable(request, context)
+            return request
+
         async def once(request: object, context: Context) -> object:
             with self._call():
-                await _check_readable(request, context)
-                return await inner(request, context)
+                return await inner(await checked(request, context), context)
 
         async def stream(request: object, context: Context) -> AsyncIterator[object]:
             with self._call():
-                await _check_readable(request, context)
+                request = await checked(request, context)
                 async with aclosing(inner(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -186,12 +193,17 @@ class Gate(grpc.aio.ServerInterceptor):
         }[kind]
         made = make(
             stream if handler.response_streaming else once,
-            handler.request_deserializer
-            if handler.request_streaming
-            else _or_none(handler.request_deserializer),
+            _or_none(handler.request_deserializer),
             handler.response_serializer,
         )
         return cast(Handler, made)
+
+
+async def _readable(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+    """Yield what comes until something is no message; that ends the call."""
+    async for request in requests:
+        await _check_readable(request, context)
+        yield request
 
 
 class _Counts:

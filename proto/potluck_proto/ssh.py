@@ -62,7 +62,7 @@ OPTIONS = (
 # A ^C in the terminal ends the answer or the command, and not the way to tell that there.
 _WITHOUT_INTERRUPTS = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
 
-# ssh ends when we do, since it reads our pipe; if we were killed, nobody else takes our folder away.
+# ssh ends with us, as it reads our pipe. If we were killed, nobody else takes our folder away.
 _WITH_FOLDER = """trap "" INT HUP
 exec 3<&0
 "$@" <&3 3<&- &

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from potluck_proto.errors import SettingsError
 from potluck_proto.home import Home
+
+log = logging.getLogger(__name__)
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 
@@ -33,6 +36,11 @@ class Row(BaseModel):
     uses: tuple[str, ...]
     source: str
     date: str
+    """Of the day when it was checked, or when the hub was asked last."""
+    downloads: int = 0
+    """As the hub counts them; 0 where it was not asked."""
+    sizes: Mapping[str, int] = {}
+    """Bytes of each variant that its repository has; empty where the hub was not asked."""
 
     @property
     def active(self) -> int:
@@ -42,6 +50,22 @@ class Row(BaseModel):
     def kv_cache_bytes(self, context_length: int) -> int:
         """Return what the keys and values of so many tokens take, at 16 bits."""
         return 4 * self.layers * self.kv_width * context_length
+
+
+class Renewed(BaseModel):
+    """What the hub said of a repository: what it left out is 0 or empty."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: int
+    licence: str
+    downloads: int
+    sizes: Mapping[str, int]
+    date: str
+
+
+_RENEWED: TypeAdapter[dict[str, Renewed]] = TypeAdapter(dict[str, Renewed])
+RENEWED_NAME = "catalogue-hub.json"
 
 
 class _File(BaseModel):
@@ -60,7 +84,7 @@ class Catalogue:
 
     @classmethod
     def read(cls, home: Home) -> Catalogue:
-        """Return the catalogue of the home, else the one that comes along.
+        """Return the catalogue of the home, else the one that comes along, as renewed from the hub.
 
         Raises:
             SettingsError: The home's has a mistake.
@@ -71,4 +95,31 @@ class Catalogue:
             read = _File.model_validate(tomllib.loads(path.read_text()))
         except (OSError, ValueError, ValidationError) as error:
             raise SettingsError(f"The catalogue {path} cannot be used: {error}.") from error
-        return cls(read.model, read.date)
+        renewed = _read_renewed(home)
+        return cls([_renewed(row, renewed.get(row.repository)) for row in read.model], read.date)
+
+
+def keep_renewed(home: Home, renewed: Mapping[str, Renewed]) -> None:
+    """Keep what the hub said in the home, beside what it said before of others."""
+    path = home.root / RENEWED_NAME
+    draft = path.with_suffix(".new")
+    draft.write_bytes(_RENEWED.dump_json({**_read_renewed(home), **renewed}, indent=1))
+    draft.replace(path)
+
+
+def _read_renewed(home: Home) -> dict[str, Renewed]:
+    try:
+        return _RENEWED.validate_json((home.root / RENEWED_NAME).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("going on without what the hub said of the catalogue: %s", error)
+        return {}
+
+
+def _renewed(row: Row, said: Renewed | None) -> Row:
+    """Return a row with what the hub said of it."""
+    if said is None:
+        return row
+    known = {name: value for name, value in said.model_dump().items() if value}
+    return row.model_copy(update=known)

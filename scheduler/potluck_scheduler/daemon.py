@@ -18,6 +18,7 @@ from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.added import AddedWorkers
 from potluck_scheduler.answer_store import AnswerStore
+from potluck_scheduler.benchmarks import Benchmarks
 from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import node_from_proto
 from potluck_scheduler.core.events import NodeLost, NodeSuspected, NodeUpdated
@@ -74,6 +75,7 @@ class SchedulerDaemon:
         self.store = ChatStore(self.database)
         self._shelf = ChatShelf(self.database)
         self._speeds = SpeedStore(self.database)
+        self._benchmarks = Benchmarks(self.database)
         refusals = Refusals(self._pulse.beat)
         self._doors = Doors(
             lambda server: pb_grpc.add_SchedulerServiceServicer_to_server(self._service, server),
@@ -118,6 +120,7 @@ class SchedulerDaemon:
     async def start(self) -> None:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
         await self.database.open()
+        await self._benchmarks.load()
         self._wire(
             Scheduler(
                 self._settings.default_model,
@@ -163,6 +166,7 @@ class SchedulerDaemon:
             self.generations,
             self._pulse,
             self._gatehouse,
+            self._benchmarks,
         )
 
     async def stop(self) -> None:

@@ -14,7 +14,9 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
-from potluck_scheduler.catalogue import Catalogue
+from potluck_scheduler.benchmarks import Benchmarks
+from potluck_scheduler.calls import failures_in_words
+from potluck_scheduler.catalogue import Catalogue, keep_renewed
 from potluck_scheduler.copies import copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
@@ -22,7 +24,7 @@ from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend
-from potluck_scheduler.speed_store import SpeedStore
+from potluck_scheduler.renewal import renew
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -43,14 +45,21 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         nodes: The workers.
         default_model: From the settings; empty lets the pool decide.
         home: May have a catalogue of its own.
-        speed_store: How fast models were here.
+        speeds: How fast models are here, as learned.
+        benchmarks: How fast they were when somebody measured it.
     """
 
     def __init__(
-        self, nodes: NodeRegistry, default_model: str, home: Home, speed_store: SpeedStore
+        self,
+        nodes: NodeRegistry,
+        default_model: str,
+        home: Home,
+        speeds: Speeds,
+        benchmarks: Benchmarks,
     ) -> None:
         self._library_home = home
-        self._speed_store = speed_store
+        self._speeds = speeds
+        self._benchmarks = benchmarks
         self._registry = nodes
         self._configured_default = default_model
 
@@ -129,11 +138,54 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     async def _recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
         nodes = nodes_called(request.node, self._registry)
         catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
-        speeds = Speeds(await self._speed_store.load())
-        ways = recommend(catalogue.rows, nodes, speeds, request.context_length, request.use)
+        ways = recommend(catalogue.rows, nodes, self._speeds, request.context_length, request.use)
         return pb.RecommendResponse(
-            recommendations=map(_recommendation, ways), catalogue_date=catalogue.date
+            recommendations=map(self._recommendation, ways), catalogue_date=catalogue.date
         )
+
+    def _recommendation(self, way: Way) -> pb.Recommendation:
+        row = way.row
+        return pb.Recommendation(
+            name=row.name,
+            repository=row.repository,
+            quantization=way.quantization,
+            node_name=way.node.name,
+            context_length=way.context_length,
+            parameter_count=row.parameters,
+            active_parameter_count=row.active,
+            memory_needed_bytes=way.needed_bytes,
+            file_bytes=way.file_bytes,
+            tokens_per_second=way.tokens_per_second,
+            measured=way.measured,
+            partly_offloaded=way.partly_offloaded,
+            present=way.present,
+            licence=row.licence,
+            uses=row.uses,
+            source=row.source,
+            source_date=row.date,
+            downloads=row.downloads,
+            benchmark=self._benchmarks.on(way.node.node_id, way.key),
+        )
+
+    async def RefreshCatalogue(
+        self, request: pb.RefreshCatalogueRequest, context: Context
+    ) -> pb.RefreshCatalogueResponse:
+        """Ask the hub what is new of the catalogue's rows."""
+        return await or_abort(self._refresh(), context)
+
+    async def _refresh(self) -> pb.RefreshCatalogueResponse:
+        node = self._fetching("")
+        catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
+
+        async def ask(repository: str) -> worker.ListHubResponse:
+            asked = worker.ListHubRequest(repository=repository)
+            with failures_in_words(node.name):
+                return await self._worker(node).ListHub(asked, timeout=HUB_SECONDS)
+
+        renewed, failed = await renew(catalogue, ask)
+        await asyncio.to_thread(keep_renewed, self._library_home, renewed)
+        problems = {repository: error.to_proto() for repository, error in failed.items()}
+        return pb.RefreshCatalogueResponse(renewed=len(renewed), problems=problems)
 
     async def SearchModels(
         self, request: pb.SearchModelsRequest, context: Context
@@ -246,29 +298,6 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         if stub is None:
             raise NodeLost(f"{node.name} is not connected any more.")
         return stub
-
-
-def _recommendation(way: Way) -> pb.Recommendation:
-    row = way.row
-    return pb.Recommendation(
-        name=row.name,
-        repository=row.repository,
-        quantization=way.quantization,
-        node_name=way.node.name,
-        context_length=way.context_length,
-        parameter_count=row.parameters,
-        active_parameter_count=row.active,
-        memory_needed_bytes=way.needed_bytes,
-        file_bytes=way.file_bytes,
-        tokens_per_second=way.tokens_per_second,
-        measured=way.measured,
-        partly_offloaded=way.partly_offloaded,
-        present=way.present,
-        licence=row.licence,
-        uses=row.uses,
-        source=row.source,
-        source_date=row.date,
-    )
 
 
 def _places(keys: list[ModelKey], having: list[Node]) -> list[tuple[bool, float, Node, ModelKey]]:

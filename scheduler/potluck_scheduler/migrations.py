@@ -183,6 +183,21 @@ def m007_speeds(database: sqlite3.Connection) -> None:
     )
 
 
+def m008_benchmarks(database: sqlite3.Connection) -> None:
+    """The last benchmark of each model on each node, as the contract has it."""
+    database.execute(
+        """
+        CREATE TABLE benchmarks (
+            node_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            quantization TEXT NOT NULL,
+            measured REAL NOT NULL,
+            benchmark BLOB NOT NULL,
+            PRIMARY KEY (node_id, model, quantization)
+        )"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_chats_and_messages,
     m002_full_text_search,
@@ -191,6 +206,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m005_text_indexed_once,
     m006_answers_that_move,
     m007_speeds,
+    m008_benchmarks,
 )
 
 

@@ -31,6 +31,8 @@ class Way:
 
     row: Row
     node: Node
+    key: ModelKey
+    """Of the node's file, or of what it would be."""
     quantization: str
     context_length: int
     file_bytes: int
@@ -78,7 +80,9 @@ def _ways(row: Row, node: Node, speeds: Speeds, context_length: int) -> Iterator
     fast = USABLE * node.memory_total_bytes
     room = fast + USABLE * node.spill_total_bytes
     for quantization, bits in BITS.items():
-        file_bytes = int(row.parameters * bits / 8)
+        if row.sizes and quantization not in row.sizes:
+            continue
+        file_bytes = row.sizes.get(quantization) or int(row.parameters * bits / 8)
         needed = file_bytes + row.kv_cache_bytes(context_length) + PROCESS_BYTES
         if needed > room:
             continue
@@ -90,6 +94,7 @@ def _ways(row: Row, node: Node, speeds: Speeds, context_length: int) -> Iterator
         yield Way(
             row=row,
             node=node,
+            key=key,
             quantization=quantization,
             context_length=context_length,
             file_bytes=file_bytes,

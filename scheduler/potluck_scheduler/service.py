@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,28 +14,29 @@ import grpc
 from potluck_proto import PROTOCOL_VERSION, __version__, errors
 from potluck_proto.errors import NotEnoughMemory, PotluckError, UnknownNode
 from potluck_proto.home import Home
-from potluck_proto.ids import GenerationId
+from potluck_proto.ids import GenerationId, NodeId
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.answer import Answer
+from potluck_scheduler.bench import Bench
+from potluck_scheduler.benchmarks import Benchmarks
 from potluck_scheduler.chat_service import ChatService
 from potluck_scheduler.conductor import Conductor
 from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.explanation import Decision
-from potluck_scheduler.core.model import Request
+from potluck_scheduler.core.model import ModelKey, Request
 from potluck_scheduler.database import Database
 from potluck_scheduler.edge import Context, or_abort
-from potluck_scheduler.fits import fit_model
+from potluck_scheduler.fits import fit_model, having_model
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.library_service import LibraryCalls
 from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
 from potluck_scheduler.settings import SchedulerSettings
-from potluck_scheduler.speed_store import SpeedStore
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -56,6 +58,7 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         generations: The answers.
         pulse: Beats when the pool or a chat changed.
         gatehouse: Who belongs to the pool, and what a caller may ask for.
+        benchmarks: What was measured of models.
 
     Attributes:
         chats_revision: Counts changes of chats.
@@ -71,11 +74,17 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         generations: Generations,
         pulse: Pulse,
         gatehouse: Gatehouse,
+        benchmarks: Benchmarks,
     ) -> None:
         ChatService.__init__(self, database, generations, gatehouse.limits, self.chats_changed)
         NodeCalls.__init__(self, gatehouse, pulse)
         LibraryCalls.__init__(
-            self, gatehouse.nodes, settings.default_model, home, SpeedStore(database)
+            self,
+            gatehouse.nodes,
+            settings.default_model,
+            home,
+            conductor.core.speeds,
+            benchmarks,
         )
         self._home = home
         self._settings = settings
@@ -134,18 +143,44 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         """Load a model where it would be placed now; return when it is in memory."""
 
         async def load() -> pb.LoadModelResponse:
-            asked = self.connection(request.node).node_id if request.node else None
-            nodes = (asked or request.node,) if request.node else ()
-            decision = self._decide(Request(GenerationId(""), request.model, nodes))
+            node_id, decision = self._place(request.model, request.node)
             explanation = decision.explanation
-            if decision.error is not None:
-                raise decision.error
-            if explanation.node_id is None:
-                raise NotEnoughMemory(f"Not now: {explanation.summary}. Try again later.")
-            await load_model(self._nodes, explanation.node_id, explanation.model, decision.evict)
+            await load_model(self._nodes, node_id, explanation.model, decision.evict)
             return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
         return await or_abort(load(), context)
+
+    async def BenchModel(
+        self, request: pb.BenchModelRequest, context: Context
+    ) -> AsyncIterator[pb.BenchModelResponse]:
+        """Measure a model where it would be placed now; keep and teach what was found."""
+        with self._viewer():
+            try:
+                async with aclosing(self._bench(request)) as responses:
+                    async for response in responses:
+                        yield response
+            except PotluckError as error:
+                await errors.abort(context, error)
+
+    async def _bench(self, request: pb.BenchModelRequest) -> AsyncGenerator[pb.BenchModelResponse]:
+        # Placing would say that it fits nowhere; that a node lacks it is said better here.
+        having_model(request.model, request.node, self._nodes, self._settings.default_model)
+        node_id, decision = self._place(request.model, request.node)
+        name, key = decision.explanation.node_name, decision.explanation.model
+        node = self._conductor.core.node(node_id)
+        assert node is not None
+        bench = Bench(self._nodes, node_id, node.files[key])
+        bench.check_idle()
+        yield pb.BenchModelResponse(node_name=name, progress=pb.BenchmarkProgress())
+        await load_model(self._nodes, node_id, key, decision.evict)
+        async with aclosing(bench.run()) as found:
+            async for progress in found:
+                yield pb.BenchModelResponse(node_name=name, progress=progress)
+        for lesson in bench.lessons:
+            self._conductor.tell(lesson)
+        await self._benchmarks.keep(bench.benchmark)
+        self._pulse.beat()
+        yield pb.BenchModelResponse(node_name=name, benchmark=bench.benchmark)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Context
@@ -245,7 +280,27 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
     # --- parts ---------------------------------------------------------------------------------
 
     def _models(self) -> list[pb.ModelSummary]:
-        return model_summaries(self._nodes.living_states(), self._settings.default_model)
+        summaries = model_summaries(self._nodes.living_states(), self._settings.default_model)
+        for summary in summaries:
+            key = ModelKey(summary.description.name, summary.description.quantization)
+            summary.benchmarks.extend(self._benchmarks.of(key))
+        return summaries
+
+    def _place(self, model: str, node: str) -> tuple[NodeId, Decision]:
+        """Return where a model would be placed now: anywhere, or on the node that is named.
+
+        Raises:
+            PotluckError: Nowhere.
+        """
+        asked = self.connection(node).node_id if node else None
+        nodes = (asked or node,) if node else ()
+        decision = self._decide(Request(GenerationId(""), model, nodes))
+        explanation = decision.explanation
+        if decision.error is not None:
+            raise decision.error
+        if explanation.node_id is None:
+            raise NotEnoughMemory(f"Not now: {explanation.summary}. Try again later.")
+        return explanation.node_id, decision
 
     def _decide(self, request: Request) -> Decision:
         return self._conductor.core.explain(request)

@@ -86,6 +86,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         new_lines: What whoever follows a log gets next.
         log_readers: How many read a log.
         arrived: Set when the model that is fetched shall be there.
+        watts: What the machine draws, where it says it.
     """
 
     node_id: str = "fake-node"
@@ -109,6 +110,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     logs: dict[str, list[str]] = field(default_factory=lambda: {"": ["the worker's line"]})
     new_lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     log_readers: int = 0
+    watts: float | None = None
     refusal: PotluckError | None = None
     cancelled: int = 0
     silent: bool = False
@@ -129,7 +131,10 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     def state(self) -> types.NodeState:
         """Return the node as it is now."""
         memory = types.Device(
-            id="host", memory_free_bytes=self.free_bytes, memory_total_bytes=8 * GIB
+            id="host",
+            memory_free_bytes=self.free_bytes,
+            memory_total_bytes=8 * GIB,
+            watts=self.watts,
         )
         return types.NodeState(
             node_id=self.node_id,

@@ -26,6 +26,8 @@ NOT_CALLED = {"AddNode", "SearchHub", "ListHub", "Pull"}
 EXPECTED = set(grpc.StatusCode) - {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}
 """Any end but that of a method that did not know what to do, or hung."""
 
+MALFORMED = b"\xff" * 4
+
 MESSAGES = {
     "Submit": scheduler_pb2.SubmitRequest(content="Hi", model="echo", request_id="a"),
     "Regenerate": scheduler_pb2.RegenerateRequest(chat_id="a", message_id="b"),
@@ -99,12 +101,12 @@ class Calls:
             assert error.code() in EXPECTED, f"{method.name}: {error.details()}"
 
     def examples(self) -> Sequence[bytes]:
-        """Return a good call of each method."""
-        return [
-            bytes([number])
-            + (MESSAGES[method.name].SerializeToString() if method.name in MESSAGES else b"")
-            for number, method in enumerate(self._methods)
-        ]
+        """Return a good call of each method, and one whose message is none."""
+        found = []
+        for number, method in enumerate(self._methods):
+            good = MESSAGES[method.name].SerializeToString() if method.name in MESSAGES else b""
+            found += [bytes([number]) + good, bytes([number]) + MALFORMED]
+        return found
 
 
 def _methods(service: ServiceDescriptor) -> list[MethodDescriptor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from library.shapes import Known, Sizes, falcon, gpt2, llama, opt, starcoder2, write
+from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Tuning
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
 from potluck_worker.library.licences import CommercialUse, licence
@@ -235,5 +236,6 @@ def test_the_files_of_a_well_known_model_say_what_is_published_of_it(
     assert found.training_context_length == row.model.sizes.context_length
     assert found.vocabulary_size == row.model.sizes.vocabulary
     assert found.architecture == row.model.kind
+    assert found.architecture in GGUF_NAMES  # of which the engines say which they run
     assert found.lineage.tuning == row.tuning, found.lineage.tuning_source
     assert licence(found.licence).commercial_use == row.commercial_use

@@ -146,12 +146,6 @@ def test_the_first_step_that_finds_a_place_decides(
             "(opt, safetensors) needs vLLM, and a has it not",
         ),
         (
-            [node("a", 8, model(engines=(), architecture="opt"))],
-            "small",
-            UnsupportedModel,
-            "opt, which only vLLM runs, and vLLM does not read gguf",
-        ),
-        (
             [node("a"), node("b")],
             request(context_tokens=20_000),
             ContextOverflow,

@@ -543,6 +543,16 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.CopyModelResponse]:
         yield await not_played(context)
 
+    async def RefreshCatalogue(
+        self, request: pb.RefreshCatalogueRequest, context: Context
+    ) -> pb.RefreshCatalogueResponse:
+        return await not_played(context)
+
+    async def BenchModel(
+        self, request: pb.BenchModelRequest, context: Context
+    ) -> AsyncIterator[pb.BenchModelResponse]:
+        yield await not_played(context)
+
     async def StopPullModel(
         self, request: pb.StopPullModelRequest, context: Context
     ) -> pb.StopPullModelResponse:

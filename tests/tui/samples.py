@@ -91,6 +91,7 @@ def house() -> pb.WatchPoolResponse:
                 kv_cache_bytes=GIBIBYTE,
                 utilisation=0.38,
                 temperature_celsius=61,
+                watts=212,
             ),
             types_pb2.Device(
                 name="AMD Ryzen 9",

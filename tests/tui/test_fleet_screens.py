@@ -275,6 +275,24 @@ async def test_a_model_that_rests_under_the_cursor_is_asked_about(app: StagedApp
         await until(pilot, lambda: app.session.chat.model == LLAMA)
 
 
+async def test_what_was_measured_of_a_model_stands_at_it_and_at_its_machine(
+    app: StagedApp,
+) -> None:
+    app.scheduler.fits = {LLAMA: llama_fit()}
+    model = next(m for m in app.scheduler.pool.models if m.description.name in LLAMA)
+    alone, four = (pb.BenchmarkLevel(streams=streams) for streams in (1, 4))
+    alone.decode_tokens_per_second, four.total_tokens_per_second = 42, 120
+    alone.time_to_first_token_seconds, alone.joules_per_token = 0.3, 1.7
+    model.benchmarks.add(node_name="studio", levels=[alone, four])
+    figures = "42 tokens/s, 120 in all with 4 at once, first token after 0.3 s, 1.7 J a token"
+    async with staged(app, (140, 40)) as pilot:
+        await at_machines(pilot, app)
+        await pilot.press("tab")
+        await until(pilot, lambda: app.shows(f"measured on studio: {figures}"))
+        await pilot.press("tab", "end", "enter")
+        await until(pilot, lambda: app.shows(f"{LLAMA}: {figures}"))
+
+
 # --- Orders --------------------------------------------------------------------------------------
 
 

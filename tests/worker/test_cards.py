@@ -77,6 +77,8 @@ def test_an_amd_card_is_read_from_the_kernels_files(tmp_path: Path) -> None:
     sensor.mkdir(parents=True)
     (sensor / "temp1_input").write_text("61000\n")
     assert read_kernel_files(tmp_path) == Reading(13 * GIB, 0.42, 61.0)
+    (sensor / "power1_average").write_text("87000000\n")
+    assert read_kernel_files(tmp_path) == Reading(13 * GIB, 0.42, 61.0, 87.0)
 
 
 class Nvml:
@@ -124,6 +126,16 @@ class Nvml:
     def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
         return 64
 
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        return 212_400
+
+
+class SilentNvml(Nvml):
+    """As with a card that does not say what it draws."""
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        raise self.NVMLError("Not Supported")
+
 
 @pytest.mark.parametrize(
     ("visible", "handles"),
@@ -148,14 +160,17 @@ async def test_where_llama_cpp_knows_no_cards_vllms_are_listed_by_nvidias_librar
     assert all(cards.read(card).memory_free_bytes == 10 * GIB for card in cards.known)
 
 
-async def test_an_nvidia_card_is_read_from_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+@pytest.mark.parametrize(("nvml", "watts"), [(Nvml(), 212.4), (SilentNvml(), None)])
+async def test_an_nvidia_card_is_read_from_its_library(
+    monkeypatch: pytest.MonkeyPatch, nvml: Nvml, watts: float | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setattr(cards_module, "find_spec", lambda name: name)
     other = NVIDIA | {"id": "CUDA1", "bus_id": "0000:02:00.0"}
     cards = Cards(asked(NVIDIA, other))
     await cards.look()
     first, second = cards.known
-    assert cards.read(first) == Reading(10 * GIB, 0.87, 64, {77: 9 * GIB})
+    assert cards.read(first) == Reading(10 * GIB, 0.87, 64, watts, {77: 9 * GIB})
     # One that the library does not know is as the engine said.
     assert cards.read(second) == Reading(23 * GIB)
 

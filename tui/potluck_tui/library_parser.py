@@ -52,6 +52,14 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     recommend.add_argument("--use", choices=["chat", "code", "reasoning"], help="only those for it")
     recommend.add_argument("--node", default="", metavar="NAME", help="on this machine alone")
     recommend.add_argument("-n", "--limit", type=int, default=12, help="how many; 12 by default")
+    recommend.add_argument(
+        "--refresh", action="store_true", help="first ask the hub for sizes, licences, downloads"
+    )
+    bench = commands.add_parser("bench", help="measure how fast a model is on a machine")
+    bench.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
+    bench.add_argument(
+        "--node", default="", metavar="NAME", help="on this machine; else where an answer would go"
+    )
     primer = commands.add_parser("primer", help="explain what one must know of models")
     primer.add_argument("topic", nargs="*", metavar="TOPIC", help="one alone; without it, all")
     copy = commands.add_parser("copy", help="copy a model from one machine of the pool to another")
@@ -60,4 +68,4 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     copy.add_argument(
         "--from", dest="from_node", default="", metavar="NAME", help="from this machine"
     )
-    return [models, remove, prune, search, pull, copy, recommend, primer]
+    return [models, remove, prune, search, pull, copy, recommend, bench, primer]

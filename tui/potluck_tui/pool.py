@@ -9,6 +9,7 @@ from enum import StrEnum
 from potluck_proto.ids import ChatId, GenerationId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2
+from potluck_tui.benchmarks import BenchmarkView
 from potluck_tui.clean import clean
 from potluck_tui.downloads import DownloadView
 from potluck_tui.model_facts import COMMERCIAL_USE
@@ -60,6 +61,7 @@ class DeviceView:
     others_bytes: int = 0
     utilisation: float | None = None
     temperature_celsius: float | None = None
+    watts: float | None = None
     weights_bytes: int = 0
     cache_bytes: int = 0
     """KV caches of the loaded models."""
@@ -149,6 +151,12 @@ class NodeView:
         return max(known, default=None)
 
     @property
+    def watts(self) -> float | None:
+        """What its devices draw together, of those that say it."""
+        known = [device.watts for device in self.devices if device.watts is not None]
+        return sum(known) if known else None
+
+    @property
     def slots(self) -> int:
         """Answers that the loaded models can write at once."""
         return sum(model.slots for model in self.loaded)
@@ -229,6 +237,7 @@ class ModelView:
     is_base: bool = False
     """It was not tuned to answer."""
     has_chat_template: bool = False
+    benchmarks: tuple[BenchmarkView, ...] = ()
 
     @classmethod
     def from_proto(cls, model: pb.ModelSummary) -> ModelView:
@@ -256,6 +265,7 @@ class ModelView:
             commercial_use=COMMERCIAL_USE[description.commercial_use],
             is_base=description.tuning == types_pb2.TUNING_BASE,
             has_chat_template=description.has_chat_template,
+            benchmarks=tuple(map(BenchmarkView.from_proto, model.benchmarks)),
         )
 
 
@@ -296,6 +306,15 @@ class PoolView:
     def node(self, address: str) -> NodeView | None:
         """Return the node at an address."""
         return next((node for node in self.nodes if node.address == address), None)
+
+    def measured_on(self, node_name: str) -> tuple[tuple[str, str], ...]:
+        """Return the label and the figures of each model that was measured on a node."""
+        return tuple(
+            (model.label, benchmark.words)
+            for model in self.models
+            for benchmark in model.benchmarks
+            if benchmark.node_name == node_name
+        )
 
     def model(self, name: str) -> ModelView | None:
         """Return the model that a person means by a name, the default for an empty one."""
@@ -361,6 +380,7 @@ def _device(device: types_pb2.Device) -> DeviceView:
         temperature_celsius=(
             device.temperature_celsius if device.HasField("temperature_celsius") else None
         ),
+        watts=device.watts if device.HasField("watts") else None,
         weights_bytes=device.weights_bytes,
         cache_bytes=device.kv_cache_bytes,
     )

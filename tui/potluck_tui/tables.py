@@ -204,6 +204,8 @@ def _device_words(device: DeviceView) -> str:
         words += f", {device.utilisation:.0%} busy"
     if device.temperature_celsius is not None:
         words += f", {device.temperature_celsius:.0f} °C"
+    if device.watts is not None:
+        words += f", {device.watts:.0f} W"
     return words
 
 

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,7 @@ class Reading:
     utilisation: float | None = None
     """0 to 1."""
     temperature_celsius: float | None = None
+    watts: float | None = None
     used_by: Mapping[int, int] = field(default_factory=dict)
     """Bytes by process id, where the driver says it."""
 
@@ -119,10 +121,20 @@ def read_kernel_files(folder: Path) -> Reading | None:
         )
     except (OSError, ValueError):
         return None
-    degrees = [
-        int(path.read_text()) / 1000 for path in sorted(folder.glob("hwmon/hwmon*/temp1_input"))
-    ]
-    return Reading(total_bytes - used_bytes, busy_percent / 100, degrees[0] if degrees else None)
+    return Reading(
+        memory_free_bytes=total_bytes - used_bytes,
+        utilisation=busy_percent / 100,
+        temperature_celsius=_sensor(folder, "temp1_input", 1e3),
+        watts=_sensor(folder, "power1_average", 1e6),
+    )
+
+
+def _sensor(folder: Path, name: str, units: float) -> float | None:
+    """Return what a sensor of a card says, `None` where it has no such one or says nothing."""
+    for path in sorted(folder.glob(f"hwmon/hwmon*/{name}")):
+        with suppress(OSError, ValueError):
+            return int(path.read_text()) / units
+    return None
 
 
 def _start_nvml() -> Any:
@@ -173,6 +185,7 @@ def _read_nvml(nvml: Any, bus_id: str) -> Reading | None:
             memory_free_bytes=memory.free,
             utilisation=nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
             temperature_celsius=nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            watts=_nvml_watts(nvml, handle),
             used_by={
                 process.pid: process.usedGpuMemory
                 for process in processes
@@ -181,4 +194,12 @@ def _read_nvml(nvml: Any, bus_id: str) -> Reading | None:
         )
     except nvml.NVMLError as error:
         log.debug("NVIDIA's management library does not know %s: %s", bus_id, error)
+        return None
+
+
+def _nvml_watts(nvml: Any, handle: Any) -> float | None:
+    """Return what a card draws; small and virtual ones do not say it."""
+    try:
+        return float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+    except nvml.NVMLError:
         return None

@@ -70,7 +70,9 @@ class WorkerDaemon:
         self._node_id = home.node_id()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
-        self._engines = Engines(settings.vllm_python, home.root / "packages")
+        self._engines = Engines(
+            settings.vllm_python, home.root / "packages", home.root / "architectures.json"
+        )
         self.pool = MemoryPool(
             Cards(),
             margin_bytes=settings.memory_margin_bytes,
@@ -185,6 +187,10 @@ class WorkerDaemon:
         while True:
             try:
                 await self.store.scan()
+                # Only of safetensors is it a question which engine runs them.
+                checkpoints = any(model.engine == "vllm" for model in self.store.models)
+                if checkpoints and await self._engines.learn_architectures():
+                    await self.store.scan()
                 await asyncio.to_thread(self._measurements.save)
             except OSError as error:
                 log.warning("cannot look for models: %s", error)

@@ -142,13 +142,17 @@ VLLM_INSTALL = {
 }
 
 
+GGUF_INSTEAD = " Or take a GGUF file instead."
+"""Ends the advice on vLLM; for a model that llama.cpp does not know it is cut off."""
+
+
 def vllm_advice() -> str:
     """Return what to do on this machine to run checkpoints in safetensors."""
     how = VLLM_INSTALL.get(accelerator_kind())
     if how is None:
-        return "vLLM, which runs safetensors, does not use Apple's Metal. Take a GGUF file instead."
+        return f"vLLM, which runs safetensors, does not use Apple's Metal.{GGUF_INSTEAD}"
     return (
         "vLLM, which runs safetensors, is not installed. Install it into a virtual environment of "
         f"its own ({how}), name its Python in the setting worker.vllm_python, and restart the "
-        "worker; or take a GGUF file instead."
+        f"worker.{GGUF_INSTEAD}"
     )

@@ -9,6 +9,7 @@ on standard output. Files are untrusted, so the process limits itself.
 | `plan` | `sizing.Question` | `sizing.Plan`: how this node holds it |
 | `fit` | `sizing.Question` | `sizing.Fit`: whether it fits in one way, and what would |
 | `cards` | none | a list of `sizing.Card`: the cards that the engine sees |
+| `architectures` | none | a list of names: those of `gguf_names.py` that llama.cpp knows |
 
 A failure is `{"failure": {"code", "message", "fields"}}`.
 
@@ -35,6 +36,7 @@ from potluck_worker import child, engine_host
 from potluck_worker.engines import ways
 from potluck_worker.engines.base import failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
+from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
 from potluck_worker.engines.lineage import lineage
 from potluck_worker.engines.llama import require_library
@@ -212,6 +214,18 @@ def cards() -> Sequence[Card]:
     return devices.cards()
 
 
+def architectures() -> Sequence[str]:
+    """Return which of the architectures llama.cpp knows. Raises `EngineMissing`."""
+    require_library()
+    from potluck_worker.engines.llama import library
+    from potluck_worker.engines.llama.architectures import known
+
+    return known(sorted(set(GGUF_NAMES.values())), library.start())
+
+
+GENERAL: Mapping[str, Callable[[], Any]] = {"cards": cards, "architectures": architectures}
+"""What is asked of the engine and not of a file."""
+
 VERBS: Mapping[str, Callable[[Question], Any]] = {"describe": describe, "plan": plan, "fit": fit}
 
 
@@ -225,7 +239,7 @@ def _limit(kind: int, most: int) -> None:
 def main() -> int:
     """Answer one question."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=[*VERBS, "cards"])
+    parser.add_argument("verb", choices=[*VERBS, *GENERAL])
     parser.add_argument("question", nargs="?", help="JSON")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input does")
     options = parser.parse_args()
@@ -234,7 +248,7 @@ def main() -> int:
     _limit(resource.RLIMIT_CPU, CPU_LIMIT_SECONDS)
     _limit(resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES)
     try:
-        answer: Any = cards() if options.verb == "cards" else _answer(options)
+        answer: Any = _answer(options)
     except PotluckError as error:
         answer = {"failure": failure_of(error)}
     print(msgspec.json.encode(answer).decode())
@@ -242,6 +256,8 @@ def main() -> int:
 
 
 def _answer(options: argparse.Namespace) -> Any:
+    if options.verb in GENERAL:
+        return GENERAL[options.verb]()
     return VERBS[options.verb](msgspec.json.decode(options.question, type=Question))
 
 

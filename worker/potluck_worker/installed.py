@@ -20,7 +20,9 @@ from pathlib import Path
 
 import potluck_proto
 import potluck_worker
-from potluck_proto.errors import EngineMissing
+from potluck_proto.errors import PotluckError
+from potluck_worker.architectures import Architectures
+from potluck_worker.engines.inspection import Inspection
 from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.hardware import EngineAvailability, llama_availability, vllm_advice
 
@@ -64,11 +66,18 @@ class Engines:
     Args:
         vllm_python: The Python that has vLLM; `None` is the worker's own.
         links: Folder for the links to our packages that another Python gets; made where needed.
+        architectures: Where it is kept what the engines run; `None` keeps it nowhere.
     """
 
-    def __init__(self, vllm_python: Path | None = None, links: Path | None = None) -> None:
+    def __init__(
+        self,
+        vllm_python: Path | None = None,
+        links: Path | None = None,
+        architectures: Path | None = None,
+    ) -> None:
         self._vllm_python = vllm_python and vllm_python.expanduser()
         self._links = links
+        self._architectures = Architectures(architectures)
         self.vllm = self._own_vllm()
 
     @property
@@ -81,9 +90,19 @@ class Engines:
         """All engines, those that are missing too."""
         return self.llama, self.vllm
 
-    def missing(self, engine: str) -> EngineMissing | None:
-        """Return what to say of a model whose engine is not here."""
-        return EngineMissing(self.vllm.advice) if engine == "vllm" and self.vllm.advice else None
+    def problem(self, engine: str, name: str, found: Inspection) -> PotluckError | None:
+        """Return why the engine of a model does not run it here, and what would."""
+        if engine != "vllm":
+            return None
+        return self._architectures.problem(name, found, self.llama, self.vllm)
+
+    async def learn_architectures(self) -> bool:
+        """Ask the engines what they run, each version once; say whether something is new.
+
+        Takes vLLM half a minute.
+        """
+        python = self.interpreter("vllm").python
+        return await self._architectures.learn(self.llama, self.vllm, python)
 
     def within_reach(self, engine: str, room: Room) -> Room:
         """Return what an engine may take of some room: vLLM computes on cards or on processors."""

@@ -394,7 +394,9 @@ def _names(name: str, inspection: Inspection | None = None) -> tuple[str, str]:
 def _stored(place: Place, finding: Finding, engines: Engines) -> StoredModel:
     name, quantization = _names(place.stem, finding.inspection)
     failure, engine = finding.failure, _engine_of(place.path)
-    problem = engines.missing(engine) if failure is None else error_of(failure)
+    problem = error_of(failure) if failure else None
+    if problem is None and finding.inspection is not None:
+        problem = engines.problem(engine, name, finding.inspection)
     return StoredModel(
         path=place.path,
         name=name,

@@ -25,12 +25,12 @@ async def ask(verb: str, kind: type[Answer], question: Question | None = None) -
     Args:
         verb: One of `inspect_host.py`'s.
         kind: What the answer is.
-        question: What to ask; `cards` asks none.
+        question: What to ask; what is asked of the engine itself needs none.
 
     Raises:
         PotluckError: The file cannot be used; or the child died of it, or took too long.
     """
-    name = Path(question.path).name if question else "The engine's list of cards"
+    name = Path(question.path).name if question else f"The engine's list of {verb}"
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

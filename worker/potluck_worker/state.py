@@ -22,6 +22,7 @@ from potluck_worker.library.pulls import Pulls
 from potluck_worker.manager import ModelManager, Resident
 from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
+from potluck_worker.power import ProcessorPower
 from potluck_worker.settings import WorkerSettings
 
 
@@ -60,6 +61,7 @@ class NodeReporter:
         self._refusals = refusals
         self._revisions = itertools.count(1)
         self._processor = processor_name()
+        self._power = ProcessorPower()
         psutil.cpu_percent()  # the first call only starts the measurement
 
     def report(self) -> types.NodeState:
@@ -101,6 +103,7 @@ class NodeReporter:
             memory_free_bytes=free[HOST],
             memory_others_bytes=max(0, self._pool.used_bytes() - ours_bytes),
             temperature_celsius=processor_celsius(),
+            watts=self._power.watts(),
         )
         devices = [host, *(self._card(card, free[card.id]) for card in self._pool.cards.known)]
         for device in devices:
@@ -119,6 +122,7 @@ class NodeReporter:
             memory_free_bytes=free_bytes,
             utilisation=reading.utilisation,
             temperature_celsius=reading.temperature_celsius,
+            watts=reading.watts,
             unified=card.unified,
         )
 

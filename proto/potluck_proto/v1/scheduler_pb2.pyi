@@ -841,6 +841,7 @@ class ModelSummary(_message.Message):
     LOADED_ON_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     USABLE_FIELD_NUMBER: _builtins.int
+    BENCHMARKS_FIELD_NUMBER: _builtins.int
     is_default: _builtins.bool
     usable: _builtins.bool
     """Where no node can run it, `description.problem` says why."""
@@ -852,6 +853,10 @@ class ModelSummary(_message.Message):
     def loaded_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes that hold it in memory."""
 
+    @_builtins.property
+    def benchmarks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Benchmark]:
+        """What was measured of it last, on each node where somebody asked for that."""
+
     def __init__(
         self,
         *,
@@ -860,14 +865,102 @@ class ModelSummary(_message.Message):
         loaded_on: _abc.Iterable[_builtins.str] | None = ...,
         is_default: _builtins.bool = ...,
         usable: _builtins.bool = ...,
+        benchmarks: _abc.Iterable[Global___Benchmark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "is_default", b"is_default", "loaded_on", b"loaded_on", "node_names", b"node_names", "usable", b"usable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmarks", b"benchmarks", "description", b"description", "is_default", b"is_default", "loaded_on", b"loaded_on", "node_names", b"node_names", "usable", b"usable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelSummary: _TypeAlias = ModelSummary  # noqa: Y015
+
+@_typing.final
+class Benchmark(_message.Message):
+    """How a model did on a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    MEASURED_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    node_name: _builtins.str
+    model: _builtins.str
+    quantization: _builtins.str
+    measured_unix_seconds: _builtins.float
+    memory_bytes: _builtins.int
+    """The most that it held meanwhile."""
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___BenchmarkLevel]:
+        """One stream first."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        measured_unix_seconds: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+        levels: _abc.Iterable[Global___BenchmarkLevel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "measured_unix_seconds", b"measured_unix_seconds", "memory_bytes", b"memory_bytes", "model", b"model", "node_id", b"node_id", "node_name", b"node_name", "quantization", b"quantization"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Benchmark: _TypeAlias = Benchmark  # noqa: Y015
+
+@_typing.final
+class BenchmarkLevel(_message.Message):
+    """With so many answers at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAMS_FIELD_NUMBER: _builtins.int
+    PREFILL_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DECODE_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TOTAL_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    JOULES_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    streams: _builtins.int
+    prefill_tokens_per_second: _builtins.float
+    """Of one answer: how fast its prompt was read, and how fast it was written."""
+    decode_tokens_per_second: _builtins.float
+    total_tokens_per_second: _builtins.float
+    """Written by all of them together, over the time that also their prompts took."""
+    time_to_first_token_seconds: _builtins.float
+    """The median, of an answer whose model is in memory."""
+    joules_per_token: _builtins.float
+    """For each token written, its part of the prompts included; absent where the
+    machine does not say what it draws.
+    """
+    def __init__(
+        self,
+        *,
+        streams: _builtins.int = ...,
+        prefill_tokens_per_second: _builtins.float = ...,
+        decode_tokens_per_second: _builtins.float = ...,
+        total_tokens_per_second: _builtins.float = ...,
+        time_to_first_token_seconds: _builtins.float = ...,
+        joules_per_token: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_joules_per_token", b"_joules_per_token", "joules_per_token", b"joules_per_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_joules_per_token", b"_joules_per_token", "decode_tokens_per_second", b"decode_tokens_per_second", "joules_per_token", b"joules_per_token", "prefill_tokens_per_second", b"prefill_tokens_per_second", "streams", b"streams", "time_to_first_token_seconds", b"time_to_first_token_seconds", "total_tokens_per_second", b"total_tokens_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__joules_per_token: _TypeAlias = _typing.Literal["joules_per_token"]  # noqa: Y015
+    _WhichOneofArgType__joules_per_token: _TypeAlias = _typing.Literal["_joules_per_token", b"_joules_per_token"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__joules_per_token) -> _WhichOneofReturnType__joules_per_token | None: ...
+
+Global___BenchmarkLevel: _TypeAlias = BenchmarkLevel  # noqa: Y015
 
 @_typing.final
 class ListChatsRequest(_message.Message):
@@ -2380,6 +2473,8 @@ class Recommendation(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SOURCE_DATE_FIELD_NUMBER: _builtins.int
+    BENCHMARK_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     repository: _builtins.str
     """What `PullModel` takes."""
@@ -2403,8 +2498,14 @@ class Recommendation(_message.Message):
     source: _builtins.str
     """Where the row is from, and of which day."""
     source_date: _builtins.str
+    downloads: _builtins.int
+    """As the hub counted them; 0 where it was not asked."""
     @_builtins.property
     def uses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def benchmark(self) -> Global___Benchmark:
+        """What was measured of it there, where somebody asked for that."""
+
     def __init__(
         self,
         *,
@@ -2425,14 +2526,78 @@ class Recommendation(_message.Message):
         uses: _abc.Iterable[_builtins.str] | None = ...,
         source: _builtins.str = ...,
         source_date: _builtins.str = ...,
+        benchmark: Global___Benchmark | None = ...,
+        downloads: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "context_length", b"context_length", "file_bytes", b"file_bytes", "licence", b"licence", "measured", b"measured", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "node_name", b"node_name", "parameter_count", b"parameter_count", "partly_offloaded", b"partly_offloaded", "present", b"present", "quantization", b"quantization", "repository", b"repository", "source", b"source", "source_date", b"source_date", "tokens_per_second", b"tokens_per_second", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameter_count", b"active_parameter_count", "benchmark", b"benchmark", "context_length", b"context_length", "downloads", b"downloads", "file_bytes", b"file_bytes", "licence", b"licence", "measured", b"measured", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "node_name", b"node_name", "parameter_count", b"parameter_count", "partly_offloaded", b"partly_offloaded", "present", b"present", "quantization", b"quantization", "repository", b"repository", "source", b"source", "source_date", b"source_date", "tokens_per_second", b"tokens_per_second", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Recommendation: _TypeAlias = Recommendation  # noqa: Y015
+
+@_typing.final
+class RefreshCatalogueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshCatalogueRequest: _TypeAlias = RefreshCatalogueRequest  # noqa: Y015
+
+@_typing.final
+class RefreshCatalogueResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ProblemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.Error: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.Error | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RENEWED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    renewed: _builtins.int
+    """Rows that the hub said something of."""
+    @_builtins.property
+    def problems(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Error]:
+        """By repository, why it said nothing of the others."""
+
+    def __init__(
+        self,
+        *,
+        renewed: _builtins.int = ...,
+        problems: _abc.Mapping[_builtins.str, _types_pb2.Error] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "renewed", b"renewed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshCatalogueResponse: _TypeAlias = RefreshCatalogueResponse  # noqa: Y015
 
 @_typing.final
 class SearchModelsRequest(_message.Message):
@@ -2624,6 +2789,89 @@ class StopPullModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StopPullModelResponse: _TypeAlias = StopPullModelResponse  # noqa: Y015
+
+@_typing.final
+class BenchModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As typed: `name` or `name:quantization`; empty means the pool's default."""
+    node: _builtins.str
+    """Name, id or address; empty is where an answer would go now."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BenchModelRequest: _TypeAlias = BenchModelRequest  # noqa: Y015
+
+@_typing.final
+class BenchModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    BENCHMARK_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    @_builtins.property
+    def progress(self) -> Global___BenchmarkProgress: ...
+    @_builtins.property
+    def benchmark(self) -> Global___Benchmark: ...
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        progress: Global___BenchmarkProgress | None = ...,
+        benchmark: Global___Benchmark | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "event", b"event", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "event", b"event", "node_name", b"node_name", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "benchmark"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___BenchModelResponse: _TypeAlias = BenchModelResponse  # noqa: Y015
+
+@_typing.final
+class BenchmarkProgress(_message.Message):
+    """What is being measured."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAMS_FIELD_NUMBER: _builtins.int
+    MOST_STREAMS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    streams: _builtins.int
+    """Answers at once; 0 while the model is loaded."""
+    most_streams: _builtins.int
+    """With which the measurement ends."""
+    tokens: _builtins.int
+    """Written so far."""
+    def __init__(
+        self,
+        *,
+        streams: _builtins.int = ...,
+        most_streams: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["most_streams", b"most_streams", "streams", b"streams", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BenchmarkProgress: _TypeAlias = BenchmarkProgress  # noqa: Y015
 
 @_typing.final
 class CopyModelRequest(_message.Message):

@@ -211,6 +211,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.RefreshCatalogue = channel.unary_unary(
+                '/potluck.v1.SchedulerService/RefreshCatalogue',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueResponse.FromString,
+                _registered_method=True)
         self.SearchModels = channel.unary_unary(
                 '/potluck.v1.SchedulerService/SearchModels',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.SerializeToString,
@@ -230,6 +235,11 @@ class SchedulerServiceStub:
                 '/potluck.v1.SchedulerService/StopPullModel',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+                _registered_method=True)
+        self.BenchModel = channel.unary_stream(
+                '/potluck.v1.SchedulerService/BenchModel',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelResponse.FromString,
                 _registered_method=True)
         self.CopyModel = channel.unary_stream(
                 '/potluck.v1.SchedulerService/CopyModel',
@@ -498,6 +508,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefreshCatalogue(self, request, context):
+        """Asks the hub what is new of the catalogue's rows: sizes, licences,
+        downloads. What it does not say stays as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchModels(self, request, context):
         """Searches the hub, from a node that can.
         """
@@ -521,6 +539,15 @@ class SchedulerServiceServicer:
 
     def StopPullModel(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BenchModel(self, request, context):
+        """Measures a model on a node: loads it there, has it answer at one stream and
+        at more, and keeps what it found. Closing the stream ends it; then nothing
+        is kept. The last response holds `benchmark`.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -724,6 +751,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendResponse.SerializeToString,
             ),
+            'RefreshCatalogue': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshCatalogue,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueResponse.SerializeToString,
+            ),
             'SearchModels': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchModels,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.SearchModelsRequest.FromString,
@@ -743,6 +775,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.StopPullModel,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.SerializeToString,
+            ),
+            'BenchModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.BenchModel,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.BenchModelResponse.SerializeToString,
             ),
             'CopyModel': grpc.unary_stream_rpc_method_handler(
                     servicer.CopyModel,
@@ -1718,6 +1755,33 @@ class SchedulerService:
             _registered_method=True)
 
     @staticmethod
+    def RefreshCatalogue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/RefreshCatalogue',
+            potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.RefreshCatalogueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SearchModels(request,
             target,
             options=(),
@@ -1815,6 +1879,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/StopPullModel',
             potluck_dot_v1_dot_scheduler__pb2.StopPullModelRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.StopPullModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BenchModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/BenchModel',
+            potluck_dot_v1_dot_scheduler__pb2.BenchModelRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.BenchModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -115,6 +115,10 @@ class SchedulerServiceStub:
     """What of the catalogue of well-known models would run on this pool, the
     largest that is quick enough first.
     """
+    RefreshCatalogue: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RefreshCatalogueRequest, _scheduler_pb2.RefreshCatalogueResponse]
+    """Asks the hub what is new of the catalogue's rows: sizes, licences,
+    downloads. What it does not say stays as it was.
+    """
     SearchModels: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]
     """Searches the hub, from a node that can."""
     ListRepository: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]
@@ -122,6 +126,11 @@ class SchedulerServiceStub:
     PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
     """Fetches a model to a node; see the worker's `Pull`."""
     StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
+    BenchModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.BenchModelRequest, _scheduler_pb2.BenchModelResponse]
+    """Measures a model on a node: loads it there, has it answer at one stream and
+    at more, and keeps what it found. Closing the stream ends it; then nothing
+    is kept. The last response holds `benchmark`.
+    """
     CopyModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]
     """Copies a model from one node to another, through the scheduler. Closing the
     stream ends it; what came is kept.
@@ -215,6 +224,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """What of the catalogue of well-known models would run on this pool, the
     largest that is quick enough first.
     """
+    RefreshCatalogue: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RefreshCatalogueRequest, _scheduler_pb2.RefreshCatalogueResponse]  # type: ignore[assignment]
+    """Asks the hub what is new of the catalogue's rows: sizes, licences,
+    downloads. What it does not say stays as it was.
+    """
     SearchModels: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SearchModelsRequest, _scheduler_pb2.SearchModelsResponse]  # type: ignore[assignment]
     """Searches the hub, from a node that can."""
     ListRepository: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRepositoryRequest, _scheduler_pb2.ListRepositoryResponse]  # type: ignore[assignment]
@@ -222,6 +235,11 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
     """Fetches a model to a node; see the worker's `Pull`."""
     StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
+    BenchModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.BenchModelRequest, _scheduler_pb2.BenchModelResponse]  # type: ignore[assignment]
+    """Measures a model on a node: loads it there, has it answer at one stream and
+    at more, and keeps what it found. Closing the stream ends it; then nothing
+    is kept. The last response holds `benchmark`.
+    """
     CopyModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]  # type: ignore[assignment]
     """Copies a model from one node to another, through the scheduler. Closing the
     stream ends it; what came is kept.
@@ -524,6 +542,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RefreshCatalogue(
+        self,
+        request: _scheduler_pb2.RefreshCatalogueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RefreshCatalogueResponse, _abc.Awaitable[_scheduler_pb2.RefreshCatalogueResponse]]:
+        """Asks the hub what is new of the catalogue's rows: sizes, licences,
+        downloads. What it does not say stays as it was.
+        """
+
+    @_abc_1.abstractmethod
     def SearchModels(
         self,
         request: _scheduler_pb2.SearchModelsRequest,
@@ -553,6 +581,17 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.StopPullModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BenchModel(
+        self,
+        request: _scheduler_pb2.BenchModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.BenchModelResponse], _abc.AsyncIterator[_scheduler_pb2.BenchModelResponse]]:
+        """Measures a model on a node: loads it there, has it answer at one stream and
+        at more, and keeps what it found. Closing the stream ends it; then nothing
+        is kept. The last response holds `benchmark`.
+        """
 
     @_abc_1.abstractmethod
     def CopyModel(

@@ -1666,6 +1666,7 @@ class Device(_message.Message):
     UTILISATION_FIELD_NUMBER: _builtins.int
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
     UNIFIED_FIELD_NUMBER: _builtins.int
+    WATTS_FIELD_NUMBER: _builtins.int
     WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
     KV_CACHE_BYTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -1679,6 +1680,8 @@ class Device(_message.Message):
     temperature_celsius: _builtins.float
     unified: _builtins.bool
     """Its memory is a part of the host's, so it does not add to it."""
+    watts: _builtins.float
+    """What it draws, since the last state; absent where the machine does not say."""
     weights_bytes: _builtins.int
     """Of the loaded models: what their weights and their KV caches take of it."""
     kv_cache_bytes: _builtins.int
@@ -1694,21 +1697,26 @@ class Device(_message.Message):
         utilisation: _builtins.float | None = ...,
         temperature_celsius: _builtins.float | None = ...,
         unified: _builtins.bool = ...,
+        watts: _builtins.float | None = ...,
         weights_bytes: _builtins.int = ...,
         kv_cache_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "temperature_celsius", b"temperature_celsius", "utilisation", b"utilisation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "_watts", b"_watts", "temperature_celsius", b"temperature_celsius", "utilisation", b"utilisation", "watts", b"watts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "accelerator", b"accelerator", "id", b"id", "kv_cache_bytes", b"kv_cache_bytes", "memory_free_bytes", b"memory_free_bytes", "memory_others_bytes", b"memory_others_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "temperature_celsius", b"temperature_celsius", "unified", b"unified", "utilisation", b"utilisation", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilisation", b"_utilisation", "_watts", b"_watts", "accelerator", b"accelerator", "id", b"id", "kv_cache_bytes", b"kv_cache_bytes", "memory_free_bytes", b"memory_free_bytes", "memory_others_bytes", b"memory_others_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "temperature_celsius", b"temperature_celsius", "unified", b"unified", "utilisation", b"utilisation", "watts", b"watts", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
     _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
     _WhichOneofReturnType__utilisation: _TypeAlias = _typing.Literal["utilisation"]  # noqa: Y015
     _WhichOneofArgType__utilisation: _TypeAlias = _typing.Literal["_utilisation", b"_utilisation"]  # noqa: Y015
+    _WhichOneofReturnType__watts: _TypeAlias = _typing.Literal["watts"]  # noqa: Y015
+    _WhichOneofArgType__watts: _TypeAlias = _typing.Literal["_watts", b"_watts"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilisation) -> _WhichOneofReturnType__utilisation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watts) -> _WhichOneofReturnType__watts | None: ...
 
 Global___Device: _TypeAlias = Device  # noqa: Y015
 

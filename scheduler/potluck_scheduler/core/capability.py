@@ -1,7 +1,7 @@
 """Step 1 of the policy: can a node answer a request at all, however long one waits?
 
-Each check says in one clause why not, or `None`. What it takes is data: which engines run which
-format and architecture, which licences allow what.
+Each check says in one clause why not, or `None`. What it takes is data: which engine runs which
+format, which licences allow what. Which architectures an engine runs, its node knows.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from potluck_scheduler.core.model import Model, Node, Request
 
 ENGINES_OF_FORMAT: Mapping[str, str] = {"gguf": "llama", "safetensors": "vllm", "fake": "fake"}
 """The engine that runs a format; no engine loads a pickle."""
-
-ENGINES_OF_ARCHITECTURE: Mapping[str, str] = {"opt": "vllm"}
-"""Architectures that one engine alone runs."""
 
 ENGINE_NAMES: Mapping[str, str] = {"llama": "llama.cpp", "vllm": "vLLM", "fake": "the fake engine"}
 
@@ -62,14 +59,8 @@ def obstacle(request: Request, node: Node, model: Model | None) -> Obstacle | No
 
 def missing_engine(node: Node, model: Model) -> PotluckError:
     """Return what is wrong with a model that no engine of its node runs."""
-    by_format = ENGINES_OF_FORMAT.get(model.format, "")
-    needed = ENGINES_OF_ARCHITECTURE.get(model.architecture, by_format)
+    needed = ENGINES_OF_FORMAT.get(model.format, "")
     engine = ENGINE_NAMES.get(needed, needed)
-    if needed != by_format:
-        return UnsupportedModel(
-            f"{model.key} is of the architecture {model.architecture}, which only {engine} runs, "
-            f"and {engine} does not read {model.format}. Get it as safetensors."
-        )
     if not needed:
         return UnsupportedModel(f"{model.key} is in a format that no engine reads.")
     what = f"{model.key} ({model.architecture or 'unknown architecture'}, {model.format})"

@@ -63,6 +63,8 @@ class SpeedMeasured:
     prompt_tokens: int
     """Of the prompt, those that were computed and not found in the cache."""
     prefill_seconds: float
+    busy: int = 0
+    """Answers that were written beside each other; 0 means those that sit there by the core."""
 
 
 # --- requests ----------------------------------------------------------------------------------

@@ -235,7 +235,7 @@ class Scheduler:
     def _learn(self, event: SpeedMeasured) -> None:
         speeds, pair = self._state.speeds, (event.node_id, event.key)
         seat = self._state.pool.seat(*pair)
-        busy = max(1, seat.busy) if seat else 1
+        busy = event.busy or (max(1, seat.busy) if seat else 1)
         speeds.learn_answer(pair, busy, event.answer_tokens, event.decode_seconds)
         speeds.learn_prefill(pair, event.prompt_tokens, event.prefill_seconds)
         if seat is not None:

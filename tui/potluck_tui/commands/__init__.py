@@ -40,6 +40,7 @@ COMMANDS = {
     "rm": "removal.remove",
     "prune": "removal.prune",
     "fit": "fit.fit",
+    "bench": "bench.bench",
     "drain": "orders.drain",
     "load": "orders.load",
     "unload": "orders.unload",

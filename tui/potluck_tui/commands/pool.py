@@ -32,7 +32,8 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
         print_json(response)
         return 0
     rows = [_node_row(node) for node in response.nodes]
-    print_table(["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "FOUND BY", "ADDRESS"], rows)
+    header = ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "W", "FOUND BY", "ADDRESS"]
+    print_table(header, rows)
     for node in response.nodes:
         _print_problems(node)
     _print_others(response)
@@ -128,12 +129,14 @@ def _node_row(node: pb.Node) -> list[str]:
     devices = [device for device in state.devices if not device.unified]
     free = sum(device.memory_free_bytes for device in devices) / GIB
     total = sum(device.memory_total_bytes for device in devices) / GIB
+    watts = [device.watts for device in state.devices if device.HasField("watts")]
     return [
         state.name or "?",
         pb.NodeHealth.Name(node.health).removeprefix("NODE_HEALTH_").lower(),
         f"{free:.1f} of {total:.1f} GiB",
         ", ".join(loaded.name for loaded in state.loaded) or "-",
         f"{state.tokens_per_second:.0f}",
+        f"{sum(watts):.0f}" if watts else "-",
         ", ".join(node.found_by),
         node.address,
     ]

@@ -86,7 +86,12 @@ class MachineScreen(MachineOrdersScreen):
         history = session.fleet.history(node.address)
         fresh = node.age_seconds < fleet_table.FRESH_SECONDS
         seen = replace(node, age_seconds=0.0) if fresh else node
-        self._update("facts", (seen, history), lambda: _facts(seen, history, self.size.width))
+        measured = session.pool.measured_on(node.name)
+        self._update(
+            "facts",
+            (seen, history, measured),
+            lambda: _facts(seen, history, measured, self.size.width),
+        )
         decisions = inspector.decisions[:DECISIONS_SHOWN]
         self._update("decisions", decisions, lambda: _decisions(decisions))
         log = inspector.log
@@ -116,8 +121,15 @@ class MachineScreen(MachineOrdersScreen):
         return (self._session.pool.node(shown.address) or shown) if shown else None
 
 
-def _facts(node: NodeView, history: Sequence[Sample], width: int) -> Table:
+def _facts(
+    node: NodeView, history: Sequence[Sample], measured: Sequence[tuple[str, str]], width: int
+) -> Table:
     table = node_details(node)
+    if measured:
+        table.add_row("")
+        table.add_row(Text("Measured", "bold not dim"))
+    for name, figures in measured:
+        table.add_row("  speed", Text(f"{name}: {figures}"))
     cells = max(10, min(len(history), width - 50))
     minutes = round(len(history) * SAMPLE_SECONDS / 60)
     span = f"the last {minutes} minutes" if minutes > 1 else "the last minute"

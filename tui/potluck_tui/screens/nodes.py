@@ -193,6 +193,8 @@ class NodesScreen(MachineOrdersScreen):
             facts.append(f"{device.utilisation:.0%} busy")
         if node.temperature_celsius is not None:
             facts.append(f"{node.temperature_celsius:.0f} °C")
+        if node.watts is not None:
+            facts.append(f"{node.watts:.0f} W")
         if node.round_trip_seconds:
             facts.append(f"round trip {node.round_trip_seconds * 1000:.0f} ms")
         loads = self._fleet.loading.get(node.address, ())

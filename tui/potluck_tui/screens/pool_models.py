@@ -244,6 +244,8 @@ class PoolModelsScreen(ModelOrdersScreen):
         if model.problem or model.note:
             style = "not dim red" if model.problem else "not dim yellow"
             text.append(f"\n{model.problem or model.note}", style)
+        for benchmark in model.benchmarks:
+            text.append(f"\nmeasured on {benchmark.node_name}: {benchmark.words}", "not dim")
         lines = self._session.fits.answer(model.label)
         if lines:
             text.append("\n\n" + "\n".join(lines), "not dim")

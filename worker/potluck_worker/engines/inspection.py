@@ -68,3 +68,5 @@ class Inspection:
     tokenizer_sha256: str
     """Over the vocabulary: equal for two files whose token ids mean the same."""
     template_sha256: str
+    classes: Sequence[str] = ()
+    """What vLLM would load it as, where its files say it."""

@@ -390,7 +390,7 @@ def _load_error(path: Path, log: Log) -> ModelFileError | UnsupportedModel:
     if match := re.search(r"unknown model architecture: '([^']+)'", said):
         return UnsupportedModel(
             f"{path.name} has the architecture {match[1]!r}, which this llama.cpp does not know. "
-            "A newer llama-cpp-python may."
+            "A newer llama-cpp-python may, or vLLM, from the model's safetensors."
         )
     truncated = "file bounds" in said or "end of file" in said or "remaining file size" in said
     kind = "is truncated" if truncated else "cannot be loaded"

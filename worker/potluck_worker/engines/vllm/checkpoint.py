@@ -123,9 +123,14 @@ class Checkpoint:
         """Whether it is made to embed texts, and not to go on with one."""
         if (self.folder / "modules.json").exists():  # as sentence-transformers publishes them
             return True
-        classes = self.config.get("architectures")
-        name = str(classes[0]) if isinstance(classes, list) and classes else ""
+        name = self.classes[0] if self.classes else ""
         return name.endswith("Model") and not name.endswith(_WRITING_MODELS)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """What vLLM would load it as, the first that it knows."""
+        names = self.config.get("architectures")
+        return tuple(map(str, names)) if isinstance(names, list) else ()
 
     @property
     def training_context_length(self) -> int:
@@ -233,6 +238,7 @@ class Checkpoint:
             ),
             tokenizer_sha256=self.tokenizer_sha256(),
             template_sha256=self.template_sha256(),
+            classes=self.classes,
         )
 
     @property

@@ -1,0 +1,160 @@
+"""Which architectures each engine runs, as it says itself: asked once for each of its versions.
+
+llama.cpp is asked in the inspecting child. vLLM lists its classes, and runs some of Transformers'
+beside them; to load all that takes its Python some 20 seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from potluck_proto.errors import EngineMissing, ModelFileError, PotluckError, UnsupportedModel
+from potluck_worker import questions
+from potluck_worker.engines.gguf_names import GGUF_NAMES
+from potluck_worker.engines.inspection import Inspection
+from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
+
+log = logging.getLogger(__name__)
+
+LIST_CLASSES = """
+import json, transformers
+from vllm.model_executor.models.registry import ModelRegistry
+others = [name for name in dir(transformers) if "For" in name or name.endswith("Model")]
+print("\\n" + json.dumps(sorted({*ModelRegistry.get_supported_archs(), *others})))
+"""
+"""Of Transformers' classes, which vLLM tries where it has none of its own, all are listed: what is
+not in the list cannot run, and what is may still be refused as it is loaded."""
+
+LIST_SECONDS = 120.0
+"""A slow machine loads vLLM in a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a version of an engine runs; nothing where it would not say."""
+
+    version: str
+    names: tuple[str, ...]
+
+
+_ANSWERS: TypeAdapter[dict[str, Answer]] = TypeAdapter(dict[str, Answer])
+
+
+class Architectures:
+    """What each engine runs, as far as it was asked.
+
+    Args:
+        file: Where the answers are kept between runs; `None` keeps none.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._answers = _read(file)
+
+    async def learn(
+        self, llama: EngineAvailability, vllm: EngineAvailability, vllm_python: str
+    ) -> bool:
+        """Ask those engines that are here and were not asked; say whether something is new."""
+        asked: Mapping[str, tuple[EngineAvailability, Callable[[], Awaitable[list[str]]]]] = {
+            "llama": (llama, _ask_llama),
+            "vllm": (vllm, lambda: _ask_vllm(vllm_python)),
+        }
+        news = False
+        for name, (engine, ask) in asked.items():
+            if not engine.available or self._of(engine) is not None:
+                continue
+            try:
+                names = await ask()
+            except (PotluckError, OSError, ValueError, TimeoutError) as error:
+                log.warning("%s does not say what it runs: %s", name, error)
+                names = []
+            self._answers[name] = Answer(engine.version, tuple(names))
+            news = True
+        if news and self._file is not None:
+            await asyncio.to_thread(_write, self._file, self._answers)
+        return news
+
+    def problem(
+        self, name: str, found: Inspection, llama: EngineAvailability, vllm: EngineAvailability
+    ) -> PotluckError | None:
+        """Return why vLLM does not run a checkpoint of that name here, and what would."""
+        if vllm.advice:
+            gguf = self._gguf(found, llama)
+            if gguf is False:
+                why = f"And llama.cpp does not know {found.architecture}, so no GGUF file would do."
+                return EngineMissing(f"{vllm.advice.removesuffix(GGUF_INSTEAD)} {why}")
+            return EngineMissing(vllm.advice)
+        classes = self._of(vllm)
+        if not classes or not found.classes or classes & set(found.classes):
+            return None
+        if found.embeds_only:
+            return None  # vLLM finds those by other names too
+        other = " A newer vLLM may."
+        if self._gguf(found, llama):
+            other = " llama.cpp runs it: take a GGUF file instead."
+        return UnsupportedModel(
+            f"{name} is a {found.classes[0]} ({found.architecture}), which vLLM {vllm.version} "
+            f"does not run.{other}"
+        )
+
+    def _gguf(self, found: Inspection, llama: EngineAvailability) -> bool | None:
+        """Say whether llama.cpp runs such a model, `None` where that is not known."""
+        names, name = self._of(llama), GGUF_NAMES.get(found.architecture)
+        return None if not names or name is None else name in names
+
+    def _of(self, engine: EngineAvailability) -> frozenset[str] | None:
+        """Return what this version runs: nothing where it would not say, `None` where unasked."""
+        answer = self._answers.get(engine.name)
+        if answer is None or answer.version != engine.version:
+            return None
+        return frozenset(answer.names)
+
+
+def _read(file: Path | None) -> dict[str, Answer]:
+    try:
+        return _ANSWERS.validate_json(file.read_text()) if file is not None else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("engines are asked again what they run: %s", error)
+        return {}
+
+
+def _write(file: Path, answers: Mapping[str, Answer]) -> None:
+    """Keep what engines said; those that would not are asked again by the next daemon."""
+    said = {name: answer for name, answer in answers.items() if answer.names}
+    file.write_bytes(_ANSWERS.dump_json(said))
+
+
+async def _ask_llama() -> list[str]:
+    return await questions.ask("architectures", list[str])
+
+
+async def _ask_vllm(python: str) -> list[str]:
+    child = await asyncio.create_subprocess_exec(
+        python,
+        "-c",
+        LIST_CLASSES,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
+            output, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    lines = output.decode(errors="replace").splitlines()
+    if not lines:
+        raise ModelFileError("vLLM cannot be loaded.")
+    names: list[str] = json.loads(lines[-1])
+    return names
