@@ -159,6 +159,20 @@ async def test_a_pull_that_is_stopped_goes_on_where_it_was(
     assert (await pull(worker)).name == "model"
 
 
+async def test_a_pull_is_stopped_by_what_was_chosen_too(worker: Worker, hub: FakeHub) -> None:
+    released = threading.Event()
+    hub.trouble = Trouble(slowly=lambda sent: released.wait(20))
+    call = worker.stub.Pull(pb.PullRequest(repository=REPO))
+    async for response in call:
+        if response.download.variant == "Q8_0":
+            break  # it is chosen by now
+    await worker.stub.StopPull(pb.StopPullRequest(repository=REPO, variant="Q8_0"))
+    released.set()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        _ = [response async for response in call]
+    assert "was stopped" in from_rpc(caught.value, "the worker").message
+
+
 async def test_who_leaves_does_not_end_a_pull_and_another_follows_it(
     worker: Worker, hub: FakeHub
 ) -> None:

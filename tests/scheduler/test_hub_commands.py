@@ -17,7 +17,8 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.core.model import Loaded, ModelKey, Node
 from potluck_scheduler.hub import add_fit, is_named_so
-from potluck_tui.commands.hub import login, progress_line, pull, repository_lines, search
+from potluck_tui.commands.hub import login, pull, repository_lines, search
+from potluck_tui.downloads import DownloadView, progress_line
 from potluck_tui.knowledge.quality import quality
 from scheduler.conftest import Pool
 
@@ -176,7 +177,7 @@ def test_progress_is_said_with_speed_and_time_left() -> None:
         seconds_left=24,
     )
     assert (
-        progress_line(download, "attic")
+        progress_line(DownloadView.from_proto(download), "attic")
         == "maker/m:Q8_0 to attic, 25% of 4.0 GB, 128 MB/s, 24s left"
     )
 

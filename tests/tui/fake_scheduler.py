@@ -19,10 +19,12 @@ from google.protobuf.message import Message
 from potluck_proto import PROTOCOL_VERSION, network
 from potluck_proto.errors import (
     BadRequest,
+    HubError,
     OffsetNotReached,
     PotluckError,
     UnknownChat,
     UnknownGeneration,
+    UnknownModel,
     abort,
 )
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -148,6 +150,14 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         """What machines were told, as it came."""
         self.fits: dict[str, list[pb.NodeFit]] = {}
         """What each model takes, by its label."""
+        self.details: dict[str, types_pb2.ModelDetail] = {}
+        """What the files of each model say, by its label."""
+        self.recommended = pb.RecommendResponse(catalogue_date="2026-11-24")
+        self.repositories: dict[str, pb.ListRepositoryResponse] = {}
+        """What the hub has; without any, it cannot be reached."""
+        self.fetched = asyncio.Event()
+        """Every fetch ends when it is set: with `fetch_problem`, if there is one."""
+        self.fetch_problem: PotluckError | None = None
         self.decisions: list[types_pb2.Explanation] = []
         self.submitted: list[pb.SubmitRequest] = []
         self.stopped: list[str] = []
@@ -483,7 +493,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def DescribeModel(
         self, request: pb.DescribeModelRequest, context: Context
     ) -> pb.DescribeModelResponse:
-        return await not_played(context)
+        if request.model not in self.details:
+            await abort(context, UnknownModel(f"No machine has {request.model}."))
+        return pb.DescribeModelResponse(detail=self.details[request.model], node_name="studio")
 
     async def RemoveModel(
         self, request: pb.RemoveModelRequest, context: Context
@@ -498,22 +510,33 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
-        return await not_played(context)
+        return self.recommended
 
     async def SearchModels(
         self, request: pb.SearchModelsRequest, context: Context
     ) -> pb.SearchModelsResponse:
-        return await not_played(context)
+        await self._need_the_hub(context)
+        found = [repo.repository for repo in self.repositories.values()]
+        named = [repo for repo in found if request.query.lower() in repo.name.lower()]
+        return pb.SearchModelsResponse(repositories=named)
 
     async def ListRepository(
         self, request: pb.ListRepositoryRequest, context: Context
     ) -> pb.ListRepositoryResponse:
-        return await not_played(context)
+        await self._need_the_hub(context)
+        if request.repository not in self.repositories:
+            await abort(context, HubError(f"The hub has no {request.repository}."))
+        return self.repositories[request.repository]
 
     async def PullModel(
         self, request: pb.PullModelRequest, context: Context
     ) -> AsyncIterator[pb.PullModelResponse]:
-        yield await not_played(context)
+        self.orders.append(request)
+        yield pb.PullModelResponse(node_name=request.node or "studio")
+        await self.fetched.wait()
+        if self.fetch_problem is not None:
+            await abort(context, self.fetch_problem)
+        yield pb.PullModelResponse(model=types_pb2.ModelDescription(name="fetched"))
 
     async def CopyModel(
         self, request: pb.CopyModelRequest, context: Context
@@ -533,10 +556,17 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def StopPullModel(
         self, request: pb.StopPullModelRequest, context: Context
     ) -> pb.StopPullModelResponse:
-        return await not_played(context)
+        self.orders.append(request)
+        self.fetch_problem = HubError("The fetch was stopped.")
+        self.fetched.set()
+        return pb.StopPullModelResponse()
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         return await not_played(context)
+
+    async def _need_the_hub(self, context: Context) -> None:
+        if not self.repositories:
+            await abort(context, HubError("The hub at hub.test cannot be reached."))
 
 
 async def not_played(context: Context) -> Never:

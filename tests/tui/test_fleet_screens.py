@@ -271,7 +271,7 @@ async def test_a_model_that_rests_under_the_cursor_is_asked_about(app: StagedApp
         await until(pilot, lambda: app.shows("fits."))
         await pilot.press("end")
         await until(pilot, lambda: not app.shows("fits."))
-        await pilot.press("home", "enter")
+        await pilot.press("home", "c")
         await until(pilot, lambda: app.session.chat.model == LLAMA)
 
 

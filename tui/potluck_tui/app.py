@@ -274,7 +274,7 @@ class PotluckApp(App[None]):
         from potluck_tui.screens.pool_models import PoolModelsScreen
 
         screen = PoolModelsScreen(
-            self.session, self.do, self.action_show_nodes, read_only=self._read_only
+            self.session, self.do, self.action_show_nodes, read_only=self._read_only, ssh=self._ssh
         )
         await self._show_pool(screen, screen.PLACE)
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_tui.hub import Page
+from potluck_tui.instructions import HubRequest
 from potluck_tui.log_view import LogKey
 from potluck_tui.machine import DecisionView
-from potluck_tui.orders import Order
+from potluck_tui.model_facts import Fact
+from potluck_tui.orders import Fetch, Order
 from potluck_tui.pool import PoolView
 from potluck_tui.preset import Preset
 from potluck_tui.views import ChatSummary, Ending, Hit, Move, Question, ShelfKind, Turn
@@ -246,6 +249,31 @@ class FitSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class FactsSeen:
+    """What the files of a model say; or why nobody knows, as its only fact."""
+
+    label: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HubAnswered:
+    """What can be fetched, as asked; or why nobody knows."""
+
+    request: HubRequest
+    page: Page | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """A fetch ended without its model."""
+
+    order: Fetch
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class OrderDone:
     """A machine has done what it was told."""
 
@@ -286,6 +314,9 @@ Event = (
     | LogFailed
     | DecisionsSeen
     | FitSeen
+    | FactsSeen
+    | HubAnswered
+    | FetchFailed
     | OrderDone
     | RequestFailed
 )

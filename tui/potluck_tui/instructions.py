@@ -166,6 +166,36 @@ class FitModel:
 
 
 @dataclass(frozen=True, slots=True)
+class DescribeModel:
+    """Ask what the files of a model say."""
+
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommend:
+    """Ask which well-known models would run on this pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHub:
+    """Search the hub for repositories."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListRepository:
+    """Ask what can be fetched of a repository of the hub."""
+
+    repository: str
+
+
+HubRequest = Recommend | SearchHub | ListRepository
+"""Each is answered with a page of what can be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
 class FollowLog:
     """Follow this log, and no other; `None` is none at all."""
 
@@ -191,6 +221,8 @@ Request = (
     | ExportChat
     | ListDecisions
     | FitModel
+    | DescribeModel
+    | HubRequest
     | Order
 )
 """Each is a call of the scheduler, or a few."""

@@ -137,6 +137,11 @@ ROWS = (
     Key("rows.last", "end,G", "move(1000000)", "Last"),
 )
 
+BELOW = (
+    Key("below.down", "space", "scroll_below(1)", "Scroll the text below the table"),
+    Key("below.up", "b", "scroll_below(-1)", "Scroll it back"),
+)
+
 ORDERS = (
     Key("orders.load", "a", "load", "Load a model there", "load"),
     Key("orders.unload", "u", "unload", "Unload a model", "unload"),
@@ -165,13 +170,33 @@ MACHINE = (
 )
 
 POOL_MODELS = (
-    Key("pool_models.load", "a", "load", "Load it where it fits best", "load"),
-    Key("pool_models.unload", "u", "unload", "Unload it", "unload"),
-    Key("pool_models.use", "enter", "use", "Use it in this chat", "use"),
+    Key("pool_models.details", "enter", "details", "All about this model, explained", "explain"),
+    Key("pool_models.find", "f", "find", "Find a model and fetch it", "find"),
+    Key("pool_models.recommended", "r", "recommended", "What would run well here", "advice"),
+    Key("pool_models.stop", "x", "stop_fetch", "Stop a fetch, or forget one that failed"),
     Key("pool_models.filter", "slash", "filter", "Filter by words", "filter"),
     Key("pool_models.nodes", "tab", "nodes", "Machines of the pool", "machines"),
     Key("pool_models.help", "question_mark", "app.help", "Keys of this place"),
     Key("pool_models.close", "escape,q", "close", "Back", "back"),
+)
+
+MODEL_ORDERS = (
+    Key("model.use", "c", "use", "Use it in this chat", "chat"),
+    Key("model.load", "a", "load", "Load it where it fits best", "load"),
+    Key("model.unload", "u", "unload", "Unload it", "unload"),
+)
+
+MODEL = (
+    Key("model.help", "question_mark", "app.help", "Keys of this place"),
+    Key("model.close", "escape,q,enter", "close", "Back to the models", "back"),
+)
+
+FIND = (
+    Key("find.take", "enter", "take", "List what a repository has; fetch a model", "take"),
+    Key("find.type", "tab,slash", "type", "To the line, and from it to what was found", "line"),
+    Key("find.recommended", "r", "recommended", "What would run well here", "advice"),
+    Key("find.help", "question_mark", "app.help", "Keys of this place"),
+    Key("find.close", "escape,q", "close", "Back", "back"),
 )
 
 LOGS = (
@@ -237,6 +262,14 @@ CONFIRM = (
     Key("confirm.no", "escape,n", "answer(False)", "Leave it", "no"),
 )
 
+INVITE = (
+    Key("invite.worker", "w", "invite('worker')", "Invite a worker", "worker"),
+    Key("invite.client", "c", "invite('client')", "Invite a client", "client"),
+    Key("invite.close", "escape,q", "dismiss", "Back", "back"),
+)
+
+JOIN = (Key("join.close", "escape", "dismiss", "Back", "back"),)
+
 Table = tuple[Key, ...]
 
 PLACES: dict[str, tuple[Table, ...]] = {
@@ -245,7 +278,9 @@ PLACES: dict[str, tuple[Table, ...]] = {
     "list of chats": (CHAT_LIST, EVERYWHERE),
     "machines": (NODES, ORDERS, ROWS, EVERYWHERE),
     "machine": (MACHINE, ORDERS, EVERYWHERE),
-    "models": (POOL_MODELS, ROWS, EVERYWHERE),
+    "models": (POOL_MODELS, MODEL_ORDERS, ROWS, BELOW, EVERYWHERE),
+    "model": (MODEL, MODEL_ORDERS, ROWS, BELOW, EVERYWHERE),
+    "find a model": (FIND, ROWS, BELOW, EVERYWHERE),
     "logs": (LOGS, EVERYWHERE),
     "model picker": (MODELS, EVERYWHERE),
     "search": (SEARCH, EVERYWHERE),
@@ -255,6 +290,8 @@ PLACES: dict[str, tuple[Table, ...]] = {
     "line of text": (ASK,),
     "page": (DETAILS,),
     "palette": (PALETTE,),
+    "invitation": (INVITE,),
+    "joining": (JOIN,),
 }
 """The places, and the tables of keys that count there."""
 

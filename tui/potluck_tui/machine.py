@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from potluck_proto.v1 import types_pb2
 from potluck_tui.clean import clean
-from potluck_tui.pool import label
+from potluck_tui.words import label
 
 DECISIONS_ASKED = 20
 

@@ -5,10 +5,13 @@ The screens and the command line give the same orders.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from potluck_proto.errors import Unreachable
 from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui.words import label
 
 if TYPE_CHECKING:
     from potluck_tui.client import PoolClient
@@ -18,6 +21,8 @@ LOAD_SECONDS = 3600.0
 
 UNLOAD_SECONDS = 120.0
 """Answers under way get time to end."""
+
+FOLLOW_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +156,80 @@ class Remove:
         await client.call(client.stub.RemoveNode, pb.RemoveNodeRequest(node=self.node))
 
 
-Order = Drain | Load | Unload | Pin | Remove
+@dataclass(frozen=True, slots=True)
+class _OfHub:
+    """An order about a model of the hub."""
+
+    repository: str
+    variant: str
+    node: str
+
+    @property
+    def model(self) -> str:
+        """What a person types to mean the model: `MAKER/NAME:VARIANT`."""
+        return label(self.repository, self.variant)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(_OfHub):
+    """Have a machine fetch a model. Whoever leaves ends nothing."""
+
+    size: str = ""
+    """In words, where it is known."""
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        size = f", {self.size}," if self.size else ""
+        return f"Fetch {self.model}{size} to {self.node or 'the machine with the most memory'}?"
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        return f"{self.model} is fetched."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order; it is done when the model is there. Raises `PotluckError`.
+
+        Where the connection breaks the fetch goes on, and is followed again.
+        """
+        request = pb.PullModelRequest(
+            repository=self.repository, variant=self.variant, node=self.node
+        )
+        begun = False
+        while True:
+            try:
+                async for response in client.pull(request):
+                    # Where no node was named, this one does it.
+                    begun, request.node = True, response.node_name
+            except Unreachable:
+                if not begun:
+                    raise
+                await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
+            else:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class StopFetch(_OfHub):
+    """End the fetch of a model."""
+
+    @property
+    def question(self) -> str:
+        """What to ask before."""
+        return f"Stop the fetch of {self.model} to {self.node}? What came is kept."
+
+    @property
+    def done(self) -> str:
+        """What to say after."""
+        return f"The fetch of {self.model} is stopped; fetched again, it goes on where it was."
+
+    async def carry_out(self, client: PoolClient) -> None:
+        """Give the order. Raises `PotluckError`."""
+        request = pb.StopPullModelRequest(
+            repository=self.repository, variant=self.variant, node=self.node
+        )
+        await client.call(client.stub.StopPullModel, request, UNLOAD_SECONDS)
+
+
+Order = Drain | Load | Unload | Pin | Remove | Fetch | StopFetch

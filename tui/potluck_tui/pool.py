@@ -11,6 +11,9 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2
 from potluck_tui.benchmarks import BenchmarkView
 from potluck_tui.clean import clean
+from potluck_tui.downloads import DownloadView
+from potluck_tui.model_facts import COMMERCIAL_USE
+from potluck_tui.words import label
 
 
 class Health(StrEnum):
@@ -129,6 +132,8 @@ class NodeView:
     notices: tuple[str, ...] = ()
     """What it did by itself."""
     node_id: str = ""
+    downloads: tuple[DownloadView, ...] = ()
+    """Models on their way there."""
 
     @property
     def main_device(self) -> DeviceView | None:
@@ -199,6 +204,7 @@ class NodeView:
             refusals=tuple(map(refusal_words, state.refusals)),
             notices=tuple(clean(notice.text) for notice in state.notices),
             node_id=state.node_id,
+            downloads=tuple(map(DownloadView.from_proto, state.downloads)),
         )
 
 
@@ -224,6 +230,13 @@ class ModelView:
     architecture: str = ""
     is_default: bool = False
     starter: bool = False
+    quantization: str = ""
+    bits_per_weight: float = 0.0
+    commercial_use: str = ""
+    """Whether its licence permits that, in words."""
+    is_base: bool = False
+    """It was not tuned to answer."""
+    has_chat_template: bool = False
     benchmarks: tuple[BenchmarkView, ...] = ()
 
     @classmethod
@@ -247,6 +260,11 @@ class ModelView:
             architecture=clean(description.architecture),
             is_default=model.is_default,
             starter=description.starter,
+            quantization=clean(description.quantization),
+            bits_per_weight=description.bits_per_weight,
+            commercial_use=COMMERCIAL_USE[description.commercial_use],
+            is_base=description.tuning == types_pb2.TUNING_BASE,
+            has_chat_template=description.has_chat_template,
             benchmarks=tuple(map(BenchmarkView.from_proto, model.benchmarks)),
         )
 
@@ -337,11 +355,6 @@ class PoolView:
             },
             strangers=tuple(map(stranger_words, pool.strangers)),
         )
-
-
-def label(name: str, quantization: str) -> str:
-    """Return what a person types to mean exactly one model file."""
-    return clean(f"{name}:{quantization}" if quantization else name)
 
 
 def stranger_words(stranger: pb.Stranger) -> str:

@@ -19,12 +19,14 @@ from potluck_tui.files import write_private
 from potluck_tui.fit_lines import node_lines
 from potluck_tui.instructions import Request
 from potluck_tui.machine import DECISIONS_ASKED, DecisionView
+from potluck_tui.model_facts import Fact, facts
 from potluck_tui.preset import Preset
 from potluck_tui.views import SHELVES, ChatSummary, Hit, Question, Turn
 
 SEARCH_HITS = 100
 FIT_SECONDS = 100.0
 """An engine reads a large file for its sizes."""
+DESCRIBE_SECONDS = 40.0
 PROMPTS_ASKED = 200
 
 _FAILURES: dict[type[Request], str] = {
@@ -41,6 +43,7 @@ _FAILURES: dict[type[Request], str] = {
     orders.Unload: "The model was not unloaded.",
     orders.Pin: "The model was not pinned.",
     orders.Remove: "The machine was not removed.",
+    orders.StopFetch: "The fetch was not stopped.",
 }
 """What did not work. What is missing here is read again by itself when the scheduler is back, and
 the status line says that it is away.
@@ -63,6 +66,8 @@ class Requests:
         self._exports = exports
         self._now = now_unix_seconds
         self._request_ids: dict[tuple[ChatId, Question], str] = {}
+        self._fetches: set[str] = set()
+        """Models that are fetched from here and were not stopped from here."""
 
     async def carry_out(self, request: Request) -> Sequence[Event]:
         """Do what was asked; return what came of it."""
@@ -121,9 +126,17 @@ class Requests:
                 return await self._fit(request)
             case do.ListDecisions():
                 return await self._list_decisions(request)
+            case do.DescribeModel():
+                return await self._describe(request)
+            case do.Recommend() | do.SearchHub() | do.ListRepository():
+                return await self._ask_hub(request)
             case orders.Drain() | orders.Load() | orders.Unload() | orders.Pin() | orders.Remove():
                 await request.carry_out(self._client)
                 return [events.OrderDone(request)]
+            case orders.Fetch():
+                return await self._fetch(request)
+            case orders.StopFetch():
+                return await self._stop_fetch(request)
             case _:
                 assert_never(request)
 
@@ -222,6 +235,48 @@ class Requests:
             return [events.FitSeen(request.label, (clean(error.message),))]
         pages = ("\n".join(node_lines(node)) for node in response.nodes)
         return [events.FitSeen(request.label, tuple("\n\n".join(pages).split("\n")))]
+
+    async def _describe(self, request: do.DescribeModel) -> Sequence[Event]:
+        describe = pb.DescribeModelRequest(model=request.label)
+        try:
+            response = await self._client.call(
+                self._client.stub.DescribeModel, describe, DESCRIBE_SECONDS
+            )
+        except PotluckError as error:
+            return [events.FactsSeen(request.label, (Fact("problem", clean(error.message)),))]
+        return [events.FactsSeen(request.label, tuple(facts(response.detail)))]
+
+    async def _ask_hub(self, request: do.HubRequest) -> Sequence[Event]:
+        from potluck_tui import hub_pages
+
+        try:
+            page = await hub_pages.ask(request, self._client)
+        except PotluckError as error:
+            return [events.HubAnswered(request, None, clean(error.message))]
+        return [events.HubAnswered(request, page)]
+
+    async def _fetch(self, order: orders.Fetch) -> Sequence[Event]:
+        self._fetches.add(order.model)
+        try:
+            await order.carry_out(self._client)
+        except PotluckError as error:
+            if order.model not in self._fetches:  # it was stopped here
+                return []
+            return [events.FetchFailed(order, f"The model was not fetched. {clean(error.message)}")]
+        finally:
+            self._fetches.discard(order.model)
+        return [events.OrderDone(order)]
+
+    async def _stop_fetch(self, order: orders.StopFetch) -> Sequence[Event]:
+        followed = order.model in self._fetches
+        self._fetches.discard(order.model)
+        try:
+            await order.carry_out(self._client)
+        except PotluckError:
+            if followed:
+                self._fetches.add(order.model)
+            raise
+        return [events.OrderDone(order)]
 
     async def _export(self, chat_id: ChatId) -> Sequence[Event]:
         response = await self._client.whole_chat(chat_id)

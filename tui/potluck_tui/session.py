@@ -18,12 +18,15 @@ from potluck_tui import answers, events
 from potluck_tui import instructions as do
 from potluck_tui.answers import AnswerEvent
 from potluck_tui.events import Event
-from potluck_tui.fits import Fits
 from potluck_tui.fleet import Fleet
+from potluck_tui.hub import Hub
 from potluck_tui.inspector import Inspector
 from potluck_tui.instructions import Instruction
 from potluck_tui.library import Library
+from potluck_tui.look_up import LookUp
+from potluck_tui.model_facts import Fact
 from potluck_tui.notices import LongAnswers
+from potluck_tui.orders import Fetch, Order
 from potluck_tui.pool import ModelView, PoolView
 from potluck_tui.preset import Preset
 from potluck_tui.views import (
@@ -62,7 +65,11 @@ class Session:
         """Whether the scheduler answers; `None` before it is known."""
         self.pool = PoolView()
         self.fleet = Fleet()
-        self.fits = Fits()
+        self.fits = LookUp[do.FitModel, str](do.FitModel)
+        """What models take on each machine, in lines."""
+        self.facts = LookUp[do.DescribeModel, Fact](do.DescribeModel)
+        """What the files of models say."""
+        self.hub = Hub()
         self.long_answers = LongAnswers()
         self.library = Library()
         self.presets: tuple[Preset, ...] = ()
@@ -352,12 +359,25 @@ class Session:
             case events.FitSeen(label, lines):
                 self.fits.found(label, lines)
                 return []
+            case events.FactsSeen(label, facts):
+                self.facts.found(label, facts)
+                return []
+            case events.HubAnswered():
+                self.hub.answered(event)
+                return []
+            case events.FetchFailed():
+                return self.hub.fetch_failed(event)
             case events.OrderDone(order):
-                return [do.Say(order.done)]
+                return self._order_done(order)
             case events.RequestFailed(sentence):
                 return [do.Say(sentence, problem=True)]
             case _:
                 assert_never(event)
+
+    def _order_done(self, order: Order) -> list[Instruction]:
+        if isinstance(order, Fetch):
+            self.hub.forget(order.model)
+        return [do.Say(order.done)]
 
     def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True

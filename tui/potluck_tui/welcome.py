@@ -40,7 +40,7 @@ def welcome(
         ]
     elif model is None:
         lines += [
-            Text("No model is here yet. Put a GGUF file into"),
+            Text("No model is here yet. f12 and then f finds one; or put a GGUF file into"),
             Text(f"  {models_folder}", style="cyan"),
             Text("It appears by itself; ctrl+p picks it."),
         ]
@@ -52,7 +52,10 @@ def welcome(
                 "useless for anything else."
             ),
             Text(""),
-            Text("To talk with a real model, put a GGUF file into"),
+            Text(
+                "To talk with a real model, press f12 and then r: that says which would run here,"
+            ),
+            Text("how fast and how well, and fetches one. Or put a GGUF file into"),
             Text(f"  {models_folder}", style="cyan"),
             Text("It appears by itself; ctrl+p picks it."),
             Text(""),

@@ -1,6 +1,8 @@
-"""Numbers as a person reads them."""
+"""Numbers and names as a person reads them."""
 
 from __future__ import annotations
+
+from potluck_tui.clean import clean
 
 _KIBI = 1024
 _GIBI = 2**30
@@ -52,6 +54,11 @@ def duration(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Return `1 node`, `2 nodes`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def label(name: str, quantization: str) -> str:
+    """Return what a person types to mean exactly one model: `name:quantization`, cleaned."""
+    return clean(f"{name}:{quantization}" if quantization else name)
 
 
 def binary_size(size_bytes: int) -> str:

@@ -15,8 +15,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.columns import table_lines
 from potluck_tui.connect import running_pool
-from potluck_tui.pool import label
-from potluck_tui.words import counted, size
+from potluck_tui.words import counted, label, size
 
 
 async def bench(options: argparse.Namespace, home: Home) -> int:

@@ -21,11 +21,17 @@ from potluck_tui.client import PoolClient
 from potluck_tui.columns import table_lines
 from potluck_tui.commands.printing import print_json, print_table
 from potluck_tui.connect import running_pool
+from potluck_tui.downloads import DownloadView, progress_line
 from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.model_facts import COMMERCIAL_USE
-from potluck_tui.words import age, count, size
+from potluck_tui.words import count, size
 
 HUB_SECONDS = 20.0
+REPOSITORY_HEADER = (
+    "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL USE", "FETCHED"
+)  # fmt: skip
+REPOSITORY_NOTE = "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin."
+VARIANT_HEADER = ("VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL")
 
 
 async def search(options: argparse.Namespace, home: Home) -> int:
@@ -39,10 +45,9 @@ async def search(options: argparse.Namespace, home: Home) -> int:
     if options.json:
         print_json(response)
     elif response.repositories:
-        rows = [_repository_row(found) for found in response.repositories]
-        header = ["REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL USE"]
-        print_table([*header, "FETCHED"], rows)
-        print("\nFits: about, at 4.9 bits a weight (Q4_K_M) and with a margin.")
+        rows = [repository_row(found) for found in response.repositories]
+        print_table(REPOSITORY_HEADER, rows)
+        print(f"\n{REPOSITORY_NOTE}")
         print("`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
         print(f"The hub has no GGUF model for {words!r}.")
@@ -65,22 +70,19 @@ def repository_lines(response: pb.ListRepositoryResponse) -> Iterator[str]:
     """Yield what is said of a repository and of what it has."""
     found = response.repository
     yield f"{clean(found.name)}{_gate(found)}"
-    if found.base_models:
-        yield f"  made from {clean(', '.join(found.base_models))}"
-    licence = found.licence
-    use = COMMERCIAL_USE[licence.commercial_use]
-    yield f"  licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+    yield from (f"  {line}" for line in origin_lines(found))
     yield ""
-    header = ["VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL"]
     node = response.node_name
-    yield from table_lines(header, [_variant_row(variant, node) for variant in response.variants])
+    yield from table_lines(
+        VARIANT_HEADER, [variant_row(variant, node) for variant in response.variants]
+    )
     yield ""
-    yield f"Quality: {source()}."
-    yield "Fits: about, by its size and a margin; `potluck fit` knows once it is there."
+    yield from variant_notes()
     yield f"`potluck pull {clean(found.name)}:VARIANT` fetches one."
 
 
-def _repository_row(found: types.HubRepository) -> list[str]:
+def repository_row(found: types.HubRepository) -> list[str]:
+    """Return the row of a repository, below `REPOSITORY_HEADER`."""
     return [
         found.name + _gate(found),
         count(found.parameter_count) if found.parameter_count else "?",
@@ -89,6 +91,21 @@ def _repository_row(found: types.HubRepository) -> list[str]:
         COMMERCIAL_USE[found.licence.commercial_use],
         count(found.downloads),
     ]
+
+
+def origin_lines(found: types.HubRepository) -> Iterator[str]:
+    """Yield what a repository was made from, and what its licence permits."""
+    if found.base_models:
+        yield f"made from {clean(', '.join(found.base_models))}"
+    licence = found.licence
+    use = COMMERCIAL_USE[licence.commercial_use]
+    yield f"licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+
+
+def variant_notes() -> Iterator[str]:
+    """Yield where the figures of variants are from."""
+    yield f"Quality: {source()}."
+    yield "Fits: about, by its size and a margin; `potluck fit` knows once it is there."
 
 
 def _gate(found: types.HubRepository) -> str:
@@ -105,7 +122,8 @@ def _fit(found: types.HubRepository | types.HubVariant) -> str:
     return f"on {fit.node_name}{', partly on cards' if fit.partly_offloaded else ''}"
 
 
-def _variant_row(variant: types.HubVariant, node: str) -> list[str]:
+def variant_row(variant: types.HubVariant, node: str) -> list[str]:
+    """Return the row of a variant, below `VARIANT_HEADER`; `node` is the one that was asked."""
     known = quality(variant.name)
     rise = known.perplexity_rise
     return [
@@ -169,7 +187,9 @@ def _show(
         if model.HasField("problem"):
             print(f"It cannot be used there: {clean(model.problem.message)}")
     elif shows:
-        line = progress_line(response.download, node, response.from_node)
+        line = progress_line(
+            DownloadView.from_proto(response.download), clean(node), clean(response.from_node)
+        )
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
@@ -183,23 +203,6 @@ def _origin(response: pb.PullModelResponse | pb.CopyModelResponse) -> str:
         if response.by_name:
             came += "; the hub cannot be reached, so it is the same by its name alone"
     return came
-
-
-def progress_line(download: types.Download, node: str, source: str = "") -> str:
-    """Return how far a model is on its way to a node, from another or the hub, in a line."""
-    if not download.total_bytes:
-        return f"{clean(download.repository)} to {clean(node)}: asking the hub"
-    share = download.done_bytes / download.total_bytes
-    what = clean(":".join(filter(None, (download.repository, download.variant))))
-    parts = [
-        f"{what} {f'from {clean(source)} ' if source else ''}to {clean(node)}",
-        f"{share:.0%} of {size(download.total_bytes)}",
-    ]
-    if download.bytes_per_second:
-        parts.append(f"{size(int(download.bytes_per_second))}/s")
-    if download.HasField("seconds_left"):
-        parts.append(f"{age(download.seconds_left)} left")
-    return ", ".join(parts)
 
 
 async def login(options: argparse.Namespace, home: Home) -> int:

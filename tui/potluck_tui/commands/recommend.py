@@ -21,6 +21,8 @@ from potluck_tui.words import context, count, counted, size
 REFRESH_SECONDS = 300.0
 """The hub is asked about each row."""
 
+HEADER = ("MODEL", "PARAMS", "QUANT", "SIZE", "CONTEXT", "TOKENS/S", "QUALITY", "LICENCE", "ON")
+
 
 async def recommend(options: argparse.Namespace, home: Home) -> int:
     """Print what would run; 1 where nothing does."""
@@ -64,22 +66,31 @@ def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator
         yield "No model of the catalogue fits any machine of this pool."
         return
     shown = response.recommendations[:limit]
-    rows = [_row(found) for found in shown]
-    header = ["MODEL", "PARAMS", "QUANT", "SIZE", "CONTEXT", "TOKENS/S", "QUALITY", "LICENCE", "ON"]
-    yield from table_lines(header, rows)
+    yield from table_lines(HEADER, [recommendation_row(found) for found in shown])
     yield ""
     for found in shown:
         if found.HasField("benchmark"):
-            figures = BenchmarkView.from_proto(found.benchmark)
-            yield f"{found.name} as measured on {figures.node_name}: {figures.words}."
-    yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
-    yield "memory. Quality: against 16 bits. * is there already. Sizes: the hub's, else reckoned."
-    yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
+            yield f"{found.name} as {measured_words(found)}"
+    yield from recommendation_notes(response)
     best = response.recommendations[0]
     yield f"`potluck pull {best.repository}:{best.quantization}` fetches the first."
 
 
-def _row(found: pb.Recommendation) -> list[str]:
+def measured_words(found: pb.Recommendation) -> str:
+    """Return what a benchmark of a recommended model found, in a sentence."""
+    figures = BenchmarkView.from_proto(found.benchmark)
+    return f"measured on {figures.node_name}: {figures.words}."
+
+
+def recommendation_notes(response: pb.RecommendResponse) -> Iterator[str]:
+    """Yield what the signs of a row mean, and where its figures are from."""
+    yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
+    yield "memory. Quality: against 16 bits. * is there already. Sizes: the hub's, else reckoned."
+    yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
+
+
+def recommendation_row(found: pb.Recommendation) -> list[str]:
+    """Return the row of a recommendation, below `HEADER`."""
     rise = quality(found.quantization).perplexity_rise or 0.0
     mark = "=" if found.measured else "-" if found.partly_offloaded else "~"
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
@@ -11,7 +10,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Resize, ScreenResume
-from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from potluck_tui import fleet_table
@@ -19,15 +17,13 @@ from potluck_tui.fleet import Fleet, fault
 from potluck_tui.instructions import Instruction
 from potluck_tui.keys import EVERYWHERE, NODES, ORDERS, hints
 from potluck_tui.pool import NodeView
+from potluck_tui.screens.live import Pace
 from potluck_tui.screens.ordering import MachineOrdersScreen
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.filter_line import FilterLine
 from potluck_tui.widgets.rows import Row, Rows
-
-SSH_SECONDS = 2.0
-"""Over ssh, news of the pool is drawn at most this often."""
 
 STRANGERS_SHOWN = 4
 
@@ -57,9 +53,7 @@ class NodesScreen(MachineOrdersScreen):
     ) -> None:
         super().__init__(session, do, read_only=read_only)
         self._open = open_
-        self._ssh = ssh
-        self._drawn_seconds = 0.0
-        self._later: Timer | None = None
+        self._pace = Pace(self, self._draw, ssh=ssh)
         self._said: dict[str, Text] = {}
         self._rows = Rows(widget_id="machines")
         self._filter = FilterLine("Filter: words, !without", session.fleet.filter)
@@ -86,14 +80,7 @@ class NodesScreen(MachineOrdersScreen):
 
     def show_news(self, session: Session) -> None:
         """Show a newer state of the pool, soon."""
-        if not self._ssh:
-            self._draw()
-            return
-        wait = self._drawn_seconds + SSH_SECONDS - time.monotonic()
-        if wait <= 0:
-            self._draw()
-        elif self._later is None:
-            self._later = self.set_timer(wait, self._draw)
+        self._pace.news()
 
     @on(Rows.Moved)
     def show_chosen(self) -> None:
@@ -168,12 +155,9 @@ class NodesScreen(MachineOrdersScreen):
         return self._session.fleet
 
     def _draw(self) -> None:
-        if self._later is not None:
-            self._later.stop()
-            self._later = None
+        self._pace.drawn()
         if not self.is_current:
             return
-        self._drawn_seconds = time.monotonic()
         pool, fleet, width = self._session.pool, self._fleet, self.size.width
         nodes = fleet.shown(pool.nodes)
         title = f"Machines: {pool.nodes_ready} of {len(pool.nodes)} ready"

@@ -9,12 +9,13 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from potluck_tui.instructions import Instruction
-from potluck_tui.keys import ORDERS
+from potluck_tui.keys import BELOW, MODEL_ORDERS, ORDERS
 from potluck_tui.orders import Drain, Load, Order, Pin, Remove, Unload
-from potluck_tui.pool import Health, LoadedView, NodeView
+from potluck_tui.pool import Health, LoadedView, ModelView, NodeView
 from potluck_tui.screens.dialogs import Choose, Confirm
 from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
+from potluck_tui.widgets.text_below import TextBelow
 from potluck_tui.words import size
 
 _LOOKS_ON = "This terminal only looks on (read-only)."
@@ -64,8 +65,8 @@ class OrderingScreen(Screen[None], Live):
 
             await self.app.push_screen(Choose(question, rows), take)
 
-    async def confirm(self, order: Order) -> None:
-        """Give an order, if the reader says yes."""
+    async def confirm(self, order: Order, then: Callable[[], object] = lambda: None) -> None:
+        """Give an order, if the reader says yes; then do what comes next on the screen."""
         if self._read_only:
             self.notify(_LOOKS_ON, severity="warning", markup=False)
             return
@@ -73,6 +74,7 @@ class OrderingScreen(Screen[None], Live):
         def give(yes: bool | None) -> None:
             if yes:
                 self._do([order])
+                then()
 
         await self.app.push_screen(Confirm(order.question), give)
 
@@ -139,6 +141,72 @@ class MachineOrdersScreen(OrderingScreen):
             [order(node, model) for model in node.loaded],
             f"{node.name} has no model in memory.",
         )
+
+
+class ExplainingScreen(OrderingScreen):
+    """A screen with a table, and below it a text on what is under the cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in BELOW]
+
+    def __init__(
+        self,
+        session: Session,
+        do: Callable[[Sequence[Instruction]], None],
+        *,
+        read_only: bool,
+    ) -> None:
+        super().__init__(session, do, read_only=read_only)
+        self.below = TextBelow()
+
+    def action_scroll_below(self, pages: int) -> None:
+        """Scroll the text; the cursor stays."""
+        self.below.scroll_pages(pages)
+
+
+class ModelOrdersScreen(ExplainingScreen):
+    """A screen that has a model to act on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in MODEL_ORDERS]
+
+    @property
+    def chosen(self) -> ModelView | None:
+        """The model to act on."""
+        raise NotImplementedError
+
+    async def action_load(self) -> None:
+        """Load the model where it fits best, or on a machine that has it."""
+        model = self.chosen
+        if model is None:
+            return
+        if not model.usable:
+            self._say_why_not(model)
+            return
+        where = [name for name in model.node_names if name not in model.loaded_on]
+        orders = [Load(model.label, name, name) for name in where]
+        if len(orders) > 1:
+            orders = [Load(model.label), *orders]
+        names = [order.name for order in orders]
+        none = "It is in memory wherever it is."
+        await self.choose(f"Load {model.label} on:", names, orders, none)
+
+    async def action_unload(self) -> None:
+        """Unload the model."""
+        if (model := self.chosen) is not None:
+            orders = [Unload(model.label, name, name) for name in model.loaded_on]
+            none = "It is not in memory."
+            await self.choose(f"Unload {model.label} from:", model.loaded_on, orders, none)
+
+    def action_use(self) -> None:
+        """Answer the chat with it."""
+        model = self.chosen
+        if model is not None and model.usable:
+            self._do(self._session.choose(model=model.label))
+            self.notify(f"{model.label} answers this chat from now on.", markup=False)
+        elif model is not None:
+            self._say_why_not(model)
+
+    def _say_why_not(self, model: ModelView) -> None:
+        self.notify(model.problem or "No machine can run it.", markup=False)
 
 
 def _free(node: NodeView) -> str:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
@@ -20,12 +20,14 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui import joining
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
+from potluck_tui.keys import INVITE, JOIN, hints
+from potluck_tui.widgets.bars import KeyHints
 
 OFFER = """\
 As what may one machine join this pool?
 
-  w  worker: it runs models for this pool
-  c  client: it chats with this pool"""
+  worker: it runs models for this pool
+  client: it chats with this pool"""
 
 
 class _Waiting(ModalScreen[None]):
@@ -63,11 +65,8 @@ class InviteScreen(_Waiting):
         client: The pool that invites.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("w", "invite('worker')", "Invite a worker", id="invite.worker"),
-        Binding("c", "invite('client')", "Invite a client", id="invite.client"),
-        Binding("escape,q", "dismiss", "Back", id="invite.close"),
-    ]
+    PLACE = "invitation"
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in INVITE]
 
     def __init__(self, client: PoolClient) -> None:
         super().__init__()
@@ -78,7 +77,7 @@ class InviteScreen(_Waiting):
         with Vertical(classes="dialog -wide-dialog"):
             yield Static("Invite a machine", classes="title", markup=False)
             yield Static(OFFER, id="words", markup=False)
-            yield Static("w worker   c client   esc back", classes="keys", markup=False)
+            yield KeyHints(hints(INVITE), widget_id="hints")
 
     def action_invite(self, role: str) -> None:
         """Make an invitation for a role."""
@@ -101,9 +100,8 @@ class JoinScreen(_Waiting):
         home: This machine's.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "Back", id="join.close"),
-    ]
+    PLACE = "joining"
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in JOIN]
 
     def __init__(self, home: Home) -> None:
         super().__init__()
@@ -117,7 +115,7 @@ class JoinScreen(_Waiting):
             line = Input(password=True, compact=True)
             line.cursor_blink = False
             yield line
-            yield Static("enter join   esc back", classes="keys", markup=False)
+            yield KeyHints([("enter", "join"), *hints(JOIN)], widget_id="hints")
 
     def on_mount(self) -> None:
         """Begin to type."""

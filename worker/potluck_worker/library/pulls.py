@@ -140,11 +140,18 @@ class Pulls:
         return pull.task.result()
 
     async def stop(self, repository: str, wanted: str) -> None:
-        """End a pull, if there is one; what came is kept."""
-        pull = self._pulls.get((repository.lower(), wanted.lower()))
-        if pull is not None and pull.task is not None:
-            pull.task.cancel()
-            await asyncio.wait([pull.task])
+        """End a pull, if there is one; what came is kept.
+
+        Args:
+            repository: As it was asked for; case does not matter, here and below.
+            wanted: As it was asked for, or what was chosen where nothing was.
+        """
+        called = repository.lower(), wanted.lower()
+        for key, pull in [*self._pulls.items()]:
+            chosen = pull.repository.lower(), pull.progress.variant.lower()
+            if called in (key, chosen) and pull.task is not None:
+                pull.task.cancel()
+                await asyncio.wait([pull.task])
 
     async def close(self) -> None:
         """End all pulls."""
