@@ -83,7 +83,10 @@ def repository() -> pb.ListRepositoryResponse:
     )
     for name, gib, bits, fits in (("Q8_0", 8.1, 8.5, False), ("Q4_K_M", 4.7, 4.9, True)):
         response.variants.add(
-            name=name, size_bytes=int(gib * GIB), bits_per_weight=bits, probably_fits=fits
+            name=name,
+            size_bytes=int(gib * GIB),
+            bits_per_weight=bits,
+            fit=types.PoolFit(node_name="studio", missing_bytes=0 if fits else GIB),
         )
     return response
 
@@ -174,7 +177,7 @@ def test_a_repository(app: StagedApp, snap_compare: Compare, size: Size) -> None
         await pilot.press("enter")
         await until(pilot, lambda: app.shows("FETCHED"))
         await pilot.press("enter")
-        await until(pilot, lambda: app.shows("ON STUDIO"))
+        await until(pilot, lambda: app.shows("VARIANT"))
 
     assert snap_compare(app, terminal_size=size, run_before=stage)
 
@@ -290,12 +293,12 @@ async def test_a_repository_is_searched_listed_and_left_page_by_page(app: Staged
         await pilot.press("f", *"qwen", "enter")
         await until(pilot, lambda: app.shows("Search: qwen") and app.shows(REPO))
         await pilot.press("enter")
-        await until(pilot, lambda: app.shows("no room") and app.shows("good (+2.8%)"))
+        await until(pilot, lambda: app.shows("too large") and app.shows("good (+2.8%)"))
         await pilot.press("down", "enter", "y")
         await until(pilot, lambda: bool(app.scheduler.orders))
         assert app.scheduler.orders[0].variant == "Q4_K_M"  # type: ignore[attr-defined]
-        for words in ("ON STUDIO", "Search: qwen", "What would run well", "Models:"):
-            await pilot.press("f", "tab") if words == "ON STUDIO" else await pilot.press("escape")
+        for words in ("VARIANT", "Search: qwen", "What would run well", "Models:"):
+            await pilot.press("f", "tab") if words == "VARIANT" else await pilot.press("escape")
             await until(pilot, lambda words=words: app.shows(words))  # type: ignore[misc]
 
 

@@ -28,7 +28,7 @@ from potluck_tui.words import count, size
 
 HUB_SECONDS = 20.0
 REPOSITORY_HEADER = (
-    "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL USE", "FETCHED"
+    "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL", "FETCHED"
 )  # fmt: skip
 REPOSITORY_NOTE = "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin."
 VARIANT_HEADER = ("VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL")
