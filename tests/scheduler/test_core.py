@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from potluck_proto.errors import (
+    Draining,
     ModelFileError,
     MovedTooOften,
     NodeLost,
@@ -444,6 +445,19 @@ def test_a_restored_answer_waits_longer_for_workers_than_a_new_one() -> None:
     assert refuse.generation_id == "new"
     assert nodes_of(core(NodeUpdated(node("a", 0, **warm())), 40)) == ["a"]
     core(events.NodeLost(NodeId("a")))
+
+
+def test_where_only_a_draining_node_was_met_so_far_a_request_waits_for_others() -> None:
+    core = Core(node("a", 0, draining=True, **warm()), limits=Limits(meeting_seconds=3))
+    (queue,) = core.submit("early")
+    assert isinstance(queue, Queue)
+    assert nodes_of(core(NodeUpdated(node("b", 0, **warm())))) == ["b"]
+    core.end("early")
+    core(events.NodeLost(NodeId("b")))
+    core(TimePassed(), 10)
+    (refuse,) = core.submit("late")
+    assert isinstance(refuse, Refuse)
+    assert isinstance(refuse.decision.error, Draining)
 
 
 def test_a_restored_answer_that_no_worker_comes_for_ends_in_words() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from potluck_proto.errors import (
+    Draining,
     LostError,
     NoNodes,
     PotluckError,
@@ -31,6 +32,10 @@ FIRST_REST_SECONDS = 0.5
 
 LOADS_AT_ONCE = 8
 """Loads that are begun at once for those who wait for the same, at most."""
+
+
+LACKS_NODES = (NoNodes, UnknownModel, UnknownNode, Draining)
+"""Refusals that would not be, were all nodes of the pool there."""
 
 
 class Desk:
@@ -146,7 +151,7 @@ class Desk:
         """Refuse a request that no node can serve, unless a node may appear that can."""
         state, request = self._state, tracked.request
         deadline = tracked.deadline
-        lacks_nodes = isinstance(decision.error, NoNodes | UnknownModel | UnknownNode)
+        lacks_nodes = isinstance(decision.error, LACKS_NODES)
         if deadline is None and (request.progress or (tracked.want and lacks_nodes)):
             # It has waited, or has said something, already; the node may come back.
             deadline = state.now + state.limits.return_seconds
