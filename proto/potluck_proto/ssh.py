@@ -62,7 +62,8 @@ OPTIONS = (
 # A ^C in the terminal ends the answer or the command, and not the way to tell that there.
 _WITHOUT_INTERRUPTS = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
 
-# ssh ends with us, as it reads our pipe. If we were killed, nobody else takes our folder away.
+# ssh ends with us, as it reads our pipe. If we were killed, nobody else takes our folder away; we
+# may be a zombie then (Z) that nobody has buried yet.
 _WITH_FOLDER = """trap "" INT HUP
 exec 3<&0
 "$@" <&3 3<&- &
@@ -71,7 +72,7 @@ exec 3<&-
 trap "kill $ssh" TERM
 wait $ssh
 wait $ssh
-kill -0 $PPID 2>/dev/null || rm -rf "$0"
+kill -0 $PPID 2>/dev/null && ! grep -qs ") Z " /proc/$PPID/stat || rm -rf "$0"
 """
 
 
