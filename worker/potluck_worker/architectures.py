@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,20 @@ from pydantic import TypeAdapter
 
 from potluck_proto.errors import EngineMissing, ModelFileError, PotluckError, UnsupportedModel
 from potluck_worker import questions
+from potluck_worker.child import WATCHMAN
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
 
 log = logging.getLogger(__name__)
 
-LIST_CLASSES = """
-import json, transformers
+LIST_CLASSES = f"""
+import json, subprocess
+subprocess.Popen(["/bin/sh", "-c", {WATCHMAN!r}, "watchman", ""], stdout=-3, stderr=-3)
+import transformers
 from vllm.model_executor.models.registry import ModelRegistry
 others = [name for name in dir(transformers) if "For" in name or name.endswith("Model")]
-print("\\n" + json.dumps(sorted({*ModelRegistry.get_supported_archs(), *others})))
+print("\\n" + json.dumps(sorted({{*ModelRegistry.get_supported_archs(), *others}})))
 """
 """Of Transformers' classes, which vLLM tries where it has none of its own, all are listed: what is
 not in the list cannot run, and what is may still be refused as it is loaded."""
@@ -142,17 +146,21 @@ async def _ask_vllm(python: str) -> list[str]:
         python,
         "-c",
         LIST_CLASSES,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
     )
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            output, _ = await child.communicate()
+            output = await child.stdout.read()
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
+        with suppress(ProcessLookupError):
+            child.kill()  # it may not have come to reading that
+        await child.wait()
     lines = output.decode(errors="replace").splitlines()
     if not lines:
         raise ModelFileError("vLLM cannot be loaded.")

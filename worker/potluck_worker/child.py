@@ -18,7 +18,8 @@ from pathlib import Path
 FIRST_OUT_OF_MEMORY = "1000"
 """The kernel's highest `oom_score_adj`: before any process that has not asked for the same."""
 
-_WATCHMAN = 'read -r _; [ -z "$1" ] || rm -rf -- "$1"; kill -KILL 0'
+WATCHMAN = 'read -r _; [ -z "$1" ] || rm -rf -- "$1"; kill -KILL 0'
+"""Kills its process group once its standard input ends; its argument is a folder to take along."""
 
 
 def begin(scratch: Path | None = None) -> None:
@@ -30,7 +31,7 @@ def begin(scratch: Path | None = None) -> None:
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # whoever started it otherwise must not be killed with it
     subprocess.Popen(
-        ["/bin/sh", "-c", _WATCHMAN, "watchman", str(scratch or "")],
+        ["/bin/sh", "-c", WATCHMAN, "watchman", str(scratch or "")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
