@@ -19,7 +19,6 @@ from potluck_worker.engines.llama.library import BATCH_TOKENS
 from potluck_worker.footprint import private_bytes
 
 AS_LARGE_AS = engine_host
-ANSWER_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,11 @@ def measure(path: Path, context_length: int, slots: int, kv_type: str) -> FullUs
     engine.load(Load(str(path), context_length, slots, kv_type=kv_type))  # type: ignore[arg-type]
     loaded_bytes = private_bytes(os.getpid())
     vars(engine._pace)["prompt_tokens"] = lambda *_, **__: BATCH_TOKENS
+    # No answer ends, and gives its cells back, before the last prompt is in the cache.
+    answer_tokens = 8 + slots * -(-context_length // BATCH_TOKENS)
     for slot in range(slots):
-        prompt = _prompt(engine, slot, context_length - ANSWER_TOKENS)
-        sampling = Sampling(seed=1, max_tokens=ANSWER_TOKENS)
+        prompt = _prompt(engine, slot, context_length - answer_tokens)
+        sampling = Sampling(seed=1, max_tokens=answer_tokens)
         engine.submit(Generate(str(slot), [ChatMessage("user", prompt)], sampling))
     peak_bytes = max(loaded_bytes, _work(engine))
     engine.submit(Embed("embedding", [_prompt(engine, slots, context_length // 2)]))

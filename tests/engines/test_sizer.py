@@ -64,6 +64,7 @@ def test_a_dry_run_counts_what_a_load_takes(repacked: Path, options: Options) ->
     ("model", "options"),
     [
         ("starter", Options(1024, 2, "f16")),
+        ("starter", Options(2048, 4, "q8_0")),
         ("starter", Options(512, 1, "q8_0")),
         ("tiny", Options(2048, 2, "f16")),
     ],
