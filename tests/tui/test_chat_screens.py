@@ -58,9 +58,11 @@ def pictured(app: StagedApp, compare: Compare, size: Size, keys: list[str], show
     async def stage(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: bool(app.session.turns) and not app.session.busy)
         await until(pilot, lambda: len(app.session.presets) == len(app.scheduler.presets))
+        # Textual does not draw a screen that a dialog covers: it has to be there before the keys.
+        await until(pilot, lambda: any(app.rows()))
+        await until(pilot, lambda: size == SMALL or app.shows("nodes ready"))
         await pilot.press(*keys)
         await until(pilot, lambda: app.shows(shown))
-        # What a dialog stands before is drawn a moment later, and in sight where there is room.
         await until(pilot, lambda: size == SMALL or app.shows("nodes ready"))
 
     return compare(app, terminal_size=size, run_before=stage)
