@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from potluck_tui.clean import clean
 
+COLUMNS = 80
+"""How wide text on the command line is, as on the narrowest of usual terminals."""
+
 _KIBI = 1024
 _GIBI = 2**30
 

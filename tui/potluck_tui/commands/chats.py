@@ -12,7 +12,7 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
-from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.commands.printing import check_count, print_json, print_table
 from potluck_tui.connect import connected
 from potluck_tui.export import Format, render
 from potluck_tui.files import write_private
@@ -23,8 +23,7 @@ CANDIDATES_SHOWN = 5
 
 async def chats(options: argparse.Namespace, home: Home) -> int:
     """List chats, or search them."""
-    if options.limit < 1:
-        raise BadRequest(f"--limit cannot be {options.limit}; it is 1 or more.")
+    check_count("--limit", options.limit)
     async with connected(home, options.ssh) as client:
         if options.words:
             return await _search(client, options)

@@ -15,10 +15,9 @@ from potluck_tui.connect import running_pool
 from potluck_tui.knowledge.primer import explanation
 from potluck_tui.model_facts import Fact, facts
 from potluck_tui.pool import refusal_words, stranger_words
-from potluck_tui.words import binary_size
+from potluck_tui.words import COLUMNS, binary_size
 
 GIB = 2**30
-COLUMNS = 80
 DESCRIBE_SECONDS = 40.0
 HASH_SECONDS = 3600.0
 """A large model on a slow disk takes long to be read whole."""
@@ -33,7 +32,7 @@ async def nodes(options: argparse.Namespace, home: Home) -> int:
         return 0
     rows = [_node_row(node) for node in response.nodes]
     header = ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "W", "FOUND BY", "ADDRESS"]
-    print_table(header, rows)
+    print_table(header, rows, ("FOUND BY", "W", "ADDRESS", "TOKENS/S"))
     for node in response.nodes:
         _print_problems(node)
     _print_others(response)
@@ -69,9 +68,8 @@ async def models(options: argparse.Namespace, home: Home) -> int:
         print_json(response)
         return 0
     rows = [_model_row(model) for model in response.models]
-    print_table(
-        ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
-    )
+    header = ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"]
+    print_table(header, rows, ("PARAMETERS", "LICENCE", "CONTEXT", "SIZE"))
     for model in response.models:
         description = model.description
         said = description.note if model.usable else description.problem.message
