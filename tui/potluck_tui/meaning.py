@@ -104,7 +104,7 @@ def _context(model: ModelView, _pool: PoolView) -> str:
 def _runs_on(model: ModelView, _pool: PoolView) -> str:
     if not model.usable:
         return model.problem or "No machine here can run it."
-    return f"Here {' and '.join(model.node_names)} can run it."
+    return f"{' and '.join(model.node_names)} can run it."
 
 
 def _tuning(model: ModelView, _pool: PoolView) -> str:

@@ -20,7 +20,7 @@ from potluck_tui.orders import Fetch
 from potluck_tui.pool import Health, PoolView
 from potluck_tui.screens.ordering import ExplainingScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.rows import Row, Rows
 
@@ -84,12 +84,12 @@ class FindScreen(ExplainingScreen):
         """Draw what the hub said, if that is another thing than was drawn."""
         hub = self._hub
         page = hub.page or Page("", (), ())
-        state = (page, hub.asking, hub.problem, self.size.width)
+        state = (page, hub.asking, hub.problem, self.size.width, self._session.connected)
         if state == self._drawn:
             return
         self._drawn = state
         now = "asking…" if hub.asking is not None else ""
-        self._title.show(StatusLine(f"Find a model: {page.title}", now))
+        self._title.show(title_line(self._session, f"Find a model: {page.title}", now))
         cells = [offer.cells for offer in page.offers]
         heading, *lines = table_lines(page.header, cells, self.size.width - 1, page.spare)
         rows = [

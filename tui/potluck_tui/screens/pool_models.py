@@ -25,7 +25,7 @@ from potluck_tui.screens.live import Pace
 from potluck_tui.screens.model import ModelScreen
 from potluck_tui.screens.ordering import ModelOrdersScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.tables import matching, model_heading, model_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.filter_line import FilterLine
@@ -101,7 +101,7 @@ class PoolModelsScreen(ModelOrdersScreen):
         models = matching(pool.models, self._filter.value)
         held = sum(1 for model in pool.models if model.loaded_on)
         title = f"Models: {counted(len(pool.models), 'model')}, {held} in memory"
-        self._title.show(StatusLine(title, "read-only" if self._read_only else ""))
+        self._title.show(title_line(self._session, title, "read-only" * self._read_only))
         rows = [
             Row(model.label, model_line(model, pool, width, self._loading(model)))
             for model in models
