@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.cli import build_parser
 from potluck_tui.columns import table_lines
+from potluck_tui.commands.ask import ask
 from potluck_tui.commands.hub import search
 from potluck_tui.commands.recommend import recommend, recommendation_lines
 from tui.test_models_screens import recommendation
@@ -71,3 +73,12 @@ async def test_a_count_that_cannot_be_is_refused_before_anything_starts(
         with pytest.raises(BadRequest, match=f"--limit cannot be {count}"):
             await command(options, home)
     assert not home.models.exists()
+
+
+async def test_a_number_too_large_to_be_sent_is_said(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    options = build_parser().parse_args(["ask", "--seed", "9" * 20, "Hi"])
+    with pytest.raises(BadRequest, match="which is too large"):
+        await ask(options, Home(short_tmp))

@@ -32,6 +32,9 @@ async def chats(options: argparse.Namespace, home: Home) -> int:
     if options.json:
         print_json(response)
         return 0
+    if not response.chats:
+        print(_none(options), file=sys.stderr)
+        return 0
     now = time.time()
     print_table(
         ["ID", "CHANGED", "MESSAGES", "TITLE"], [_row(chat, now) for chat in response.chats]
@@ -47,11 +50,19 @@ async def _search(client: PoolClient, options: argparse.Namespace) -> int:
     if options.json:
         print_json(response)
         return 0
+    if not response.hits:
+        print("No chat has all of these words.", file=sys.stderr)
     for hit in response.hits:
         print(f"{hit.chat_id}  {_line(hit.chat_title)}")
         if snippet := "".join(part.text for part in hit.snippet):
             print(f"{'':16}  {_line(snippet)}")
     return 0 if response.hits else 1
+
+
+def _none(options: argparse.Namespace) -> str:
+    if options.archived or options.deleted:
+        return f"No chat is {'archived' if options.archived else 'deleted'}."
+    return "There is no chat yet. `potluck` opens the first."
 
 
 async def export(options: argparse.Namespace, home: Home) -> int:

@@ -44,12 +44,11 @@ def _print_others(response: pb.ListNodesResponse) -> None:
     if response.members:
         print("\nPaired: " + ", ".join(clean(f"{m.name} ({m.role})") for m in response.members))
     if response.strangers:
-        print(
-            "\nOn this network, and not of this pool. To pair one, run `potluck invite` here and "
-            "`potluck join` there:"
-        )
+        print("\nOn this network, and not of this pool:")
     for stranger in response.strangers:
         print(f"  {stranger_words(stranger)}")
+    if response.strangers:
+        print("To pair one, run `potluck invite` here and `potluck join` there.")
     for who, refusals in (
         ("The scheduler", response.refusals),
         *((node.state.name, node.state.refusals) for node in response.nodes),
@@ -131,7 +130,7 @@ def _node_row(node: pb.Node) -> list[str]:
     return [
         state.name or "?",
         pb.NodeHealth.Name(node.health).removeprefix("NODE_HEALTH_").lower(),
-        f"{free:.1f} of {total:.1f} GiB",
+        f"{free:.1f} of {total:.1f} GiB" if total else "-",
         ", ".join(loaded.name for loaded in state.loaded) or "-",
         f"{state.tokens_per_second:.0f}",
         f"{sum(watts):.0f}" if watts else "-",

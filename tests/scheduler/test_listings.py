@@ -1,0 +1,80 @@
+"""What commands say where there is little to list."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from fakes.worker import Context, FakeWorker
+from potluck_proto.errors import BadRequest
+from potluck_proto.home import Home
+from potluck_proto.v1 import scheduler_pb2 as scheduler
+from potluck_proto.v1 import worker_pb2 as pb
+from potluck_tui.cli import build_parser
+from potluck_tui.commands.chats import chats
+from potluck_tui.commands.daemons import status, up
+from potluck_tui.commands.pool import nodes
+from potluck_tui.commands.removal import prune
+from scheduler.conftest import Pool
+
+Command = Callable[[argparse.Namespace, Home], Awaitable[int]]
+
+
+@pytest.fixture
+def home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The home of a pool whose daemons run."""
+    started = time.time() - 200
+    instance = {"process_id": 7, "version": "1", "started_unix_seconds": started}
+    for place in ("launch", "commands.daemons"):
+        monkeypatch.setattr(f"potluck_tui.{place}.running_instance", lambda home, name: instance)
+    return pool.home
+
+
+class Tidy(FakeWorker):
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
+        return pb.PruneResponse()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "code", "said"),
+    [
+        (chats, ["chats"], 0, "There is no chat yet. `potluck` opens the first."),
+        (chats, ["chats", "--deleted"], 0, "No chat is deleted."),
+        (chats, ["chats", "bread"], 1, "No chat has all of these words."),
+        (prune, ["prune"], 0, "attic: nothing that nobody needs"),
+        (status, ["status"], 0, "scheduler: runs as process 7 for 3 min, version 1"),
+        (status, ["status"], 0, "pool: 1 node ready, 0 chats, 0 answers under way, 0 viewers"),
+    ],
+)
+async def test_nothing_to_list_is_a_sentence(
+    pool: Pool,
+    home: Home,
+    capsys: pytest.CaptureFixture[str],
+    command: Command,
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    await pool.add(Tidy("a", "attic"))
+    assert await command(build_parser().parse_args(words), home) == code
+    printed = capsys.readouterr()
+    assert said in (printed.out + printed.err).splitlines()
+
+
+async def test_a_machine_that_was_never_seen_has_no_memory_to_show(
+    pool: Pool, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await pool.add(Tidy("a", "attic"))
+    request = scheduler.AddNodeRequest(address="127.0.0.1:1")
+    await pool.client.call(pool.client.stub.AddNode, request)
+    assert await nodes(build_parser().parse_args(["nodes"]), home) == 0
+    row = next(row for row in capsys.readouterr().out.splitlines() if row.endswith("127.0.0.1:1"))
+    assert "GiB" not in row
+
+
+async def test_a_time_that_cannot_be_is_refused(home: Home) -> None:
+    with pytest.raises(BadRequest, match="--idle-exit cannot be -1"):
+        await up(build_parser().parse_args(["up", "--idle-exit", "-1"]), home)
