@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from fakes.worker import Context, FakeWorker
-from potluck_proto.errors import BadRequest
+from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as scheduler
 from potluck_proto.v1 import worker_pb2 as pb
@@ -75,6 +76,20 @@ async def test_a_machine_that_was_never_seen_has_no_memory_to_show(
     assert "GiB" not in row
 
 
-async def test_a_time_that_cannot_be_is_refused(home: Home) -> None:
-    with pytest.raises(BadRequest, match="--idle-exit cannot be -1"):
-        await up(build_parser().parse_args(["up", "--idle-exit", "-1"]), home)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--idle-exit", "-1"], "--idle-exit cannot be -1"),
+        (["--listen", "attic:many"], "'attic:many' is not an address"),
+    ],
+)
+async def test_what_cannot_be_started_so_is_refused_first(
+    short_tmp: Path, words: list[str], said: str
+) -> None:
+    with pytest.raises(PotluckError, match=said):
+        await up(build_parser().parse_args(["up", *words]), Home(short_tmp / "a" / "b"))
+    assert _is_empty(short_tmp)
+
+
+def _is_empty(folder: Path) -> bool:
+    return not any(folder.iterdir())

@@ -24,6 +24,8 @@ async def up(options: argparse.Namespace, home: Home) -> int:
     chosen = [name for name in DAEMONS if options.only in (None, name)]
     if options.listen and "worker" not in chosen:
         raise BadRequest("--listen is for the worker; a scheduler's is in the settings.")
+    if options.listen:
+        network.split_host_port(options.listen, network.WORKER_PORT)
     if options.idle_exit < 0:
         raise BadRequest(f"--idle-exit cannot be {options.idle_exit}; 0 is never.")
     arguments = {"scheduler": (), "worker": ("--listen", options.listen) if options.listen else ()}
