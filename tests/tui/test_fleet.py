@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rich.console import Console
+
 from potluck_tui.events import PoolSeen
 from potluck_tui.fleet import SAMPLE_SECONDS, SAMPLES_KEPT, Fleet, Sort, fault
 from potluck_tui.fleet_table import heading, line, loading_words, memory_bar, sparkline
 from potluck_tui.pool import DeviceView, Health, LoadedView, ModelView, NodeView, PoolView
 from potluck_tui.session import Session
+from potluck_tui.tables import node_details
 from tui import samples
 
 GIB = 2**30
@@ -146,6 +149,15 @@ def test_what_is_known_of_a_lost_machine_is_old_and_dim() -> None:
         spans = line(replace(ready, health=health), 80, ()).spans
         dim = any(span.style == "dim" and span.end - span.start > 70 for span in spans)
         assert dim == (health in (Health.LOST, Health.REFUSED))
+
+
+def test_a_model_on_its_way_has_no_slots_yet() -> None:
+    coming = LoadedView("llama:Q4", "loading 30%", "llama", 2**30, 0, 0, 0, 0)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(node_details(replace(POOL.nodes[0], loaded=(coming,))))
+    rows = [row.rstrip() for row in capture.get().splitlines()]
+    assert "  loading 30% llama:Q4 by llama: 1.0 GB" in rows
 
 
 def test_lines_are_as_wide_as_the_heading_at_every_width() -> None:

@@ -297,6 +297,19 @@ async def test_a_model_that_rests_under_the_cursor_is_asked_about(app: StagedApp
         await until(pilot, lambda: app.session.chat.model == LLAMA)
 
 
+async def test_a_model_is_asked_about_again_when_it_is_loaded_or_unloaded(app: StagedApp) -> None:
+    app.scheduler.fits = {LLAMA: llama_fit()}
+    async with staged(app, LARGE) as pilot:
+        await at_machines(pilot, app)
+        await pilot.press("tab")
+        await until(pilot, lambda: app.shows("9.0 GiB"))
+        app.scheduler.fits[LLAMA][0].fit.devices[0].free_bytes = 15 * samples.GIBIBYTE
+        house = samples.house()
+        del house.models[0].loaded_on[:]
+        app.scheduler.change_pool(house)
+        await until(pilot, lambda: app.shows("15.0 GiB"))
+
+
 async def test_what_was_measured_of_a_model_stands_at_it_and_at_its_machine(
     app: StagedApp,
 ) -> None:

@@ -212,9 +212,11 @@ def _engine_row(engine: EngineView) -> _Row:
 
 
 def _loaded_words(model: LoadedView) -> str:
+    held = f"{model.label} by {model.engine}: {size(model.memory_bytes)}"
+    if not model.slots:  # it is on its way
+        return held
     return (
-        f"{model.label} by {model.engine}: {size(model.memory_bytes)}, "
-        f"{context(model.context_length)} context, {model.slots_busy} of "
+        f"{held}, {context(model.context_length)} context, {model.slots_busy} of "
         f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting"
     )
 

@@ -67,6 +67,7 @@ class PoolModelsScreen(ModelOrdersScreen):
         self._ssh = ssh
         self._pace = Pace(self, self._draw, ssh=ssh)
         self._rest: Timer | None = None
+        self._held_on: tuple[str, ...] = ()
         self._title = Bar(widget_id="title")
         self._rows = Rows(widget_id="pool-models")
         self._filter = FilterLine("Filter by words")
@@ -108,6 +109,10 @@ class PoolModelsScreen(ModelOrdersScreen):
         ]
         self._rows.show(model_heading(width), [*self._fetch_rows(), *rows])
         self._show_chosen()
+        held_on = self.chosen.loaded_on if self.chosen else ()
+        if held_on != self._held_on:  # there is more or less room than there was
+            self._held_on = held_on
+            self._ask_soon()
 
     def _fetch_rows(self) -> Iterator[Row]:
         """Yield a row for each model on its way, and for each that did not come."""
@@ -137,6 +142,9 @@ class PoolModelsScreen(ModelOrdersScreen):
     def moved(self) -> None:
         """Show what is known of the model under the cursor, and ask for more once it rests."""
         self._show_chosen()
+        self._ask_soon()
+
+    def _ask_soon(self) -> None:
         if self._rest is not None:
             self._rest.stop()
         self._rest = self.set_timer(REST_SECONDS, self._ask)
