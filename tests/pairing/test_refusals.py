@@ -187,7 +187,7 @@ async def test_a_client_cannot_decide_who_belongs_to_the_pool(house: House) -> N
         lambda: client.call(client.stub.AddNode, pb.AddNodeRequest(address="x")),
     ]
     for call in calls:
-        with pytest.raises(NotAllowed, match="not for a client"):
+        with pytest.raises(NotAllowed, match="A client may not do this"):
             await call()
 
 

@@ -122,7 +122,7 @@ async def test_the_gate_holds_the_table(
             assert await call(channel, method) == b"done"
             assert everything.seen == [peer(role)]
         else:
-            with pytest.raises(NotAllowed, match=f"not for a {role}"):
+            with pytest.raises(NotAllowed, match=f"A {role} may not do this"):
                 await call(channel, method)
             assert not everything.seen
 

@@ -12,6 +12,7 @@ import pytest
 from fakes.worker import Context, FakeWorker
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
+from potluck_proto.identity import Role
 from potluck_proto.v1 import scheduler_pb2 as scheduler
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_tui.cli import build_parser
@@ -19,6 +20,7 @@ from potluck_tui.commands.chats import chats
 from potluck_tui.commands.daemons import status, up
 from potluck_tui.commands.pool import nodes
 from potluck_tui.commands.removal import prune
+from potluck_tui.joining import remember_address
 from scheduler.conftest import Pool
 
 Command = Callable[[argparse.Namespace, Home], Awaitable[int]]
@@ -74,6 +76,16 @@ async def test_a_machine_that_was_never_seen_has_no_memory_to_show(
     assert await nodes(build_parser().parse_args(["nodes"]), home) == 0
     row = next(row for row in capsys.readouterr().out.splitlines() if row.endswith("127.0.0.1:1"))
     assert "GiB" not in row
+
+
+async def test_a_client_is_told_that_what_runs_here_is_not_its_pool(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.identity_file(Role.CLIENT).touch()
+    remember_address(home, "192.0.2.7:7420")
+    assert await status(build_parser().parse_args(["status"]), home) == 0
+    said = "client of the pool at 192.0.2.7:7420; what runs here is another"
+    assert said in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from potluck_proto import network
 from potluck_proto.daemon import running_instance
 from potluck_proto.errors import BadRequest, PotluckError
 from potluck_proto.home import Home
+from potluck_proto.identity import Role
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui import launch
 from potluck_tui.client import PoolClient
+from potluck_tui.joining import remembered_address
 from potluck_tui.words import counted, duration
 
 DAEMONS = ("scheduler", "worker")
@@ -80,10 +82,14 @@ async def status(options: argparse.Namespace, home: Home) -> int:
         }
     if report["scheduler"]:
         report["pool"] = await _pool(home)
+    if home.identity_file(Role.CLIENT).exists():
+        report["client_of"] = remembered_address(home)
     if options.json:
         print(json.dumps(report))
         return 0
     print(f"home: {home.root}")
+    if at := report.get("client_of"):
+        print(f"client of the pool at {at}; what runs here is another")
     for name in DAEMONS:
         found = report[name]
         print(f"{name}: " + (_in_words(found) if isinstance(found, dict) else "does not run"))

@@ -16,8 +16,8 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import check_count
 from potluck_tui.connect import running_pool
+from potluck_tui.words import binary_size
 
-GIB = 2**30
 COLUMNS = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
 NAME_LENGTH = 16
 NARROWEST_REASON = 24
@@ -82,8 +82,8 @@ def _row(candidate: types.Candidate) -> tuple[str, ...]:
     return (
         clean(candidate.node_name)[:NAME_LENGTH],
         VERDICTS.get(candidate.verdict, "?"),
-        f"{candidate.needed_bytes / GIB:.1f} GiB" if candidate.needed_bytes else "-",
-        f"{candidate.free_bytes / GIB:.1f} GiB",
+        binary_size(candidate.needed_bytes) if candidate.needed_bytes else "-",
+        binary_size(candidate.free_bytes),
         f"{speed:.0f}" if speed else "-",
         clean(candidate.reason),
     )
