@@ -135,7 +135,7 @@ def watch(channel: grpc.aio.Channel) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
 
 async def test_a_stream_that_is_not_allowed_never_begins(short_tmp: Path) -> None:
     async with served(short_tmp, Role.WORKER) as (channel, everything):
-        with pytest.raises(grpc.aio.AioRpcError, match="not for a worker"):
+        with pytest.raises(grpc.aio.AioRpcError, match="A worker may not do this"):
             await watch(channel).read()
         assert not everything.seen
 

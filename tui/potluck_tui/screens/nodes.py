@@ -26,6 +26,7 @@ from potluck_tui.widgets.filter_line import FilterLine
 from potluck_tui.widgets.rows import Row, Rows
 
 STRANGERS_SHOWN = 4
+SCHEDULER_AWAY = "All this is old. If the scheduler has ended, `potluck up` there starts it again."
 
 
 class NodesScreen(MachineOrdersScreen):
@@ -87,7 +88,10 @@ class NodesScreen(MachineOrdersScreen):
         """Show more of the machine under the cursor."""
         node = self.chosen
         self._say("machine-line", self._more(node) if node else Text())
-        self._say("node-problem", Text(fault(node) if node else self._why_none()))
+        words = fault(node) if node else self._why_none()
+        if self._session.connected is False:
+            words = SCHEDULER_AWAY
+        self._say("node-problem", Text(words))
 
     def _say(self, part: str, words: Text) -> None:
         """Show other words in a part below the table, if they are others."""
