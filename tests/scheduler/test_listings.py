@@ -78,6 +78,16 @@ async def test_a_machine_that_was_never_seen_has_no_memory_to_show(
     assert "GiB" not in row
 
 
+async def test_a_pool_without_machines_lists_none_and_says_how_to_have_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("potluck_tui.commands.pool.LOOK_SECONDS", 0.05)
+    assert await nodes(build_parser().parse_args(["nodes"]), home) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "No machine has joined. `potluck up` starts a worker on this one.\n"
+    assert not printed.out
+
+
 async def test_a_client_is_told_that_what_runs_here_is_not_its_pool(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from potluck_proto.errors import NoNodes
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import print_json, print_table
-from potluck_tui.connect import running_pool
+from potluck_tui.connect import connected, running_pool
 from potluck_tui.knowledge.primer import explanation
+from potluck_tui.launch import until_a_node_is_ready
 from potluck_tui.model_facts import Fact, facts
 from potluck_tui.pool import refusal_words, stranger_words
-from potluck_tui.words import COLUMNS, binary_size
+from potluck_tui.words import COLUMNS, NO_MACHINE, binary_size
 
 GIB = 2**30
+LOOK_SECONDS = 4.0
+"""How long a pool that just started has to find a worker before what there is is listed."""
+
 DESCRIBE_SECONDS = 40.0
 HASH_SECONDS = 3600.0
 """A large model on a slow disk takes long to be read whole."""
@@ -25,14 +32,19 @@ HASH_SECONDS = 3600.0
 
 async def nodes(options: argparse.Namespace, home: Home) -> int:
     """List the machines of the pool."""
-    async with running_pool(home, options.ssh) as client:
+    async with connected(home, options.ssh) as client:
+        with suppress(NoNodes):  # whatever there is, is listed
+            await until_a_node_is_ready(client, LOOK_SECONDS)
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
     if options.json:
         print_json(response)
         return 0
     rows = [_node_row(node) for node in response.nodes]
     header = ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "W", "FOUND BY", "ADDRESS"]
-    print_table(header, rows, ("FOUND BY", "W", "ADDRESS", "TOKENS/S"))
+    if rows:
+        print_table(header, rows, ("FOUND BY", "W", "ADDRESS", "TOKENS/S"))
+    else:
+        print(NO_MACHINE, file=sys.stderr)
     for node in response.nodes:
         _print_problems(node)
     _print_others(response)

@@ -24,6 +24,7 @@ from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.filter_line import FilterLine
 from potluck_tui.widgets.rows import Row, Rows
+from potluck_tui.words import NO_MACHINE
 
 STRANGERS_SHOWN = 4
 SCHEDULER_AWAY = "All this is old. If the scheduler has ended, `potluck up` there starts it again."
@@ -179,7 +180,7 @@ class NodesScreen(MachineOrdersScreen):
     def _why_none(self) -> str:
         """Say why the table is empty."""
         if not self._session.pool.nodes:
-            return "No machine has joined. `potluck up` starts a worker on this one."
+            return NO_MACHINE
         if self._fleet.filter:
             return "No machine matches the filter. Esc there leaves it."
         return "No machine has a fault. z shows all."
