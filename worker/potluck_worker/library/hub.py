@@ -144,7 +144,7 @@ class Hub:
         self, repository: Repository, file: RemoteFile, target: Path, report: Callable[[int], None]
     ) -> None:
         url = hf_hub_url(repository.name, file.name, revision=repository.revision)
-        Transfer(get_session(), url, self._headers, file, target, report).run()
+        Transfer(url, self._headers, file, target, report).run()
 
 
 @dataclass(frozen=True, slots=True)
