@@ -216,7 +216,7 @@ async def test_old_news_is_said_to_be_old_in_every_place(app: StagedApp) -> None
     async with staged(app) as pilot:
         await at_machines(pilot, app)
         await app.scheduler.stop()
-        await until(pilot, lambda: app.shows("`potluck up` there starts it"))
+        await until(pilot, lambda: app.shows("`potluck up` starts it again"))
         for keys in ([], ["enter"], ["escape", "tab"], ["enter"], ["escape", "f"]):
             await pilot.press(*keys)
             await until(pilot, lambda: "no connection to the scheduler" in app.rows()[0])

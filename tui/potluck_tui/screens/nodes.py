@@ -27,7 +27,7 @@ from potluck_tui.widgets.rows import Row, Rows
 from potluck_tui.words import NO_MACHINE
 
 STRANGERS_SHOWN = 4
-SCHEDULER_AWAY = "All this is old. If the scheduler has ended, `potluck up` there starts it again."
+SCHEDULER_AWAY = "This is old. Where the scheduler has ended, `potluck up` starts it again."
 
 
 class NodesScreen(MachineOrdersScreen):
