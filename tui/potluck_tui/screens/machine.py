@@ -33,6 +33,9 @@ from potluck_tui.widgets.bars import Bar, KeyHints
 DECISIONS_SHOWN = 8
 LOG_LINES_SHOWN = 8
 
+LEAST_CELLS = 20
+"""Of a line of the log, also before the screen has a width."""
+
 LEGEND_INDENT = 2
 """Of the memory bar and of what its parts are: a line of 80 cells has room for little more."""
 
@@ -174,7 +177,10 @@ def _decisions(decisions: Sequence[DecisionView]) -> Group:
 def _last_lines(lines: Sequence[str], problem: str, width: int) -> Text:
     text = Text("\nLast lines of its log\n", "bold")
     wrapper = textwrap.TextWrapper(
-        width - 4, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+        max(LEAST_CELLS, width - 4),
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_on_hyphens=False,
     )
     wrapped = map(wrapper.fill, lines or [problem or "nothing yet"])
     return text.append("\n".join(wrapped), "not bold dim")
