@@ -26,7 +26,7 @@ from potluck_worker.library.answers import ask
 from potluck_worker.library.remote import RemoteFile
 
 PIECE_BYTES = 128 * 2**20
-READ_BYTES = 2**19
+READ_BYTES = 2**20
 NOTE_BYTES = 8 * 2**20
 CONNECTIONS = 4
 
