@@ -47,6 +47,8 @@ class HubRepo:
     gated: bool = False
     token: str = ""
     """Only with this one are its files given."""
+    private: bool = False
+    """Without the token it is as if it were not there."""
 
 
 @dataclass
@@ -91,6 +93,8 @@ class FakeHub:
 
     def __init__(self) -> None:
         self.repos: dict[str, HubRepo] = {}
+        self.revoked = ""
+        """A token that is no longer known."""
         self.trouble = Trouble()
         self.requests: list[Request] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -165,7 +169,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             request = Request(parts.path, host, self.headers.get("Range", ""), token)
             hub.requests.append(request)
             path = unquote(parts.path).strip("/").split("/")
-            if path[:2] == ["api", "models"]:
+            if token and token == hub.revoked:
+                self._answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+            elif path[:2] == ["api", "models"]:
                 self._api("/".join(path[2:4]), parse_qs(parts.query), token)
             elif path[:1] == ["cdn"]:
                 self._content(request, "/".join(path[1:3]), "/".join(path[3:]))
@@ -182,12 +188,16 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 word = query.get("search", [""])[0].lower()
                 found = [hub.describe(n) for n in hub.repos if word in n.lower()]
                 self._json(found[: int(query["limit"][0])])
-            elif name not in hub.repos:
+            elif name not in hub.repos or not self._sees(hub.repos[name], token):
                 # The real hub does not say whether a repository is private or not there.
                 headers = {"X-Error-Code": "RepoNotFound"}
                 self._answer(404 if token else 401, headers)
             else:
                 self._json(hub.describe(name))
+
+        @staticmethod
+        def _sees(repo: HubRepo, token: str) -> bool:
+            return not repo.private or token == repo.token
 
         def _resolve(self, name: str, file: str, token: str) -> None:
             repo = hub.repos.get(name)

@@ -167,7 +167,7 @@ def _in_words(what: str) -> Iterator[None]:
     except HFValidationError as error:
         raise BadRequest(f"{what} is no repository of the hub.") from error
     except HfHubHTTPError as error:
-        raise refusal(error.response.status_code, what) from error
+        raise refusal(error.response.status_code, what, error.response.headers) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
         raise unreachable(what, str(error) or type(error).__name__) from error
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:

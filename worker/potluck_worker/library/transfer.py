@@ -250,7 +250,7 @@ class Transfer:
             return
         if status == 416:
             raise _changed(self._file.name, said.rpartition("/")[2] or "other", size)
-        raise refusal(status, self._file.name)
+        raise refusal(status, self._file.name, response.headers)
 
     def _keep(self, piece: Piece, data: bytes, descriptor: int) -> None:
         """Write what came of a piece."""
@@ -312,13 +312,35 @@ class Transfer:
             draft.unlink(missing_ok=True)
 
 
-def refusal(status: int, what: str) -> PotluckError:
-    """Return what an answer of the hub means that is a refusal."""
-    if status in (401, 403):
+def refusal(status: int, what: str, said: Mapping[str, str]) -> PotluckError:
+    """Return what an answer of the hub means that is a refusal.
+
+    Args:
+        status: Of the answer.
+        what: What was asked for.
+        said: The headers of the answer, of which one has the reason in a word.
+    """
+    reason = said.get("X-Error-Code", "")
+    if reason == "RepoNotFound":
+        # The hub does not tell strangers which of the two it is.
         return HubError(
-            f"The hub refuses {what} ({status}): it is private, or its terms must be accepted. "
-            "Accept them on the hub's page of the model, and give a token of yours to "
-            "`potluck login`."
+            f"The hub has no {what}, or it is private. Look for the name with `potluck search`; to "
+            "read a private one, give a token that may to `potluck login`."
+        )
+    if reason == "GatedRepo" and status == 401:
+        return HubError(
+            f"{what} is gated: its terms must be accepted first. Accept them on the hub's page of "
+            "the model, and give a token of yours to `potluck login`."
+        )
+    if status == 401:
+        return HubError(
+            f"The hub gives {what} to those alone whose token it knows: there is none here, or it is "
+            "wrong or was revoked. Give a new one to `potluck login`."
+        )
+    if status == 403:
+        return HubError(
+            f"The hub refuses {what} (403): your token is not enough. Accept its terms on the hub's "
+            "page of the model, where its maker may have to let you in, then ask again."
         )
     if status == 404:
         return HubError(f"The hub has no {what}. Look for it with `potluck search`.")
