@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,9 +90,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeHub:
-    """The server; use it as a context manager."""
+    """The server; use it as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        tls: It speaks HTTPS with this.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.repos: dict[str, HubRepo] = {}
         self.revoked = ""
         """A token that is no longer known."""
@@ -99,6 +104,10 @@ class FakeHub:
         self.requests: list[Request] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self._scheme = "https"
 
     @property
     def port(self) -> int:
@@ -108,7 +117,7 @@ class FakeHub:
     @property
     def endpoint(self) -> str:
         """What HF_ENDPOINT is for it."""
-        return f"http://localhost:{self.port}"
+        return f"{self._scheme}://localhost:{self.port}"
 
     @property
     def content_requests(self) -> list[Request]:
