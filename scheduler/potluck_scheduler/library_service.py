@@ -25,6 +25,7 @@ from potluck_scheduler.core.speeds import Speeds
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.hub import HASH_SECONDS, HUB_SECONDS, Neighbours, add_fit
+from potluck_scheduler.hub_search import Search
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend
 from potluck_scheduler.renewal import renew
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DESCRIBE_SECONDS = 30.0
+FOUND, MOST_FOUND = 20, 100
+"""Repositories of an answer of the hub: where nobody said how many, and at most."""
+
 REMOVE_SECONDS = 120.0
 """Answers under way get time to end first."""
 
@@ -194,12 +198,15 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Search the hub."""
 
         async def search() -> pb.SearchModelsResponse:
-            asked = worker.SearchHubRequest(query=request.query, limit=request.limit)
+            wanted, limit = Search.read(request.query), request.limit or FOUND
+            most = MOST_FOUND if wanted.wishes else limit
+            asked = worker.SearchHubRequest(query=wanted.words, limit=most)
             response = await self._worker(self._fetching("")).SearchHub(asked, timeout=HUB_SECONDS)
             nodes = nodes_called("", self._registry)
             for repository in response.repositories:
                 add_fit(repository, nodes)
-            return pb.SearchModelsResponse(repositories=response.repositories)
+            found = wanted.of(response.repositories)[:limit]
+            return pb.SearchModelsResponse(repositories=found)
 
         return await or_abort(search(), context)
 

@@ -179,7 +179,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             hub.requests.append(request)
             path = unquote(parts.path).strip("/").split("/")
             if token and token == hub.revoked:
-                self._answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+                said = "Invalid credentials in Authorization header"
+                self._answer(401, {"X-Error-Message": said})
             elif path[:2] == ["api", "models"]:
                 self._api("/".join(path[2:4]), parse_qs(parts.query), token)
             elif path[:1] == ["cdn"]:
@@ -196,6 +197,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if not name:
                 word = query.get("search", [""])[0].lower()
                 found = [hub.describe(n) for n in hub.repos if word in n.lower()]
+                for each in found:
+                    each["siblings"] = [{"rfilename": s["rfilename"]} for s in each["siblings"]]
                 self._json(found[: int(query["limit"][0])])
             elif name not in hub.repos or not self._sees(hub.repos[name], token):
                 # The real hub does not say whether a repository is private or not there.

@@ -102,6 +102,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
     fit_asked: list[types.LoadOptions] = field(default_factory=list)
     inspected: list[pb.InspectRequest] = field(default_factory=list)
+    searched: list[pb.SearchHubRequest] = field(default_factory=list)
     removed: list[pb.RemoveRequest] = field(default_factory=list)
     pulled: list[pb.PullRequest] = field(default_factory=list)
     stopped: list[pb.StopPullRequest] = field(default_factory=list)
@@ -240,10 +241,17 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def SearchHub(
         self, request: pb.SearchHubRequest, context: Context
     ) -> pb.SearchHubResponse:
-        found = types.HubRepository(
-            name=f"maker/{request.query}", parameter_count=8 * 10**9, memory_needed_bytes=6 * GIB
-        )
-        return pb.SearchHubResponse(repositories=[found])
+        self.searched.append(request)
+        found = [
+            types.HubRepository(
+                name=f"maker/{request.query}{more}",
+                parameter_count=billions * 10**9,
+                memory_needed_bytes=int(billions * 0.75 * GIB),
+                quantizations=["Q8_0", "Q4_K_M"],
+            )
+            for more, billions in (("", 8), ("-large", 70))
+        ]
+        return pb.SearchHubResponse(repositories=found[: request.limit])
 
     async def ListHub(self, request: pb.ListHubRequest, context: Context) -> pb.ListHubResponse:
         repository = types.HubRepository(name=request.repository)

@@ -311,6 +311,7 @@ async def test_the_hub_is_searched_and_listed_with_what_fits(
     assert repository.parameter_count == 2_200_000
     assert repository.licence.commercial_use == types.COMMERCIAL_USE_YES
     assert repository.base_models == ["maker/Base"]
+    assert repository.quantizations == ["Q8_0"]
     assert repository.memory_needed_bytes == int(int(2_200_000 * 4.9 / 8) * 1.1) + 2**29
     response = await worker.stub.ListHub(pb.ListHubRequest(repository=REPO))
     (variant,) = response.variants

@@ -39,7 +39,10 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
         command.add_argument("-y", "--yes", action="store_true", help="delete without asking")
     search = commands.add_parser("search", help="search the hub, or list what a repository has")
     search.add_argument(
-        "words", nargs="+", help="what to look for, or MAKER/NAME to list what can be fetched of it"
+        "words",
+        nargs="+",
+        help="what to look for, with fits, below:8B, quant:Q4_K_M, licence:commercial or "
+        "licence:NAME to narrow that; or MAKER/NAME to list what can be fetched of it",
     )
     search.add_argument("-n", "--limit", type=int, default=20, help="how many; 20 by default")
     search.add_argument("--node", default="", metavar="NAME", help="for this machine")

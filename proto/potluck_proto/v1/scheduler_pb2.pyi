@@ -2606,6 +2606,9 @@ class SearchModelsRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
+    """Words, and wishes: `fits`, `below:8B`, `quant:Q4_K_M`, `licence:mit`,
+    `licence:commercial`. With wishes, the 100 most fetched are looked at.
+    """
     limit: _builtins.int
     """100 at most; 0 means 20."""
     def __init__(

@@ -1268,6 +1268,7 @@ class HubRepository(_message.Message):
     TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     MEMORY_NEEDED_BYTES_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    QUANTIZATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     parameter_count: _builtins.int
     downloads: _builtins.int
@@ -1289,6 +1290,10 @@ class HubRepository(_message.Message):
     def fit(self) -> Global___PoolFit:
         """Set by the scheduler."""
 
+    @_builtins.property
+    def quantizations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """That it comes in, the names of files where those say none."""
+
     def __init__(
         self,
         *,
@@ -1304,10 +1309,11 @@ class HubRepository(_message.Message):
         training_context_length: _builtins.int = ...,
         memory_needed_bytes: _builtins.int = ...,
         fit: Global___PoolFit | None = ...,
+        quantizations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit", "licence", b"licence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "fit", b"fit", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "training_context_length", b"training_context_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "fit", b"fit", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "quantizations", b"quantizations", "training_context_length", b"training_context_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ import asyncio
 import getpass
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
@@ -27,10 +28,14 @@ from potluck_tui.model_facts import COMMERCIAL_USE
 from potluck_tui.words import count, size
 
 HUB_SECONDS = 20.0
+COLUMNS = 80
 REPOSITORY_HEADER = (
     "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL", "FETCHED"
 )  # fmt: skip
-REPOSITORY_NOTE = "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin."
+REPOSITORY_NOTE = (
+    "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin. Words that narrow a search: "
+    "fits, below:8B, quant:Q4_K_M, licence:commercial."
+)
 VARIANT_HEADER = ("VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL")
 
 
@@ -47,11 +52,18 @@ async def search(options: argparse.Namespace, home: Home) -> int:
     elif response.repositories:
         rows = [repository_row(found) for found in response.repositories]
         print_table(REPOSITORY_HEADER, rows)
-        print(f"\n{REPOSITORY_NOTE}")
+        print("\n" + textwrap.fill(REPOSITORY_NOTE, COLUMNS))
         print("`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
-        print(f"The hub has no GGUF model for {words!r}.")
+        print(none_found(words))
     return 0 if response.repositories else 1
+
+
+def none_found(words: str) -> str:
+    """Return what to say where a search found nothing."""
+    wishes = any(":" in word or word.lower() == "fits" for word in words.split())
+    among = ", of the 100 most fetched that have its words. Add a word" if wishes else ""
+    return f"The hub has no GGUF model for “{clean(words)}”{among}."
 
 
 async def _list(repository: str, options: argparse.Namespace, home: Home) -> int:
@@ -100,6 +112,12 @@ def origin_lines(found: types.HubRepository) -> Iterator[str]:
     licence = found.licence
     use = COMMERCIAL_USE[licence.commercial_use]
     yield f"licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+
+
+def quantization_lines(found: types.HubRepository) -> Iterator[str]:
+    """Yield in what a repository comes, where the hub said it."""
+    if found.quantizations:
+        yield f"comes in {clean(', '.join(found.quantizations))}"
 
 
 def variant_notes() -> Iterator[str]:

@@ -43,7 +43,7 @@ API_SECONDS = 10.0
 
 MOST_HITS = 100
 
-_EXPANDED = ("downloads", "likes", "gated", "tags", "gguf", "safetensors")
+_EXPANDED = ("downloads", "likes", "gated", "tags", "gguf", "safetensors", "siblings")
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,12 @@ def variants(repository: Repository) -> list[Variant]:
     return sorted(found, key=lambda variant: -variant.size_bytes)
 
 
+def quantizations(repository: Repository) -> list[str]:
+    """Return in what a repository's GGUF files come; their sizes need not be known."""
+    files = [file for file in repository.files if _is_plain(file.name)]
+    return list(dict.fromkeys(variant.name for variant in _ggufs(files)))
+
+
 def is_present(variant: Variant, models: Path) -> bool:
     """Say whether a variant is among the models of a folder, by names and sizes."""
     folder = models / variant.folder

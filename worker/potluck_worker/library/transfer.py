@@ -334,13 +334,13 @@ def refusal(status: int, what: str, said: Mapping[str, str]) -> PotluckError:
         )
     if status == 401:
         return HubError(
-            f"The hub gives {what} to those alone whose token it knows: there is none here, or it is "
-            "wrong or was revoked. Give a new one to `potluck login`."
+            f"The hub gives {what} to those alone whose token it knows: there is none here, or it "
+            "is wrong or was revoked. Give a new one to `potluck login`."
         )
     if status == 403:
         return HubError(
-            f"The hub refuses {what} (403): your token is not enough. Accept its terms on the hub's "
-            "page of the model, where its maker may have to let you in, then ask again."
+            f"The hub refuses {what} (403): your token is not enough. Accept its terms on the "
+            "hub's page of the model, where its maker may have to let you in, then ask again."
         )
     if status == 404:
         return HubError(f"The hub has no {what}. Look for it with `potluck search`.")
