@@ -14,10 +14,11 @@ what the plan says or is refused: it never takes less context than the node desc
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -309,7 +310,9 @@ class ModelStore:
         )
 
     def _matches(self, name: str, quantization: str) -> list[StoredModel]:
-        return [model for model in self.models if model.answers_to(name, quantization)]
+        matches = [model for model in self.models if model.answers_to(name, quantization)]
+        # A file may be called as another model is that was given its name first.
+        return [model for model in matches if model.name.lower() == name.lower()] or matches
 
     async def _inspect(self, place: Place) -> Finding:
         """Read a file in a child process, which may die of it."""
@@ -422,16 +425,25 @@ def _stored(place: Place, finding: Finding, engines: Engines) -> StoredModel:
 
 
 def _told_apart(models: Sequence[StoredModel]) -> list[StoredModel]:
-    """Return models with the owner behind the name of each borrowed one whose name others have."""
+    """Return models with another name for each borrowed one whose name others have."""
     taken = {model.key for model in models if not model.borrowed}
     told = []
     for model in models:
-        if model.borrowed and model.key in taken:
-            owner = model.borrowed.owner.lower().replace(" ", "-")
-            model = replace(model, name=f"{model.name}-{owner}")
+        if model.borrowed:
+            free = (n for n in _possible_names(model) if (n, model.quantization) not in taken)
+            model = replace(model, name=next(free))
         taken.add(model.key)
         told.append(model)
     return told
+
+
+def _possible_names(model: StoredModel) -> Iterator[str]:
+    """Yield what a borrowed model may be called, the best first: with its owner, and a number."""
+    assert model.borrowed is not None
+    yield model.name
+    owner = model.borrowed.owner.lower().replace(" ", "-")
+    yield f"{model.name}-{owner}"
+    yield from (f"{model.name}-{owner}-{number}" for number in itertools.count(2))
 
 
 _OF_SETTINGS = "{path} of the setting worker.model_paths does not exist."
