@@ -89,6 +89,7 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "Logs": SCHEDULERS,
     WORKER_SERVICE + "Drain": SCHEDULERS,
     WORKER_SERVICE + "Inspect": SCHEDULERS,
+    WORKER_SERVICE + "HashModel": SCHEDULERS,
     WORKER_SERVICE + "Remove": SCHEDULERS,
     WORKER_SERVICE + "Prune": SCHEDULERS,
     WORKER_SERVICE + "SearchHub": SCHEDULERS,

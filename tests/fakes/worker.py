@@ -225,6 +225,11 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         described = next(m for m in self.models if m.name == request.model)
         return pb.InspectResponse(detail=types.ModelDetail(description=described))
 
+    async def HashModel(
+        self, request: pb.HashModelRequest, context: Context
+    ) -> AsyncIterator[pb.HashModelResponse]:
+        yield pb.HashModelResponse(done_bytes=GIB, total_bytes=GIB)
+
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
         self.removed.append(request)
         removal = types.Removal(path=f"/models/{request.model}.gguf", freed_bytes=GIB)

@@ -203,6 +203,11 @@ async def test_each_cache_is_used_where_it_is_whatever_lies_in_it_and_never_chan
             detail = (await worker.stub.Inspect(asked)).detail
             assert detail.hashes
             assert detail.description.parameter_count == described.parameter_count
+        for name in problems:
+            asked = pb.InspectRequest(model=name, hashes=True)
+            assert not (await worker.stub.Inspect(asked)).detail.hashes
+            with pytest.raises(grpc.aio.AioRpcError, match="and is not followed"):
+                await worker.stub.SendModel(pb.SendModelRequest(model=name)).read()
         for name in models:
             with pytest.raises(grpc.aio.AioRpcError):
                 await worker.stub.Remove(pb.RemoveRequest(model=name))

@@ -196,6 +196,12 @@ def test_progress_is_said_with_speed_and_time_left() -> None:
         progress_line(DownloadView.from_proto(download), "attic")
         == "maker/m:Q8_0 to attic, 25% of 4.0 GB, 128 MB/s, 24s left"
     )
+    download.from_node = "cellar"
+    line = progress_line(DownloadView.from_proto(download), "attic")
+    assert line.startswith("maker/m:Q8_0 from cellar to attic, 25%")
+    download.hashing = True
+    line = progress_line(DownloadView.from_proto(download), "attic")
+    assert line.startswith("maker/m:Q8_0 to attic: cellar reads its own for the hash, 25%")
 
 
 async def test_a_token_is_kept_where_nobody_else_can_read_it(

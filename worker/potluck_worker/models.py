@@ -95,7 +95,12 @@ class StoredModel:
 
     @property
     def files(self) -> list[Path]:
-        """Its weights: the file, all parts of a split one, or those of a checkpoint."""
+        """Its weights: the file, all parts of a split one, or those of a checkpoint.
+
+        None of them where they are not read, as behind a link out of a cache.
+        """
+        if self.borrowed is not None and self.borrowed.problem:
+            return []
         if self.path.is_dir():
             return sorted(self.path.glob(f"*{WEIGHTS_SUFFIX}"))
         return [part for part in parts_of(self.path) if part.exists()]

@@ -2737,8 +2737,8 @@ class PullModelResponse(_message.Message):
     BY_NAME_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     from_node: _builtins.str
-    """The node that had the same file already: it is copied from there. Empty
-    where it is fetched from the hub.
+    """The node that had the same file already: it is copied from there, or used
+    as it is where that is `node_name`. Empty where it comes from the hub.
     """
     by_name: _builtins.bool
     """The hub could not be reached: it is the same by its name alone."""

@@ -56,6 +56,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.HashModel = channel.unary_stream(
+                '/potluck.v1.WorkerService/HashModel',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.HashModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.HashModelResponse.FromString,
+                _registered_method=True)
         self.Add = channel.unary_unary(
                 '/potluck.v1.WorkerService/Add',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.AddRequest.SerializeToString,
@@ -183,6 +188,14 @@ class WorkerServiceServicer:
 
     def Inspect(self, request, context):
         """All that the files of a model say.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HashModel(self, request, context):
+        """Reads a model's weights for their hashes, as far as those are not known;
+        says how far it is. Closing the stream ends it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -361,6 +374,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.SerializeToString,
+            ),
+            'HashModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.HashModel,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.HashModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.HashModelResponse.SerializeToString,
             ),
             'Add': grpc.unary_unary_rpc_method_handler(
                     servicer.Add,
@@ -568,6 +586,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Inspect',
             potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HashModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.WorkerService/HashModel',
+            potluck_dot_v1_dot_worker__pb2.HashModelRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.HashModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

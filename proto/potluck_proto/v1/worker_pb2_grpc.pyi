@@ -47,6 +47,10 @@ class WorkerServiceStub:
     """
     Inspect: _grpc.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]
     """All that the files of a model say."""
+    HashModel: _grpc.UnaryStreamMultiCallable[_worker_pb2.HashModelRequest, _worker_pb2.HashModelResponse]
+    """Reads a model's weights for their hashes, as far as those are not known;
+    says how far it is. Closing the stream ends it.
+    """
     Add: _grpc.UnaryUnaryMultiCallable[_worker_pb2.AddRequest, _worker_pb2.AddResponse]
     """Sees a file or a folder of this machine from now on, where it lies. For the
     owner alone: others do not choose what of this machine is read.
@@ -135,6 +139,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     Inspect: _aio.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]  # type: ignore[assignment]
     """All that the files of a model say."""
+    HashModel: _aio.UnaryStreamMultiCallable[_worker_pb2.HashModelRequest, _worker_pb2.HashModelResponse]  # type: ignore[assignment]
+    """Reads a model's weights for their hashes, as far as those are not known;
+    says how far it is. Closing the stream ends it.
+    """
     Add: _aio.UnaryUnaryMultiCallable[_worker_pb2.AddRequest, _worker_pb2.AddResponse]  # type: ignore[assignment]
     """Sees a file or a folder of this machine from now on, where it lies. For the
     owner alone: others do not choose what of this machine is read.
@@ -244,6 +252,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.InspectResponse, _abc.Awaitable[_worker_pb2.InspectResponse]]:
         """All that the files of a model say."""
+
+    @_abc_1.abstractmethod
+    def HashModel(
+        self,
+        request: _worker_pb2.HashModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.HashModelResponse], _abc.AsyncIterator[_worker_pb2.HashModelResponse]]:
+        """Reads a model's weights for their hashes, as far as those are not known;
+        says how far it is. Closing the stream ends it.
+        """
 
     @_abc_1.abstractmethod
     def Add(

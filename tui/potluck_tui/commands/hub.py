@@ -205,9 +205,7 @@ def _show(
         if model.HasField("problem"):
             print(f"It cannot be used there: {clean(model.problem.message)}")
     elif shows:
-        line = progress_line(
-            DownloadView.from_proto(response.download), clean(node), clean(response.from_node)
-        )
+        line = progress_line(DownloadView.from_proto(response.download), clean(node))
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
@@ -215,6 +213,8 @@ def _origin(response: pb.PullModelResponse | pb.CopyModelResponse) -> str:
     """Return where a model came from, where that is not the hub."""
     if not response.from_node:
         return ""
+    if isinstance(response, pb.PullModelResponse) and response.from_node == response.node_name:
+        return " already: its files are those of the hub, by their hashes"
     came = f", copied from {clean(response.from_node)}"
     if isinstance(response, pb.PullModelResponse):
         came += " instead of fetched"
