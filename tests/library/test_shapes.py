@@ -10,6 +10,52 @@ from engines.asking import described
 from engines.stand_in import NO_VLLM, VLLM, vllm_python
 from library.gguf_shapes import write_gguf
 from library.shapes import Known, Sizes, falcon, gpt2, gpt_oss, llama, opt, starcoder2, write
+from library.sizes import (
+    ALPACA,
+    DEEPSEEK_7B,
+    FALCON_7B,
+    GEMMA_2_2B,
+    GEMMA_2_9B,
+    GEMMA_2_27B,
+    GEMMA_2B,
+    GEMMA_3_1B,
+    GEMMA_7B,
+    GPT2,
+    GPT2_XL,
+    GPT_OSS_20B,
+    LLAMA_2_7B,
+    LLAMA_3_2_1B,
+    LLAMA_3_2_3B,
+    LLAMA_3_8B,
+    LLAMA_70B,
+    MISTRAL,
+    MIXTRAL,
+    NEMO,
+    OPEN_LLAMA_3B,
+    OPT_1_3B,
+    OPT_6_7B,
+    OPT_125M,
+    PHI_3_MINI,
+    QWEN_3_06B,
+    QWEN_3_4B,
+    QWEN_3_8B,
+    QWEN_3_14B,
+    QWEN_3_30B_A3B,
+    QWEN_3_32B,
+    QWEN_25_05B,
+    QWEN_25_3B,
+    QWEN_25_7B,
+    QWEN_25_14B,
+    QWEN_25_15B,
+    QWEN_25_32B,
+    QWEN_25_72B,
+    SMOL_1_7B,
+    SMOL_135M,
+    SMOL_360M,
+    STARCODER2_3B,
+    TINY_LLAMA,
+    YI_6B,
+)
 from potluck_worker.architectures import Architectures
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection, Tuning
@@ -44,54 +90,6 @@ def card(licence_id: str, base: str = "", name: str = "") -> dict[str, str]:
 
 def llamas(sizes: Sizes, *about: str, kind: str = "llama", template: bool = False) -> Known:
     return Known(kind, sizes, llama, card(*about), template)
-
-
-LLAMA_2_7B = Sizes(32, 4096, 11008, 32, 32, 32000)
-LLAMA_3_8B = Sizes(32, 4096, 14336, 32, 8, 128256, 8192)
-LLAMA_3_2_1B = Sizes(16, 2048, 8192, 32, 8, 128256, 131072, tied=True)
-LLAMA_3_2_3B = Sizes(28, 3072, 8192, 24, 8, 128256, 131072, tied=True)
-LLAMA_70B = Sizes(80, 8192, 28672, 64, 8, 128256, 131072)
-OPEN_LLAMA_3B = Sizes(26, 3200, 8640, 32, 32, 32000, 2048)
-ALPACA = Sizes(32, 4096, 11008, 32, 32, 32001, 2048)
-MISTRAL = Sizes(32, 4096, 14336, 32, 8, 32000, 32768)
-NEMO = Sizes(40, 5120, 14336, 32, 8, 131072, 131072, head=128)
-MIXTRAL = Sizes(32, 4096, 14336, 32, 8, 32000, 32768, experts=8, used=2)
-QWEN_25_05B = Sizes(24, 896, 4864, 14, 2, 151936, 32768, tied=True, bias=True)
-QWEN_25_15B = Sizes(28, 1536, 8960, 12, 2, 151936, 32768, tied=True, bias=True)
-QWEN_25_3B = Sizes(36, 2048, 11008, 16, 2, 151936, 32768, tied=True, bias=True)
-QWEN_25_7B = Sizes(28, 3584, 18944, 28, 4, 152064, 32768, bias=True)
-QWEN_25_14B = Sizes(48, 5120, 13824, 40, 8, 152064, 32768, bias=True)
-QWEN_25_32B = Sizes(64, 5120, 27648, 40, 8, 152064, 32768, bias=True)
-QWEN_25_72B = Sizes(80, 8192, 29568, 64, 8, 152064, 32768, bias=True)
-QWEN_3_06B = Sizes(28, 1024, 3072, 16, 8, 151936, 40960, 128, tied=True, head_norms=True)
-QWEN_3_4B = Sizes(36, 2560, 9728, 32, 8, 151936, 40960, 128, tied=True, head_norms=True)
-QWEN_3_8B = Sizes(36, 4096, 12288, 32, 8, 151936, 40960, 128, head_norms=True)
-QWEN_3_14B = Sizes(40, 5120, 17408, 40, 8, 151936, 40960, 128, head_norms=True)
-QWEN_3_32B = Sizes(64, 5120, 25600, 64, 8, 151936, 40960, 128, head_norms=True)
-QWEN_3_30B_A3B = Sizes(
-    48, 2048, 768, 32, 4, 151936, 40960, 128, head_norms=True, experts=128, used=8
-)
-GEMMA_2B = Sizes(18, 2048, 16384, 8, 1, 256000, 8192, 256, tied=True)
-GEMMA_7B = Sizes(28, 3072, 24576, 16, 16, 256000, 8192, 256, tied=True)
-GEMMA_2_2B = Sizes(26, 2304, 9216, 8, 4, 256000, 8192, 256, tied=True, norms=4)
-GEMMA_2_9B = Sizes(42, 3584, 14336, 16, 8, 256000, 8192, 256, tied=True, norms=4)
-GEMMA_2_27B = Sizes(46, 4608, 36864, 32, 16, 256000, 8192, 128, tied=True, norms=4)
-GEMMA_3_1B = Sizes(26, 1152, 6912, 4, 1, 262144, 32768, 256, tied=True, norms=4, head_norms=True)
-PHI_3_MINI = Sizes(32, 3072, 8192, 32, 32, 32064, 4096)
-SMOL_135M = Sizes(30, 576, 1536, 9, 3, 49152, 8192, tied=True)
-SMOL_360M = Sizes(32, 960, 2560, 15, 5, 49152, 8192, tied=True)
-SMOL_1_7B = Sizes(24, 2048, 8192, 32, 32, 49152, 8192, tied=True)
-TINY_LLAMA = Sizes(22, 2048, 5632, 32, 4, 32000, 2048)
-YI_6B = Sizes(32, 4096, 11008, 32, 4, 64000, 4096)
-DEEPSEEK_7B = Sizes(30, 4096, 11008, 32, 32, 102400, 4096)
-GPT2 = Sizes(12, 768, 3072, 12, 12, 50257, 1024)
-GPT2_XL = Sizes(48, 1600, 6400, 25, 25, 50257, 1024)
-OPT_125M = Sizes(12, 768, 3072, 12, 12, 50272, 2048)
-OPT_1_3B = Sizes(24, 2048, 8192, 32, 32, 50272, 2048)
-OPT_6_7B = Sizes(32, 4096, 16384, 32, 32, 50272, 2048)
-GPT_OSS_20B = Sizes(24, 2880, 2880, 64, 8, 201088, 131072, 64, experts=32, used=4)
-FALCON_7B = Sizes(32, 4544, 18176, 71, 1, 65024, 2048)
-STARCODER2_3B = Sizes(30, 3072, 12288, 24, 2, 49152, 16384)
 
 
 def tuned(sizes: Sizes, *about: str, kind: str = "llama") -> Known:
