@@ -112,7 +112,7 @@ def _runs_on(model: ModelView, _pool: PoolView) -> str:
 
 
 def _tuning(model: ModelView, _pool: PoolView) -> str:
-    if model.is_base and not model.has_chat_template:
+    if model.goes_on:
         return (
             "It cannot chat as it is: `template` in the settings gives it a prompt format by name."
         )
