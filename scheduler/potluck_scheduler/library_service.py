@@ -135,6 +135,35 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
             answer.problem.CopyFrom(error.to_proto())
         return answer
 
+    async def ChooseTemplate(
+        self, request: pb.ChooseTemplateRequest, context: Context
+    ) -> pb.ChooseTemplateResponse:
+        """Give a model a prompt format wherever it is."""
+        return await or_abort(self._choose_template(request), context)
+
+    async def _choose_template(
+        self, request: pb.ChooseTemplateRequest
+    ) -> pb.ChooseTemplateResponse:
+        if not request.model:
+            raise BadRequest("Say for which model.")
+        keys, having = having_model(request.model, request.node, self._registry, "")
+        asked = worker.SetTemplateRequest(
+            model=keys[0].name,
+            quantization=keys[0].quantization if ":" in request.model else "",
+            template=request.template,
+        )
+
+        async def tell(node: Node) -> pb.NodeTemplate:
+            answer = pb.NodeTemplate(node_name=node.name)
+            try:
+                with failures_in_words(node.name):
+                    await self._worker(node).SetTemplate(asked, timeout=REMOVE_SECONDS)
+            except PotluckError as error:
+                answer.problem.CopyFrom(error.to_proto())
+            return answer
+
+        return pb.ChooseTemplateResponse(nodes=await asyncio.gather(*map(tell, having)))
+
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:

@@ -102,6 +102,7 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
     fit_asked: list[types.LoadOptions] = field(default_factory=list)
     inspected: list[pb.InspectRequest] = field(default_factory=list)
+    templates: list[tuple[str, str, str]] = field(default_factory=list)
     searched: list[pb.SearchHubRequest] = field(default_factory=list)
     removed: list[pb.RemoveRequest] = field(default_factory=list)
     pulled: list[pb.PullRequest] = field(default_factory=list)
@@ -237,6 +238,14 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
 
     async def Add(self, request: pb.AddRequest, context: Context) -> pb.AddResponse:
         return pb.AddResponse(models=[describe("added")])
+
+    async def SetTemplate(
+        self, request: pb.SetTemplateRequest, context: Context
+    ) -> pb.SetTemplateResponse:
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        self.templates.append((request.model, request.quantization, request.template))
+        return pb.SetTemplateResponse()
 
     async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
         if self.refusal is not None:

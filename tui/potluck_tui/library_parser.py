@@ -37,6 +37,14 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     for command in (remove, prune):
         command.add_argument("--node", default="", metavar="NAME", help="on this machine")
         command.add_argument("-y", "--yes", action="store_true", help="delete without asking")
+    template = commands.add_parser("template", help="choose the prompt format of a model by name")
+    template.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
+    template.add_argument(
+        "template",
+        metavar="FORMAT",
+        help="completion, chatml, alpaca, vicuna and others; own takes it away again",
+    )
+    template.add_argument("--node", default="", metavar="NAME", help="on this machine alone")
     search = commands.add_parser("search", help="search the hub, or list what a repository has")
     search.add_argument(
         "words",
@@ -75,4 +83,4 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     copy.add_argument(
         "--from", dest="from_node", default="", metavar="NAME", help="from this machine"
     )
-    return [models, add, remove, prune, search, pull, copy, recommend, bench, primer]
+    return [models, add, remove, prune, template, search, pull, copy, recommend, bench, primer]

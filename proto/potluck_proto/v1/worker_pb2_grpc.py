@@ -76,6 +76,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
                 _registered_method=True)
+        self.SetTemplate = channel.unary_unary(
+                '/potluck.v1.WorkerService/SetTemplate',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.SetTemplateRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.SetTemplateResponse.FromString,
+                _registered_method=True)
         self.SearchHub = channel.unary_unary(
                 '/potluck.v1.WorkerService/SearchHub',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.SearchHubRequest.SerializeToString,
@@ -222,6 +227,13 @@ class WorkerServiceServicer:
     def Prune(self, request, context):
         """Deletes what nobody needs: unfinished downloads, logs of models that are
         gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTemplate(self, request, context):
+        """Gives a model a prompt format; one in memory is unloaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -394,6 +406,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Prune,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.SerializeToString,
+            ),
+            'SetTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTemplate,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.SetTemplateRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.SetTemplateResponse.SerializeToString,
             ),
             'SearchHub': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchHub,
@@ -694,6 +711,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Prune',
             potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/SetTemplate',
+            potluck_dot_v1_dot_worker__pb2.SetTemplateRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.SetTemplateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,8 @@ class WorkerServiceStub:
     """Deletes what nobody needs: unfinished downloads, logs of models that are
     gone.
     """
+    SetTemplate: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SetTemplateRequest, _worker_pb2.SetTemplateResponse]
+    """Gives a model a prompt format; one in memory is unloaded."""
     SearchHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]
     """Searches the hub for models that an engine of Potluck may run."""
     ListHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]
@@ -157,6 +159,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Deletes what nobody needs: unfinished downloads, logs of models that are
     gone.
     """
+    SetTemplate: _aio.UnaryUnaryMultiCallable[_worker_pb2.SetTemplateRequest, _worker_pb2.SetTemplateResponse]  # type: ignore[assignment]
+    """Gives a model a prompt format; one in memory is unloaded."""
     SearchHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]  # type: ignore[assignment]
     """Searches the hub for models that an engine of Potluck may run."""
     ListHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]  # type: ignore[assignment]
@@ -294,6 +298,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes what nobody needs: unfinished downloads, logs of models that are
         gone.
         """
+
+    @_abc_1.abstractmethod
+    def SetTemplate(
+        self,
+        request: _worker_pb2.SetTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.SetTemplateResponse, _abc.Awaitable[_worker_pb2.SetTemplateResponse]]:
+        """Gives a model a prompt format; one in memory is unloaded."""
 
     @_abc_1.abstractmethod
     def SearchHub(

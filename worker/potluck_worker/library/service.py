@@ -133,6 +133,19 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
             await errors.abort(context, error)
         return pb.PruneResponse(removals=_messages(removals))
 
+    async def SetTemplate(
+        self, request: pb.SetTemplateRequest, context: Context
+    ) -> pb.SetTemplateResponse:
+        """Give a model a prompt format, from the next load on."""
+        store, manager = self._library.store, self._library.manager
+        wanted = request.model, request.quantization, request.template
+        try:
+            for model in await store.choose_template(*wanted):
+                await manager.unload(model)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.SetTemplateResponse()
+
     async def SearchHub(
         self, request: pb.SearchHubRequest, context: Context
     ) -> pb.SearchHubResponse:
