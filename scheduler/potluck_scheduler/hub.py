@@ -157,11 +157,13 @@ class Neighbours:
         same = [
             (node, key)
             for node, key in places
-            if node != target and is_named_so(key, request) and node.files[key].usable
+            if is_named_so(key, request) and node.files[key].usable
         ]
         for node, key in sorted(same, key=lambda p: p[0].files[p[1]].bits_per_weight, reverse=True):
             stub = self._registry.stub(node.node_id)
-            if stub is not None and key not in target.files:
+            # What the target has is as good as anything of that name.
+            here = node.node_id == target.node_id
+            if stub is not None and (here or key not in target.files):
                 return Neighbour(node, stub, key, by_name=True)
         return None
 

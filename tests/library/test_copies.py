@@ -263,6 +263,8 @@ async def test_without_a_hub_a_neighbours_model_of_the_name_is_taken_and_that_is
     assert "the same by its name alone" in printed
     with pytest.raises(HubUnreachable):
         await pulled(two, capsys, "maker/unknown")
+    printed = await pulled(two, capsys, node="attic")
+    assert "single:Q8_0 is on attic already, by its name alone: the hub cannot be" in printed
 
 
 async def test_parts_and_checkpoints_come_with_all_their_files(two: Two) -> None:

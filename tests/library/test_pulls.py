@@ -209,9 +209,9 @@ async def test_a_private_repository_is_as_one_that_is_not_there_until_a_token_sh
     hub.repos[REPO].token, hub.repos[REPO].private = "secret", True
     hidden, absent = await refusal(worker), await refusal(worker, name="maker/none")
     assert hidden.message.replace(REPO, "maker/none") == absent.message
-    assert "The hub has no maker/none, or it is private." in absent.message
+    assert "maker/none is not at the hub, or it is private." in absent.message
     home.hub_token.write_text("secret\n")
-    assert "The hub has no maker/none" in (await refusal(worker, name="maker/none")).message
+    assert "maker/none is not at the hub" in (await refusal(worker, name="maker/none")).message
     assert (await pull(worker)).name == "model"
 
 

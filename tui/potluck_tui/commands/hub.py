@@ -214,6 +214,8 @@ def _origin(response: pb.PullModelResponse | pb.CopyModelResponse) -> str:
     if not response.from_node:
         return ""
     if isinstance(response, pb.PullModelResponse) and response.from_node == response.node_name:
+        if response.by_name:
+            return " already, by its name alone: the hub cannot be reached"
         return " already: its files are those of the hub, by their hashes"
     came = f", copied from {clean(response.from_node)}"
     if isinstance(response, pb.PullModelResponse):

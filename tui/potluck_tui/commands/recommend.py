@@ -57,7 +57,7 @@ def refresh_lines(response: pb.RefreshCatalogueResponse) -> Iterator[str]:
         by_reason.setdefault(problem.message.replace(repository, "it"), []).append(repository)
     for reason, repositories in by_reason.items():
         others = f" and {len(repositories) - 1} more" if len(repositories) > 1 else ""
-        yield clean(f"As they were: {repositories[0]}{others}. {reason}")
+        yield clean(f"As they were: {repositories[0]}{others}. {reason[:1].upper()}{reason[1:]}")
 
 
 def recommendation_lines(response: pb.RecommendResponse, limit: int) -> Iterator[str]:
@@ -86,7 +86,7 @@ def recommendation_notes(response: pb.RecommendResponse) -> Iterator[str]:
     """Yield what the signs of a row mean, and where its figures are from."""
     yield "Tokens/s: = measured here; ~ from the bandwidth of such memory; - with layers in main"
     yield "memory. Quality: against 16 bits. * is there already. Sizes: the hub's, else reckoned."
-    yield f"{source().capitalize()}. Catalogue: {response.catalogue_date}."
+    yield f"Figures: {source()}. Catalogue: {response.catalogue_date}."
 
 
 def recommendation_row(found: pb.Recommendation) -> list[str]:

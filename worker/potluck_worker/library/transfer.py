@@ -324,8 +324,8 @@ def refusal(status: int, what: str, said: Mapping[str, str]) -> PotluckError:
     if reason == "RepoNotFound":
         # The hub does not tell strangers which of the two it is.
         return HubError(
-            f"The hub has no {what}, or it is private. Look for the name with `potluck search`; to "
-            "read a private one, give a token that may to `potluck login`."
+            f"{what} is not at the hub, or it is private. Look for the name with `potluck search`; "
+            "to read a private one, give a token that may to `potluck login`."
         )
     if reason == "GatedRepo" and status == 401:
         return HubError(
