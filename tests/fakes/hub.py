@@ -100,6 +100,8 @@ class FakeHub:
         self.repos: dict[str, HubRepo] = {}
         self.revoked = ""
         """A token that is no longer known."""
+        self.renamed: dict[str, str] = {}
+        self.elsewhere = ""
         self.trouble = Trouble()
         self.requests: list[Request] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -213,13 +215,18 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def _resolve(self, name: str, file: str, token: str) -> None:
             repo = hub.repos.get(name)
-            if repo is None or file not in repo.files:
+            if name in hub.renamed:
+                there = self.path.replace(name, hub.renamed[name], 1)
+                self._answer(307, {"Location": there})
+            elif repo is None or file not in repo.files:
                 self._answer(404, {"X-Error-Code": "EntryNotFound"})
             elif repo.token and token != repo.token:
                 self._answer(403 if token else 401, {"X-Error-Code": "GatedRepo"})
             else:
                 found = repo.files[file]
-                place = f"http://127.0.0.1:{hub.port}/cdn/{name}/{file}?Signature=x"
+                place = (
+                    hub.elsewhere or f"http://127.0.0.1:{hub.port}/cdn/{name}/{file}?Signature=x"
+                )
                 self._answer(
                     302,
                     {

@@ -58,7 +58,9 @@ def call_error(
 def test_a_failed_call_carries_its_error() -> None:
     sent = errors.UnknownModel("No node has 'x'.", model="x")
     trailing = (errors.METADATA_KEY, sent.to_proto().SerializeToString())
-    received = errors.from_rpc(call_error(sent.status, sent.message, trailing), "The scheduler")
+    received = errors.from_rpc(
+        call_error(grpc.StatusCode[sent.status], sent.message, trailing), "The scheduler"
+    )
     assert isinstance(received, errors.UnknownModel)
     assert received.fields == {"model": "x"}
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from potluck_proto.errors import ModelFileError
 
@@ -36,9 +35,6 @@ class Reading:
     done_bytes: int = 0
     abandoned: bool = False
     """Nobody waits for it any more: a thread that reads stops at its next bytes."""
-
-
-_KEPT: TypeAdapter[dict[str, FileHash]] = TypeAdapter(dict[str, FileHash])
 
 
 class Hashes:
@@ -83,7 +79,7 @@ class Hashes:
         """Remember the hash of a file."""
         self._known[str(path)] = found
         draft = self._cache.with_suffix(".new")
-        draft.write_text(json.dumps({place: asdict(known) for place, known in self._known.items()}))
+        draft.write_bytes(msgspec.json.encode(self._known))
         draft.replace(self._cache)
 
     def _known_of(self, path: Path) -> FileHash | None:
@@ -97,10 +93,10 @@ class Hashes:
 
     def _read(self) -> dict[str, FileHash]:
         try:
-            return _KEPT.validate_json(self._cache.read_bytes())
+            return msgspec.json.decode(self._cache.read_bytes(), type=dict[str, FileHash])
         except FileNotFoundError:
             pass
-        except (OSError, ValidationError) as error:
+        except (OSError, msgspec.MsgspecError) as error:
             log.warning("starting without the hashes kept in %s: %s", self._cache, error)
         return {}
 
