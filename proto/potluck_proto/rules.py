@@ -67,6 +67,7 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "StopPullModel": VIEWERS,
     SCHEDULER_SERVICE + "CopyModel": VIEWERS,
     SCHEDULER_SERVICE + "BenchModel": VIEWERS,
+    SCHEDULER_SERVICE + "ChooseTemplate": VIEWERS,
     SCHEDULER_SERVICE + "GetStatus": VIEWERS,
     # What is deleted is gone for all.
     SCHEDULER_SERVICE + "RemoveModel": OWNERS,
@@ -89,8 +90,10 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "Logs": SCHEDULERS,
     WORKER_SERVICE + "Drain": SCHEDULERS,
     WORKER_SERVICE + "Inspect": SCHEDULERS,
+    WORKER_SERVICE + "HashModel": SCHEDULERS,
     WORKER_SERVICE + "Remove": SCHEDULERS,
     WORKER_SERVICE + "Prune": SCHEDULERS,
+    WORKER_SERVICE + "SetTemplate": SCHEDULERS,
     WORKER_SERVICE + "SearchHub": SCHEDULERS,
     WORKER_SERVICE + "ListHub": SCHEDULERS,
     WORKER_SERVICE + "ChooseVariant": SCHEDULERS,

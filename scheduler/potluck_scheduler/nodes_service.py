@@ -168,6 +168,8 @@ def node_message(connection: Connection) -> pb.Node:
         age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
         round_trip_seconds=connection.round_trip_seconds,
     )
+    if connection.state is not None:
+        node.state.downloads.extend(arrival.download for arrival in connection.arrivals)
     if connection.problem is not None:
         node.problem.CopyFrom(connection.problem.to_proto())
     return node

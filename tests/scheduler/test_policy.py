@@ -191,7 +191,7 @@ def test_only_nodes_that_meet_the_wishes_are_chosen(asked: Request, chosen: str)
     nodes = (
         node("a", 12, model(licence="other")),
         node("b", 3, model(licence="cc-by-nc-4.0")),
-        node("c", 3, model(licence="Apache-2.0"), tags=("fast",)),
+        node("c", 3, model(licence="bigcode-openrail-m", commercial=True), tags=("fast",)),
         node("d", 3, model(context_length=16_384)),
     )
     explanation = decide(asked, *nodes).explanation

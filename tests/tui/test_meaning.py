@@ -49,9 +49,9 @@ def test_room_is_said_with_the_numbers_of_the_machines(model: ModelView, words: 
         (
             "tuning",
             replace(LLAMA, is_base=True, has_chat_template=False),
-            "It cannot chat as it is: `template` in the settings",
+            "It cannot chat as it is: `potluck template` gives",
         ),
-        ("chat template", replace(LLAMA, has_chat_template=False), "`template` in the settings"),
+        ("chat template", replace(LLAMA, has_chat_template=False), "`potluck template` gives it"),
         ("commercial use", replace(LLAMA, commercial_use="yes"), "You may use it at work too."),
         ("commercial use", replace(LLAMA, commercial_use="no"), "Keep it for private use,"),
         ("size", QWEN, "21.7 GB on the disk of macbook; in memory 26.0 GB. Needs 26.0 GB with"),

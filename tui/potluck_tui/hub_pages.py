@@ -77,11 +77,11 @@ def _found(words: str, response: pb.SearchModelsResponse) -> Page:
         Offer(
             name=clean(found.name),
             cells=tuple(hub.repository_row(found)),
-            words="; ".join(hub.origin_lines(found)),
+            words="; ".join((*hub.origin_lines(found), *hub.quantization_lines(found))),
         )
         for found in response.repositories
     )
-    notes = hub.REPOSITORY_NOTE if offers else f"The hub has no GGUF model for “{words}”."
+    notes = hub.REPOSITORY_NOTE if offers else hub.none_found(words)
     return Page(f"Search: {words}", hub.REPOSITORY_HEADER, offers, notes, hub.REPOSITORY_SPARE)
 
 

@@ -108,10 +108,8 @@ def _runs_on(model: ModelView, _pool: PoolView) -> str:
 
 
 def _tuning(model: ModelView, _pool: PoolView) -> str:
-    if model.is_base and not model.has_chat_template:
-        return (
-            "It cannot chat as it is: `template` in the settings gives it a prompt format by name."
-        )
+    if model.goes_on:
+        return "It cannot chat as it is: `potluck template` gives it a prompt format by name."
     if model.is_base:
         return "It goes on with what you write; to have questions answered, take a tuned one."
     return "You can chat with it as it is." if model.has_chat_template else ""
@@ -120,7 +118,7 @@ def _tuning(model: ModelView, _pool: PoolView) -> str:
 def _template(model: ModelView, _pool: PoolView) -> str:
     if model.has_chat_template:
         return "Potluck renders the chat with it: you just type."
-    return "`template` in the settings names a prompt format for it, such as chatml or vicuna."
+    return "`potluck template` gives it a prompt format by name, such as chatml or vicuna."
 
 
 def _commercial_use(model: ModelView, _pool: PoolView) -> str:

@@ -7,6 +7,7 @@ import asyncio
 import getpass
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
@@ -27,11 +28,15 @@ from potluck_tui.model_facts import COMMERCIAL_USE
 from potluck_tui.words import count, size
 
 HUB_SECONDS = 20.0
+COLUMNS = 80
 REPOSITORY_HEADER = (
     "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL", "FETCHED"
 )  # fmt: skip
 REPOSITORY_SPARE = ("FETCHED", "PARAMETERS", "COMMERCIAL", "LICENCE")
-REPOSITORY_NOTE = "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin."
+REPOSITORY_NOTE = (
+    "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin. Words that narrow a search: "
+    "fits, below:8B, quant:Q4_K_M, licence:commercial."
+)
 VARIANT_HEADER = ("VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL")
 VARIANT_SPARE = ("BITS", "QUALITY")
 
@@ -50,11 +55,18 @@ async def search(options: argparse.Namespace, home: Home) -> int:
     elif response.repositories:
         rows = [repository_row(found) for found in response.repositories]
         print_table(REPOSITORY_HEADER, rows, REPOSITORY_SPARE)
-        print(f"\n{REPOSITORY_NOTE}")
+        print("\n" + textwrap.fill(REPOSITORY_NOTE, COLUMNS))
         print("`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
-        print(f"The hub has no GGUF model for {words!r}.")
+        print(none_found(words))
     return 0 if response.repositories else 1
+
+
+def none_found(words: str) -> str:
+    """Return what to say where a search found nothing."""
+    wishes = any(":" in word or word.lower() == "fits" for word in words.split())
+    among = ", of the 100 most fetched that have its words. Add a word" if wishes else ""
+    return f"The hub has no GGUF model for “{clean(words)}”{among}."
 
 
 async def _list(repository: str, options: argparse.Namespace, home: Home) -> int:
@@ -102,6 +114,12 @@ def origin_lines(found: types.HubRepository) -> Iterator[str]:
     licence = found.licence
     use = COMMERCIAL_USE[licence.commercial_use]
     yield f"licence {clean(licence.id) or 'not named'}; commercial use: {use}"
+
+
+def quantization_lines(found: types.HubRepository) -> Iterator[str]:
+    """Yield in what a repository comes, where the hub said it."""
+    if found.quantizations:
+        yield f"comes in {clean(', '.join(found.quantizations))}"
 
 
 def variant_notes() -> Iterator[str]:
@@ -188,9 +206,7 @@ def _show(
         if model.HasField("problem"):
             print(f"It cannot be used there: {clean(model.problem.message)}")
     elif shows:
-        line = progress_line(
-            DownloadView.from_proto(response.download), clean(node), clean(response.from_node)
-        )
+        line = progress_line(DownloadView.from_proto(response.download), clean(node))
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
@@ -198,6 +214,10 @@ def _origin(response: pb.PullModelResponse | pb.CopyModelResponse) -> str:
     """Return where a model came from, where that is not the hub."""
     if not response.from_node:
         return ""
+    if isinstance(response, pb.PullModelResponse) and response.from_node == response.node_name:
+        if response.by_name:
+            return " already, by its name alone: the hub cannot be reached"
+        return " already: its files are those of the hub, by their hashes"
     came = f", copied from {clean(response.from_node)}"
     if isinstance(response, pb.PullModelResponse):
         came += " instead of fetched"

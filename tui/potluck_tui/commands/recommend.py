@@ -60,7 +60,7 @@ def refresh_lines(response: pb.RefreshCatalogueResponse) -> Iterator[str]:
         by_reason.setdefault(problem.message.replace(repository, "it"), []).append(repository)
     for reason, repositories in by_reason.items():
         others = f" and {len(repositories) - 1} more" if len(repositories) > 1 else ""
-        yield clean(f"As they were: {repositories[0]}{others}. {reason}")
+        yield clean(f"As they were: {repositories[0]}{others}. {reason[:1].upper()}{reason[1:]}")
 
 
 def recommendation_lines(

@@ -24,7 +24,7 @@ from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.rows import Row, Rows
 
-PLACEHOLDER = "Search the hub: words; or MAKER/NAME, or MAKER/NAME:VARIANT to fetch"
+PLACEHOLDER = "Search: words, fits, below:8B, quant:Q4_K_M; MAKER/NAME[:VARIANT] to fetch"
 
 
 class FindScreen(ExplainingScreen):

@@ -15,6 +15,8 @@ from potluck_proto.errors import ModelFileError
 
 log = logging.getLogger(__name__)
 
+READ_BYTES = 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class FileHash:
@@ -24,6 +26,15 @@ class FileHash:
     sha256: str
     size_bytes: int
     changed_ns: int
+
+
+@dataclass(slots=True)
+class Reading:
+    """How far files were read for their hashes."""
+
+    done_bytes: int = 0
+    abandoned: bool = False
+    """Nobody waits for it any more: a thread that reads stops at its next bytes."""
 
 
 class Hashes:
@@ -41,18 +52,26 @@ class Hashes:
         """Return the hashes of those files that were read before, and did not change since."""
         return [found for path in paths if (found := self._known_of(path)) is not None]
 
-    async def all(self, paths: Iterable[Path]) -> Sequence[FileHash]:
+    async def all(
+        self, paths: Iterable[Path], reading: Reading | None = None
+    ) -> Sequence[FileHash]:
         """Return the hash of each file; a file is read at some GB a second where it is new.
+
+        Args:
+            paths: The files.
+            reading: Learns how far that is.
 
         Raises:
             ModelFileError: One cannot be read.
         """
-        hashes = []
+        reading, hashes = reading or Reading(), []
         for path in paths:
             found = self._known_of(path)
             if found is None:
-                found = await asyncio.to_thread(_hash, path)
+                found = await asyncio.to_thread(_hash, path, reading)
                 self.keep(path, found)
+            else:
+                reading.done_bytes += found.size_bytes
             hashes.append(found)
         return hashes
 
@@ -82,12 +101,19 @@ class Hashes:
         return {}
 
 
-def _hash(path: Path) -> FileHash:
+def _hash(path: Path, reading: Reading) -> FileHash:
+    digest = hashlib.sha256()
     try:
-        digest, status = sha256_of(path), path.stat()
+        status = path.stat()
+        with path.open("rb") as file:
+            while not reading.abandoned and (data := file.read(READ_BYTES)):
+                digest.update(data)
+                reading.done_bytes += len(data)
     except OSError as error:
         raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
-    return FileHash(path.name, digest, status.st_size, status.st_mtime_ns)
+    if reading.abandoned:
+        raise ModelFileError(f"{path.name} was not read to its end: nobody waits for its hash.")
+    return FileHash(path.name, digest.hexdigest(), status.st_size, status.st_mtime_ns)
 
 
 def sha256_of(path: Path) -> str:

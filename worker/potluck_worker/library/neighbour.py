@@ -52,9 +52,12 @@ def sources(model: StoredModel) -> dict[str, Path]:
 
     Raises:
         BadRequest: Every node has it already.
+        ModelFileError: It is not read, and why.
     """
     if model.starter:
         raise BadRequest(f"{model.name} comes with Potluck: every node has it.")
+    if model.borrowed is not None and model.borrowed.problem:
+        raise ModelFileError(model.borrowed.problem)
     if model.path.is_dir():
         return {path.name: path for path in sorted(files_of(model.path)) if path.is_file()}
     files = model.files

@@ -40,6 +40,9 @@ SILENCE_SECONDS = 30.0
 
 REPORT_SECONDS = 0.25
 
+REASON = "X-Error-Code"
+"""The header in which the hub says why it refuses."""
+
 
 @dataclass(slots=True)
 class Piece:
@@ -238,7 +241,7 @@ class Transfer:
             return
         if status == 416:
             raise _changed(self._file.name, said.rpartition("/")[2] or "other", size)
-        raise refusal(status, self._file.name)
+        raise refusal(status, self._file.name, answer.headers.get(REASON, ""))
 
     def _keep(self, piece: Piece, data: bytes, descriptor: int) -> None:
         """Write what came of a piece."""
@@ -300,13 +303,34 @@ class Transfer:
             draft.unlink(missing_ok=True)
 
 
-def refusal(status: int, what: str) -> PotluckError:
-    """Return what an answer of the hub means that is a refusal."""
-    if status in (401, 403):
+def refusal(status: int, what: str, reason: str) -> PotluckError:
+    """Return what an answer of the hub means that is a refusal.
+
+    Args:
+        status: Of the answer.
+        what: What was asked for.
+        reason: A word, which the hub sends as `REASON`.
+    """
+    if reason == "RepoNotFound":
+        # The hub does not tell strangers which of the two it is.
         return HubError(
-            f"The hub refuses {what} ({status}): it is private, or its terms must be accepted. "
-            "Accept them on the hub's page of the model, and give a token of yours to "
-            "`potluck login`."
+            f"{what} is not at the hub, or it is private. Look for the name with `potluck search`; "
+            "to read a private one, give a token that may to `potluck login`."
+        )
+    if reason == "GatedRepo" and status == 401:
+        return HubError(
+            f"{what} is gated: its terms must be accepted first. Accept them on the hub's page of "
+            "the model, and give a token of yours to `potluck login`."
+        )
+    if status == 401:
+        return HubError(
+            f"The hub gives {what} to those alone whose token it knows: there is none here, or it "
+            "is wrong or was revoked. Give a new one to `potluck login`."
+        )
+    if status == 403:
+        return HubError(
+            f"The hub refuses {what} (403): your token is not enough. Accept its terms on the "
+            "hub's page of the model, where its maker may have to let you in, then ask again."
         )
     if status == 404:
         return HubError(f"The hub has no {what}. Look for it with `potluck search`.")
