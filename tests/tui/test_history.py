@@ -4,8 +4,8 @@ from pathlib import Path
 
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.library import PAGE_CHATS
-from tui.real_stage import real_stage
-from tui.stage import LARGE, until
+from tui.real_stage import ask, real_stage
+from tui.stage import LARGE, type_at_once, until
 
 FILLER = "\n\n".join(f"Paragraph {number}." for number in range(60))
 
@@ -121,3 +121,10 @@ async def test_a_chat_is_written_to_a_file_that_is_named(short_tmp: Path) -> Non
     assert file.name.startswith("A-cat-s-name-")
     assert file.stat().st_mode & 0o777 == 0o600
     assert "## You\n\nName?\n\n## echo\n\n**Mia.**\n" in file.read_text()
+
+
+async def test_a_title_is_typed_over_the_old_one_in_one_go(short_tmp: Path) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        await ask(pilot, app, "Which cats are there?", "Mia.")
+        type_at_once(app, "ctrl+r", "ctrl+u", "ctrl+u", *"Dogs", "ctrl+u", *"Cats", "enter")
+        await until(pilot, lambda: app.session.chat.title == "Cats")

@@ -231,6 +231,13 @@ SEARCH = (
 
 OPTIONS = (
     Key("options.use", "enter", "use", "Answer this chat like this", "use"),
+    Key(
+        "options.newline",
+        "ctrl+j,shift+enter,alt+enter",
+        "newline",
+        "In the system prompt: a new line",
+        "line",
+    ),
     Key("options.next", "ctrl+n", "other_preset(1)", "The next preset", "next preset"),
     Key("options.before", "ctrl+p", "other_preset(-1)", "The preset before"),
     Key("options.keep", "ctrl+s", "keep", "Keep this as a preset, by its name", "keep preset"),

@@ -20,6 +20,7 @@ from potluck_tui.screens.ordering import ExplainingScreen
 from potluck_tui.session import Session
 from potluck_tui.status import StatusLine
 from potluck_tui.widgets.bars import Bar, KeyHints
+from potluck_tui.widgets.line import Line
 from potluck_tui.widgets.rows import Row, Rows
 
 PLACEHOLDER = "Search the hub: words; or MAKER/NAME, or MAKER/NAME:VARIANT to fetch"
@@ -49,8 +50,7 @@ class FindScreen(ExplainingScreen):
         super().__init__(session, do, read_only=read_only)
         self._typing = typing
         self._drawn: tuple[object, ...] = ()
-        self._line = Input(placeholder=PLACEHOLDER, compact=True, id="find-line")
-        self._line.cursor_blink = False
+        self._line = Line(placeholder=PLACEHOLDER, widget_id="find-line")
         self._title = Bar(widget_id="title")
         self._rows = Rows(widget_id="found")
 

@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from potluck_tui.keys import PALETTE, hints
 from potluck_tui.palette import Entry, Target, matching
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.line import Line
 
 SHOWN_LIMIT = 100
 """More rows than that nobody reads; another letter finds them."""
@@ -40,9 +41,7 @@ class Palette(ModalScreen[Target | None]):
     def compose(self) -> ComposeResult:
         """Build the line and the list."""
         with Vertical(classes="dialog -wide-dialog"):
-            line = Input(placeholder="Do or go to: type some of its words", compact=True)
-            line.cursor_blink = False
-            yield line
+            yield Line(placeholder="Do or go to: type some of its words")
             found = OptionList(markup=False, compact=True)
             found.can_focus = False
             yield found
