@@ -5,6 +5,7 @@ from dataclasses import replace
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_tui.events import (
     AnswerEnded,
+    AnswerPlaced,
     AnswerText,
     BranchChanged,
     BranchNotChanged,
@@ -478,3 +479,11 @@ def test_an_older_search_does_not_replace_a_newer_one() -> None:
     session.handle(SearchSeen("one", (Hit(CHAT, "One"),)))
     assert session.library.hits == ()
     assert session.show_hit(1) == []
+
+
+def test_an_older_reading_of_a_chat_does_not_take_back_where_an_answer_runs() -> None:
+    session = answering()
+    session.handle(AnswerPlaced(GENERATION, "studio: warm", "echo"))
+    turns = tuple(replace(turn, model="", reason="") for turn in session.turns)
+    session.handle(ChatSeen(ChatSummary(CHAT, "One"), turns))
+    assert (session.turns[-1].model, session.turns[-1].reason) == ("echo", "studio: warm")
