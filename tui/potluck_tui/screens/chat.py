@@ -209,19 +209,23 @@ class ChatScreen(MessageActions):
     # --- Keys ------------------------------------------------------------------------------------
 
     def action_escape(self) -> None:
-        """Go back to the prompt; there, leave an edit, or stop the answer by the second Esc."""
+        """Go back to the prompt, or leave an edit there; the second Esc stops the answer."""
         if self.focused is not self._prompt:
-            self._close_drawer()
-            self._session.library.hit_number = -1
-            self._transcript.mark(())
-            self.set_focus(self._prompt)
-            self._show_status()
-            return
-        if self._session.editing is not None:
+            self._back_to_prompt()
+        elif self._session.editing is not None:
             self._act(self._session.cancel_edit())
             return
-        if not self._session.under_way:
-            return
+        if self._session.under_way:
+            self._press_escape()
+
+    def _back_to_prompt(self) -> None:
+        self._close_drawer()
+        self._session.library.hit_number = -1
+        self._transcript.mark(())
+        self.set_focus(self._prompt)
+        self._show_status()
+
+    def _press_escape(self) -> None:
         if self._escape.press(time.monotonic()):
             self._disarm()
             self._act(self._session.stop())
