@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from textual import events
 from textual.pilot import Pilot
 
 from potluck_proto.home import Home
@@ -103,6 +104,12 @@ async def type_text(pilot: Pilot[None], text: str) -> None:
     """Press the keys of a text."""
     names = {" ": "space", "?": "question_mark", "!": "exclamation_mark", ".": "full_stop"}
     await pilot.press(*(names.get(character, character) for character in text))
+
+
+def type_at_once(app: PotluckApp, *keys: str) -> None:
+    """Press keys as a slow link delivers them: all of them before the first one acts."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))
 
 
 def make_stage(

@@ -51,6 +51,52 @@ async def test_an_answer_is_made_again_and_the_selection_follows(short_tmp: Path
         await until(pilot, lambda: app.shows("▌ ‹1/2› echo") and app.shows("▌ Mia."))
 
 
+async def test_a_branch_stays_where_the_message_stood_from_which_one_went_to_it(
+    short_tmp: Path,
+) -> None:
+    long = "\n\n".join(f"Paragraph {number}." for number in range(60))
+    async with real_stage(short_tmp) as (app, pilot):
+        await ask(pilot, app, "Long?", long)
+        app.will_say("Short.")
+        await pilot.press("tab", "r")
+        await until(pilot, lambda: app.shows("▌ Short.") and not app.session.busy)
+        # The question is at the top of the window, and its answer below it.
+        assert app.shows("> Long?")
+        await pilot.press("left")
+        await until(pilot, lambda: app.shows("▌ Paragraph 0."))
+        await until(pilot, lambda: app.shows("more below: ctrl+end"))
+        await pilot.press("right")
+        await until(pilot, lambda: app.shows("▌ Short.") and app.shows("> Long?"))
+        await until(pilot, lambda: not app.shows("more below"))
+
+
+async def test_a_key_for_an_answer_takes_the_one_below_the_question(short_tmp: Path) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        await ask(pilot, app, "Name?", "Mia.")
+        await pilot.press("tab", "up", "c")
+        await until(pilot, lambda: app.shows("This answer is complete."))
+        await pilot.press("b")
+        await until(pilot, lambda: app.shows("Who answers as well?"))
+
+
+async def test_escape_twice_stops_the_answer_from_the_messages_too(short_tmp: Path) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        await ask(pilot, app, "Name?", "Mia.")
+        opened = asyncio.Event()
+
+        async def wait() -> None:
+            await opened.wait()
+
+        app.worker.gate = lambda _: wait()
+        await pilot.press("tab", "r")
+        await until(pilot, lambda: len(app.session.under_way) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: app.shows("Esc again stops the answer"))
+        assert app.focused is app.prompt
+        await pilot.press("escape")
+        await until(pilot, lambda: app.shows("Stopped."))
+
+
 async def test_another_model_answers_again_by_its_number(short_tmp: Path) -> None:
     async with real_stage(short_tmp) as (app, pilot):
         await ask(pilot, app, "Name?", "Mia.")
@@ -130,7 +176,6 @@ async def test_both_answers_side_by_side_can_be_stopped(short_tmp: Path) -> None
         await until(pilot, lambda: app.shows("Who answers as well?"))
         await pilot.press("2")
         await until(pilot, lambda: len(app.session.under_way) == 1)
-        await pilot.press("escape")
         await pilot.press("escape", "escape")
         await until(pilot, lambda: app.shows("Stopped."))
         opened.set()

@@ -101,6 +101,16 @@ async def test_a_failed_answer_keeps_its_text_and_says_what_to_do(app: StagedApp
         await until(pilot, lambda: app.prompt.text == "a")
 
 
+async def test_an_answer_names_the_model_that_was_chosen_for_it_later(app: StagedApp) -> None:
+    async with staged(app) as pilot:
+        await pilot.press("a", "enter")
+        await until(pilot, lambda: bool(app.session.under_way))
+        answer = app.scheduler.last_answer
+        answer.message.explanation.model, answer.message.explanation.quantization = "bee", "Q4"
+        await answer.place("studio: loaded now")
+        await until(pilot, lambda: app.shows("studio: loaded now · bee:Q4"))
+
+
 async def test_an_empty_answer_says_so(app: StagedApp) -> None:
     app.scheduler.replies.append(Reply([]))
     async with staged(app) as pilot:

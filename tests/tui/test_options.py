@@ -9,7 +9,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.preset import Preset, check_name
 from tui.real_stage import ask, real_stage
-from tui.stage import until
+from tui.stage import type_at_once, until
 
 NO_FIELDS = Preset().fields()
 
@@ -64,12 +64,13 @@ async def test_options_are_set_kept_as_a_preset_and_used(short_tmp: Path) -> Non
     async with real_stage(short_tmp) as (app, pilot):
         await pilot.press("ctrl+s")
         await until(pilot, lambda: app.shows("How this chat is answered"))
+        await pilot.press(*"Be brief", "tab", "tab")
         await pilot.press(*"0", "full_stop", *"2", "tab", *"7", "enter")
         await until(pilot, lambda: app.shows("Top-p is between 0 and 1; 7 is not."))
         await pilot.press("backspace", "shift+tab", "shift+tab", *"precise", "ctrl+s")
         await until(pilot, lambda: app.shows("“precise” is kept"))
         await until(pilot, lambda: len(app.session.presets) == 1)
-        await pilot.press("shift+tab", *"Be brief", *["tab"] * 8, "space")
+        await pilot.press(*["tab"] * 7, "space")
         await until(pilot, lambda: app.shows("‹ on ›"))
         await pilot.press("shift+tab", "enter")
         # With thinking on, the values are no longer the preset's.
@@ -79,6 +80,22 @@ async def test_options_are_set_kept_as_a_preset_and_used(short_tmp: Path) -> Non
         assert round(asked.sampling.temperature, 6) == 0.2
         assert asked.thinking
         assert [message.content for message in asked.messages] == ["Be brief", "Name?"]
+
+
+async def test_a_system_prompt_is_typed_and_used_as_the_prompt_of_the_chat_is(
+    short_tmp: Path,
+) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        type_at_once(
+            app, "ctrl+s", *"Be", "ctrl+j", *"brief", "tab", *"terse", "tab", *"1", "enter"
+        )
+        await until(pilot, lambda: app.shows("echo · terse · system prompt"))
+        assert app.session.chat.system_prompt == "Be\nbrief"
+        assert app.session.chat.preset.numbers == {"temperature": 1.0}
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: app.shows("How this chat is answered"))
+        await pilot.press(*"er", "enter")
+        await until(pilot, lambda: app.session.chat.system_prompt == "Be\nbriefer")
 
 
 async def test_a_preset_is_taken_for_another_chat_and_forgotten(short_tmp: Path) -> None:

@@ -7,6 +7,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2
 from potluck_tui.events import (
     AnswerEnded,
+    AnswerPlaced,
     AnswerText,
     BranchChanged,
     BranchNotChanged,
@@ -33,6 +34,7 @@ from potluck_tui.instructions import (
     ListChats,
     LoadDraft,
     Regenerate,
+    RestoreChat,
     ReturnToPrompt,
     SaveDraft,
     Say,
@@ -310,7 +312,7 @@ def test_a_deleted_chat_gives_way_to_a_new_one_and_can_be_taken_back() -> None:
     assert session.library.delete(CHAT) == [DeleteChat(CHAT)]
     session.handle(ChatDeleted(CHAT))
     assert session.chat_id == NEW_CHAT
-    assert session.library.last_deleted == CHAT
+    assert session.library.restore() == [RestoreChat(CHAT)]
     session = answering()
     session.handle(ChatGone(CHAT, "No such chat.", deleted=True))
     assert session.chat_id == NEW_CHAT
@@ -505,3 +507,11 @@ def test_an_older_search_does_not_replace_a_newer_one() -> None:
     session.handle(SearchSeen("one", (Hit(CHAT, "One"),)))
     assert session.library.hits == ()
     assert session.show_hit(1) == []
+
+
+def test_an_older_reading_of_a_chat_does_not_take_back_where_an_answer_runs() -> None:
+    session = answering()
+    session.handle(AnswerPlaced(GENERATION, "studio: warm", "echo"))
+    turns = tuple(replace(turn, model="", reason="") for turn in session.turns)
+    session.handle(ChatSeen(ChatSummary(CHAT, "One"), turns))
+    assert (session.turns[-1].model, session.turns[-1].reason) == ("echo", "studio: warm")

@@ -81,6 +81,13 @@ def test_a_growing_view_jumps_and_then_stands_still() -> None:
     assert follow(12, height=10, line_count=17, growing=False) == View(top=7, extent=17)
 
 
+def test_a_view_goes_back_to_what_is_left_where_a_long_answer_gave_way_to_a_new_one() -> None:
+    assert follow(60, height=10, line_count=4, growing=True).top == 0
+    assert follow(60, height=10, line_count=30, growing=True).top == 25
+    # One line less, as an open block may have, is no reason to move.
+    assert follow(6, height=10, line_count=10 + 1, growing=True).top == 6
+
+
 def test_a_reader_who_scrolled_up_is_left_alone() -> None:
     assert hold(3, height=10, line_count=40, growing=True).top == 3
     extents = {hold(3, 10, count, growing=True).extent for count in range(41, 51)}
@@ -110,6 +117,11 @@ def test_the_facts_stand_on_one_line_where_there_is_room() -> None:
     ]
 
 
+def test_a_first_token_that_came_at_once_has_milliseconds() -> None:
+    ending = Ending(EndKind.COMPLETE, time_to_first_token_seconds=0.0213)
+    assert fact_lines(replace(answer(""), model="", ending=ending), 80) == ["first after 21 ms"]
+
+
 @pytest.mark.parametrize("width", range(1, 100))
 def test_facts_are_never_too_wide_and_all_there(width: int) -> None:
     lines = fact_lines(answer("studio: warm, 漢字, 1 of 4 slots busy", "m" * 40), width)
@@ -123,6 +135,8 @@ def test_a_seam_says_after_which_words_it_is() -> None:
     text = "One two three four five six seven."
     line = seam_line(text, Move(len("One two three four five"), "attic", "studio was lost"))
     assert line == "↪ after “One two three four five” studio was lost, on attic"
+    later = "Here are one two three four five"
+    assert "after “…one two three four five” " in seam_line(later, Move(len(later), "a", "b"))
     assert "after “…ine words" not in seam_line("nine words", Move(10, "a", "b"))
     assert seam_line("many words " * 9, Move(98, "a", "b")).startswith("↪ after “…")
     assert seam_line(text, Move(0, "attic", "continued")) == "↪ continued, on attic"

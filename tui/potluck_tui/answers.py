@@ -49,13 +49,16 @@ def after(turn: Turn, event: AnswerEvent) -> Turn:
 def newest(known: Turn | None, read: Turn) -> Turn:
     """Return an answer that was read anew with what is known of it besides.
 
-    An answer under way only grows: of two readings of it, the longer text is the later one.
+    An answer under way only grows: of two readings of it, the longer text is the later one, and one
+    without a place is the earlier.
     """
     if known is None or not (known.under_way and read.under_way):
         return read
     return replace(
         read,
         text=max(known.text, read.text, key=len),
+        model=read.model or known.model,
+        reason=read.reason or known.reason,
         progress=known.progress,
         begun_seconds=known.begun_seconds,
         latest_seconds=known.latest_seconds,

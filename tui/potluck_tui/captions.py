@@ -62,7 +62,9 @@ def seam_line(text: str, move: Move) -> str:
     spoken = split_thought(text[: move.text_offset])
     before = one_line(spoken.said or spoken.thought)
     cut = "…" if len(before) > WORDS_BEFORE_SEAM else ""
-    words = before[-WORDS_BEFORE_SEAM:].lstrip()
+    words = before[-WORDS_BEFORE_SEAM:]
+    if cut and " " in words:
+        words = words.partition(" ")[2]
     after = f"after “{cut}{words}” " if words else ""
     how = "" if move.exact else ", from its text alone"
     return f"↪ {after}{move.reason}, on {move.to_node}{how}"
@@ -87,8 +89,9 @@ def _figures(ending: Ending) -> Iterator[str]:
     if ending.tokens_per_second:
         speed = ending.tokens_per_second
         yield f"{speed:.0f} tokens/s" if speed >= 9.95 else f"{speed:.1f} tokens/s"
-    if ending.time_to_first_token_seconds:
-        yield f"first after {ending.time_to_first_token_seconds:.1f} s"
+    if seconds := ending.time_to_first_token_seconds:
+        words = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
+        yield f"first after {words}"
     if ending.queue_seconds >= 0.05:
         yield f"waited {ending.queue_seconds:.1f} s"
 

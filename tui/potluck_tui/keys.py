@@ -104,7 +104,13 @@ TRANSCRIPT = (
     Key("message.again_by", "R", "screen.regenerate_by", "Answer again, by whom you pick"),
     Key("message.beside", "b", "screen.answer_beside", "Another model's answer beside it"),
     Key("message.go_on", "c", "screen.continue_answer", "Go on with an answer that was cut"),
-    Key("message.export", "x", "screen.export_chat", "Write the chat to a Markdown file"),
+    Key("message.export", "x", "screen.export_chat('md')", "Write the chat to a Markdown file"),
+    Key(
+        "message.export_json",
+        "X",
+        "screen.export_chat('json')",
+        "Write it, all branches, to a JSON file",
+    ),
     Key("message.hit_after", "n", "screen.show_hit(1)", "Next hit of the search"),
     Key("message.hit_before", "N", "screen.show_hit(-1)", "Hit before"),
     Key("message.line_up", "k", "scroll_up", "Line up"),
@@ -121,7 +127,8 @@ CHAT_LIST = (
     Key("chats.rename", "r", "rename", "Rename it", "rename"),
     Key("chats.delete", "d,delete", "delete", "Delete it; it can be restored", "delete"),
     Key("chats.restore", "u", "restore", "Take back a deleted one", "undelete"),
-    Key("chats.export", "x", "export", "Write it to a Markdown file"),
+    Key("chats.export", "x", "export('md')", "Write it to a Markdown file"),
+    Key("chats.export_json", "X", "export('json')", "Write it, all branches, to a JSON file"),
     Key("chats.shelf", "tab", "next_shelf", "Chats, archived, deleted: the next of them", "shelf"),
     Key("chats.up", "k", "cursor_up", "Up"),
     Key("chats.down", "j", "cursor_down", "Down"),
@@ -231,6 +238,13 @@ SEARCH = (
 
 OPTIONS = (
     Key("options.use", "enter", "use", "Answer this chat like this", "use"),
+    Key(
+        "options.newline",
+        "ctrl+j,shift+enter,alt+enter",
+        "newline",
+        "In the system prompt: a new line",
+        "line",
+    ),
     Key("options.next", "ctrl+n", "other_preset(1)", "The next preset", "next preset"),
     Key("options.before", "ctrl+p", "other_preset(-1)", "The preset before"),
     Key("options.keep", "ctrl+s", "keep", "Keep this as a preset, by its name", "keep preset"),

@@ -36,6 +36,7 @@ from potluck_tui.log_view import LogKey
 from potluck_tui.pool import PoolView
 from potluck_tui.requests import Requests
 from potluck_tui.views import Ending, Move, progress_words, reason_words
+from potluck_tui.words import label
 
 LOG_LINES = 500
 """How many lines of a log are there to scroll back over when it is opened."""
@@ -176,7 +177,9 @@ def _answer_event(  # noqa: PLR0911 - a table
         case "progress":
             return AnswerProgress(generation_id, progress_words(response.progress))
         case "placed":
-            return AnswerPlaced(generation_id, reason_words(response.placed))
+            placed = response.placed
+            model = label(placed.model, placed.quantization)
+            return AnswerPlaced(generation_id, reason_words(placed), model)
         case "delta":
             delta = response.delta
             return AnswerText(generation_id, delta.text_offset, delta.text, time.monotonic())

@@ -36,7 +36,10 @@ def follow(top: int, height: int, line_count: int, *, growing: bool) -> View:
     bottom = max(0, line_count - height)
     if not growing:
         return View(bottom, line_count)
-    if bottom > top:
+    if not bottom:
+        top = 0
+    elif not bottom <= top <= line_count - height // 4:
+        # Below the window, or almost all above it: a long answer gave way to a new one.
         top = bottom + height // 2
     return View(top, max(line_count, top + height))
 

@@ -18,6 +18,7 @@ from potluck_proto.ids import ChatId
 from potluck_tui import instructions as do
 from potluck_tui.drafts import Drafts
 from potluck_tui.escape import WINDOW_SECONDS, DoubleEscape
+from potluck_tui.export import Format
 from potluck_tui.highlight import words_of
 from potluck_tui.instructions import Instruction, ScreenInstruction
 from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints
@@ -209,19 +210,23 @@ class ChatScreen(MessageActions):
     # --- Keys ------------------------------------------------------------------------------------
 
     def action_escape(self) -> None:
-        """Go back to the prompt; there, leave an edit, or stop the answer by the second Esc."""
+        """Go back to the prompt, or leave an edit there; the second Esc stops the answer."""
         if self.focused is not self._prompt:
-            self._close_drawer()
-            self._session.library.hit_number = -1
-            self._transcript.mark(())
-            self.set_focus(self._prompt)
-            self._show_status()
-            return
-        if self._session.editing is not None:
+            self._back_to_prompt()
+        elif self._session.editing is not None:
             self._act(self._session.cancel_edit())
             return
-        if not self._session.under_way:
-            return
+        if self._session.under_way:
+            self._press_escape()
+
+    def _back_to_prompt(self) -> None:
+        self._close_drawer()
+        self._session.library.hit_number = -1
+        self._transcript.mark(())
+        self.set_focus(self._prompt)
+        self._show_status()
+
+    def _press_escape(self) -> None:
         if self._escape.press(time.monotonic()):
             self._disarm()
             self._act(self._session.stop())
@@ -323,8 +328,8 @@ class ChatScreen(MessageActions):
             case Verb.RESTORE:
                 deleted = library.shelf is ShelfKind.DELETED
                 self._act([*library.restore(chat_id if deleted else NEW_CHAT)])
-            case Verb.EXPORT:
-                self._act([do.ExportChat(chat_id)])
+            case Verb.EXPORT | Verb.EXPORT_JSON:
+                self._act([do.ExportChat(chat_id, Format(event.verb))])
 
     @on(ChatList.NextShelf)
     def show_next_shelf(self) -> None:
@@ -403,9 +408,6 @@ def _counted(session: Session) -> str:
     library = session.library
     if not library.chats:
         return ""
-    more = "+" if library.has_more else ""
-    return (
-        f"{len(library.chats)}{more} {library.shelf}"
-        if more
-        else counted(len(library.chats), "chat")
-    )
+    if library.shelf is ShelfKind.CURRENT and not library.has_more:
+        return counted(len(library.chats), "chat")
+    return f"{len(library.chats)}{'+' if library.has_more else ''} {library.shelf}"

@@ -16,6 +16,7 @@ from textual.widgets import Input, OptionList, Static
 
 from potluck_tui.keys import ASK, CHOICES, CONFIRM, DETAILS, hints
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.line import Line
 
 
 class Ask(ModalScreen[str | None]):
@@ -33,9 +34,7 @@ class Ask(ModalScreen[str | None]):
         """Build the question and its line."""
         with Vertical(classes="dialog"):
             yield Static(self._question, markup=False)
-            line = Input(self._text, compact=True)
-            line.cursor_blink = False
-            yield line
+            yield Line(self._text)
             yield KeyHints([("enter", "done"), *hints(ASK)], widget_id="hints")
 
     def on_mount(self) -> None:

@@ -22,6 +22,7 @@ from potluck_tui.screens.ordering import ExplainingScreen
 from potluck_tui.session import Session
 from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
+from potluck_tui.widgets.line import Line
 from potluck_tui.widgets.rows import Row, Rows
 
 PLACEHOLDER = "Search: words, fits, below:8B, quant:Q4_K_M; MAKER/NAME[:VARIANT] to fetch"
@@ -52,8 +53,7 @@ class FindScreen(ExplainingScreen):
         self._typing = typing
         self._drawn: tuple[object, ...] = ()
         self._fitted = _what_fits_by(session.pool)
-        self._line = Input(placeholder=PLACEHOLDER, compact=True, id="find-line")
-        self._line.cursor_blink = False
+        self._line = Line(placeholder=PLACEHOLDER, widget_id="find-line")
         self._title = Bar(widget_id="title")
         self._rows = Rows(widget_id="found")
 

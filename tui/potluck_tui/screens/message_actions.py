@@ -8,6 +8,7 @@ from textual.screen import Screen
 
 from potluck_tui import instructions as do
 from potluck_tui import pieces
+from potluck_tui.export import Format
 from potluck_tui.instructions import Instruction
 from potluck_tui.screens.dialogs import Choose
 from potluck_tui.session import Session
@@ -41,13 +42,21 @@ class MessageActions(Screen[None]):
     def _selected(self) -> Turn | None:
         return self._transcript.selected_turn
 
-    def _on_answer(self, work: Callable[[Turn], list[Instruction]]) -> None:
-        """Do something to the selected answer, or say that it is none."""
+    @property
+    def _selected_answer(self) -> Turn | None:
+        """The answer that is selected; at a question, the one that is shown below it."""
         turn = self._selected
-        if turn is None or turn.speaker is not Speaker.MODEL:
-            self.notify("Select an answer for that.")
-        else:
+        if turn is None or turn.speaker is Speaker.MODEL:
+            return turn
+        answers = (t for t in self._session.turns if t.parent_id == turn.message_id and t.shown)
+        return next(answers, None)
+
+    def _on_answer(self, work: Callable[[Turn], list[Instruction]]) -> None:
+        """Do something to the selected answer, or say that there is none."""
+        if (turn := self._selected_answer) is not None:
             self._act(work(turn))
+        else:
+            self.notify("There is no answer here yet.")
 
     def action_switch_branch(self, step: int) -> None:
         """Show the branch to the left or right of the message."""
@@ -57,7 +66,7 @@ class MessageActions(Screen[None]):
         if wanted is None:
             self.notify("There is no other branch here." if not turn.place else "This is the last.")
             return
-        self._transcript.selected = wanted
+        self._transcript.await_in_its_place(wanted)
         self._act(self._session.switch(turn.message_id, step))
 
     def action_take_answer(self) -> None:
@@ -88,9 +97,9 @@ class MessageActions(Screen[None]):
         await self._choose_answerer("Who answers as well?", beside=True)
 
     async def _choose_answerer(self, question: str, *, beside: bool) -> None:
-        turn = self._selected
-        if turn is None or (beside and turn.speaker is not Speaker.MODEL):
-            self.notify("Select an answer for that.")
+        turn = self._selected_answer if beside else self._selected
+        if turn is None:
+            self.notify("There is no answer here yet.")
             return
         answerers = self._session.pool.answerers
         rows = [f"{model} on {node}" if node else model for model, node in answerers]
@@ -110,9 +119,10 @@ class MessageActions(Screen[None]):
         """Have a cut answer go on."""
         self._on_answer(lambda turn: self._session.continue_answer(turn.message_id))
 
-    def action_export_chat(self) -> None:
+    def action_export_chat(self, kind: str) -> None:
         """Write the chat to a file."""
-        self._act([do.ExportChat(self._session.chat_id)] if self._session.chat_id else [])
+        chat_id = self._session.chat_id
+        self._act([do.ExportChat(chat_id, Format(kind))] if chat_id else [])
 
     def action_show_hit(self, step: int) -> None:
         """Go to the next hit of the search, or to the one before."""

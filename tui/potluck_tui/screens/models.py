@@ -18,6 +18,7 @@ from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.tables import MODEL_COLUMNS, matching, model_details, model_row
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.line import Line
 
 
 class Picked(NamedTuple):
@@ -51,9 +52,7 @@ class ModelPicker(ModalScreen[Picked | None], Live):
     def compose(self) -> ComposeResult:
         """Build the filter, the table and the details."""
         with Vertical(classes="dialog -wide-dialog"):
-            line = Input(placeholder="Pick a model: type to filter", compact=True)
-            line.cursor_blink = False
-            yield line
+            yield Line(placeholder="Pick a model: type to filter")
             table: DataTable[object] = DataTable(cursor_type="row", cell_padding=0)
             table.can_focus = False
             yield table

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -20,6 +20,11 @@ from potluck_tui.preset import NUMBERS, STOP_SEPARATOR, THINKING, Preset, check_
 from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.keys_in_order import run_in_order
+from potluck_tui.widgets.line import Line
+
+NEW_LINE = "options.newline"
+"""The id of the key that counts in the system prompt alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,34 @@ class Cycle(Static, can_focus=True):
         self.value = word
         self.update(f"‹ {word} ›")
 
+    async def _on_key(self, event: events.Key) -> None:
+        await run_in_order(self, event)
+
     def action_step(self, step: int) -> None:
         """Go to another word."""
         at = self._words.index(self.value) + step
         self.choose(self._words[at % len(self._words)])
+
+
+class SystemPrompt(TextArea):
+    """A text of several lines. As in the prompt of the chat, Enter takes it."""
+
+    PLACE = "options of a chat"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        key.binding("" if key.id == NEW_LINE else "screen") for key in OPTIONS
+    ]
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, id="system", compact=True, soft_wrap=True)
+        self.cursor_blink = False
+        self.move_cursor(self.document.end)
+
+    def action_newline(self) -> None:
+        """Start a new line."""
+        self.insert("\n")
+
+    async def _on_key(self, event: events.Key) -> None:
+        await run_in_order(self, event)
 
 
 class OptionsScreen(ModalScreen[ChatOptions | None], Live):
@@ -64,7 +93,7 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
         do: Carries out instructions.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in OPTIONS]
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in OPTIONS if key.id != NEW_LINE]
 
     def __init__(
         self,
@@ -83,7 +112,7 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
         with Vertical(classes="dialog -wide-dialog", id="options"):
             yield Static("How this chat is answered", classes="title", markup=False)
             yield Static("System prompt", classes="name", markup=False)
-            yield TextArea(self._current.system_prompt, id="system", compact=True, soft_wrap=True)
+            yield SystemPrompt(self._current.system_prompt)
             yield from self._field("name", "Preset", "a new name keeps these values")
             for number in NUMBERS:
                 yield from self._field(number.name, number.words, number.hint)
@@ -99,18 +128,14 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
     def _field(name: str, words: str, hint: str) -> ComposeResult:
         with Horizontal(classes="field"):
             yield Static(words, classes="name", markup=False)
-            line = Input(
-                id=name, placeholder="as the model says" if name != "name" else "", compact=True
-            )
-            line.cursor_blink = False
-            yield line
+            placeholder = "as the model says" if name != "name" else ""
+            yield Line(placeholder=placeholder, widget_id=name)
             yield Static(hint, classes="hint", markup=False)
 
     def on_mount(self) -> None:
         """Show what the chat has."""
-        self.query_one(TextArea).cursor_blink = False
         self._show(self._current.preset)
-        self.set_focus(self.query_one("#temperature", Input))
+        self.set_focus(self.query_one(SystemPrompt))
 
     def show_news(self, session: Session) -> None:
         """Take the presets that there are now."""

@@ -22,6 +22,7 @@ from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.keys import INVITE, JOIN, hints
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.line import Line
 
 OFFER = """\
 As what may one machine join this pool?
@@ -121,9 +122,7 @@ class JoinScreen(_Waiting):
         with Vertical(classes="dialog -wide-dialog"):
             yield Static("Join another pool", classes="title", markup=False)
             yield Static("The line of `potluck invite`:", id="words", markup=False)
-            line = Input(password=True, compact=True)
-            line.cursor_blink = False
-            yield line
+            yield Line(password=True)
             yield KeyHints([("enter", "join"), *hints(JOIN)], widget_id="hints")
 
     def on_mount(self) -> None:

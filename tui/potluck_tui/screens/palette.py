@@ -11,12 +11,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from potluck_tui.keys import PALETTE, hints
 from potluck_tui.palette import Entry, Target, matching
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.line import Line
 
 SHOWN_LIMIT = 100
 """More rows than that nobody reads; another letter finds them."""
@@ -40,12 +41,11 @@ class Palette(ModalScreen[Target | None]):
     def compose(self) -> ComposeResult:
         """Build the line and the list."""
         with Vertical(classes="dialog -wide-dialog"):
-            line = Input(placeholder="Do or go to: type some of its words", compact=True)
-            line.cursor_blink = False
-            yield line
+            yield Line(placeholder="Do or go to: type some of its words")
             found = OptionList(markup=False, compact=True)
             found.can_focus = False
             yield found
+            yield Static("Nothing here has these words.", id="none-found", markup=False)
             yield KeyHints(hints(PALETTE), widget_id="hints")
 
     def on_mount(self) -> None:
@@ -78,6 +78,7 @@ class Palette(ModalScreen[Target | None]):
 
     def _list(self) -> None:
         shown = matching(self._entries, self.query_one(Input).value)[:SHOWN_LIMIT]
+        self.query_one("#none-found").display = not shown
         if shown == self._shown:
             return
         self._shown = shown

@@ -21,6 +21,7 @@ from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.views import NO_MESSAGE, Hit
 from potluck_tui.widgets.bars import KeyHints
+from potluck_tui.widgets.line import Line
 from potluck_tui.words import counted
 
 PAUSE_SECONDS = 0.15
@@ -50,9 +51,7 @@ class SearchScreen(ModalScreen[int | None], Live):
     def compose(self) -> ComposeResult:
         """Build the line and the list of hits."""
         with Vertical(classes="dialog -wide-dialog"):
-            line = Input(self._library.query, placeholder="Search all chats", compact=True)
-            line.cursor_blink = False
-            yield line
+            yield Line(self._library.query, "Search all chats")
             found = OptionList(markup=False, compact=True)
             found.can_focus = False
             yield found

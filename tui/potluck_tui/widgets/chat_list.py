@@ -26,8 +26,8 @@ NEAR_THE_END = 20
 
 HEADINGS = {
     ShelfKind.CURRENT: "Chats",
-    ShelfKind.ARCHIVED: "Archived chats",
-    ShelfKind.DELETED: "Deleted, for 7 days",
+    ShelfKind.ARCHIVED: "Archived",
+    ShelfKind.DELETED: "Deleted",
 }
 
 
@@ -39,7 +39,8 @@ class Verb(StrEnum):
     ARCHIVE = "archive"
     DELETE = "delete"
     RESTORE = "restore"
-    EXPORT = "export"
+    EXPORT = "md"
+    EXPORT_JSON = "json"
 
 
 class ChatList(OptionList):
@@ -77,6 +78,16 @@ class ChatList(OptionList):
         self.clear_options()
         self.add_options([Option(_row(chat, current), id=chat.chat_id) for chat in chats])
         self.highlighted = _place(chats, under_cursor, at)
+        self._have_a_cursor()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Have a chat under the cursor that the keys act on."""
+        super().watch_has_focus(has_focus)
+        self._have_a_cursor()
+
+    def _have_a_cursor(self) -> None:
+        if self.has_focus and self.highlighted is None and self.option_count:
+            self.highlighted = 0
 
     @property
     def chat_under_cursor(self) -> ChatId | None:
@@ -118,9 +129,9 @@ class ChatList(OptionList):
         """Take the chat back, or the one that was deleted last."""
         self.post_message(self.Act(Verb.RESTORE, self.chat_under_cursor or ChatId("")))
 
-    def action_export(self) -> None:
+    def action_export(self, kind: str) -> None:
         """Write the chat to a file."""
-        self._act(Verb.EXPORT)
+        self._act(Verb(kind))
 
     def action_next_shelf(self) -> None:
         """Show the next shelf."""
@@ -157,7 +168,7 @@ class ChatPanel(Vertical):
         shelves = list(ShelfKind)
         following = shelves[(shelves.index(self._shelf) + 1) % len(shelves)]
         empty = ": none" if self._empty else ""
-        hint = f"  (tab: {following})" if self.list.has_focus else ""
+        hint = f"  tab: {following}" if self.list.has_focus else ""
         words = HEADINGS[self._shelf] + empty + hint
         if words != self._words:
             self._words = words

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from textual.widgets import Input
+from potluck_tui.widgets.line import Line
 
 
-class FilterLine(Input):
+class FilterLine(Line):
     """Out of sight while it is empty and nobody types in it.
 
     Args:
@@ -14,8 +14,7 @@ class FilterLine(Input):
     """
 
     def __init__(self, placeholder: str, value: str = "") -> None:
-        super().__init__(value, placeholder=placeholder, id="filter", compact=True)
-        self.cursor_blink = False
+        super().__init__(value, placeholder, widget_id="filter")
         self.display = bool(value)
 
     def open(self) -> None:

@@ -115,6 +115,11 @@ class Transcript(ScrollView, can_focus=True):
             goal = self._document.places[message_id].start
         self._scroll(max(0, goal - self.size.height // 3))
 
+    def await_in_its_place(self, message_id: MessageId) -> None:
+        """Select a message that will stand where the selected one stands, and stay there."""
+        self.selected = message_id
+        self._follow(False)
+
     def _first_marked(self, message_id: MessageId) -> int | None:
         """Return the first line of a message that has a marked word."""
         lines, words = self._document.lines, self._view.words
@@ -238,10 +243,17 @@ class Transcript(ScrollView, can_focus=True):
         if window.top != self._top:
             self._scroll(window.top)
         self._placing = False
+        awaits = self.selected != NO_MESSAGE and self.selected_turn is None
+        if not (self.following or awaits):
+            self._follow(self._shows_the_end)
 
     @property
     def _top(self) -> int:
         return self.scroll_offset.y
+
+    @property
+    def _shows_the_end(self) -> bool:
+        return self._top + self.size.height >= len(self._document.lines)
 
     def _follow(self, following: bool) -> None:
         if following != self.following:
@@ -253,7 +265,7 @@ class Transcript(ScrollView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         if self._placing:
             return
-        self._follow(round(new_value) + self.size.height >= len(self._document.lines))
+        self._follow(self._shows_the_end)
         if round(new_value) == 0 and new_value < old_value and self._document.show_earlier():
             count = len(self._document.lines)
             self._flush()
