@@ -142,7 +142,7 @@ class Gate(grpc.aio.ServerInterceptor):
         if self._peer.role not in RULES.get(method, frozenset()):
             name = method.rpartition("/")[2]
             error = NotAllowed(
-                f"{name} is not for a {self._peer.role}. Do it on the machine of the pool's "
+                f"A {self._peer.role} may not do this ({name}). Do it on the machine of the pool's "
                 "scheduler, or through ssh there."
             )
             return _refusing(error, after_seconds=0.0)

@@ -156,12 +156,18 @@ class NodeRegistry:
         ]
 
     def find(self, node: str) -> Connection | None:
-        """Return a worker by name, id or address."""
-        for connection in self._connections.values():
-            state = connection.state
-            if node == connection.address or (state and node in (state.name, state.node_id)):
-                return connection
-        return None
+        """Return a worker by name, id or address; the first of several that have the name."""
+        return next(iter(self.named(node)), None)
+
+    def named(self, node: str) -> list[Connection]:
+        """Return the workers of a name, or that of an id or address."""
+        if (connection := self._connections.get(node)) is not None:
+            return [connection]
+        return [
+            connection
+            for connection in self._connections.values()
+            if (state := connection.state) and node in (state.name, state.node_id)
+        ]
 
     def stub(self, node_id: NodeId) -> WorkerServiceAsyncStub | None:
         """Return a stub for a living worker."""

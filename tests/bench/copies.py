@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from bench.serving import process
 from bench.table import row
+from e2e.house import house_of
+from e2e.network import throttle
 from potluck_proto import network
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -33,24 +34,43 @@ ROUNDS = 5
 BUFFER_BYTES = MIB
 
 
-def over_tcp(source: Path, target: Path) -> float:
-    """Return the seconds that a file takes over one connection, written and not hashed."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
+def send(source: Path, host: str) -> None:
+    """Send a file to who connects first; say where to."""
+    with socket.create_server((host, 0)) as door:
+        print(door.getsockname()[1], flush=True)
+        connection, _ = door.accept()
+        with connection, source.open("rb") as file:
+            connection.sendfile(file)
 
-        def send() -> None:
-            connection, _ = door.accept()
-            with connection, source.open("rb") as file:
-                connection.sendfile(file)
 
-        sender = threading.Thread(target=send)
-        started = time.perf_counter()
-        sender.start()
-        buffer = memoryview(bytearray(BUFFER_BYTES))
-        with socket.create_connection(door.getsockname()) as connection, target.open("wb") as file:
-            while count := connection.recv_into(buffer):
-                file.write(buffer[:count])
-        sender.join()
-        return time.perf_counter() - started
+def receive(host: str, port: int, target: Path) -> None:
+    """Write what comes over one connection; print the seconds that it takes."""
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    started = time.perf_counter()
+    with socket.create_connection((host, port)) as connection, target.open("wb") as file:
+        while count := connection.recv_into(buffer):
+            file.write(buffer[:count])
+    print(time.perf_counter() - started)
+
+
+def on(machine: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Run a part of this script on a machine, which is a network namespace; empty is this one."""
+    there = ["ip", "netns", "exec", machine] if machine else []
+    command = [*there, sys.executable, __file__, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def over_tcp(
+    source: Path, target: Path, machines: tuple[str, str] = ("", ""), host: str = "127.0.0.1"
+) -> float:
+    """Return the seconds that a file takes over one connection, neither hashed nor encrypted."""
+    sending = on(machines[0], "send", source, host)
+    assert sending.stdout is not None
+    receiving = on(machines[1], "receive", host, sending.stdout.readline().strip(), target)
+    said, _ = receiving.communicate()
+    sending.wait()
+    target.unlink()
+    return float(said)
 
 
 async def until_listed(stub: SchedulerServiceAsyncStub, model: str, times: int) -> None:
@@ -59,6 +79,18 @@ async def until_listed(stub: SchedulerServiceAsyncStub, model: str, times: int) 
         lists = [[m.name for m in node.state.models] for node in pool.nodes]
         if len(lists) == 2 and all(lists) and sum(model in names for names in lists) == times:
             return
+
+
+async def copy(stub: SchedulerServiceAsyncStub, model: str, to_node: str) -> float:
+    """Return the seconds that a copy takes; it is deleted again."""
+    started = time.perf_counter()
+    async for _ in stub.CopyModel(pb.CopyModelRequest(model=model, to_node=to_node)):
+        pass
+    seconds = time.perf_counter() - started
+    await until_listed(stub, model, 2)
+    await stub.RemoveModel(pb.RemoveModelRequest(model=model, node=to_node))
+    await until_listed(stub, model, 1)
+    return seconds
 
 
 def daemon(
@@ -70,8 +102,8 @@ def daemon(
     return process(command, environment, lambda line: line.startswith("ready"))
 
 
-async def measure_copy(folder: Path, source: Path) -> None:
-    """A copy from worker to worker beside one TCP connection."""
+async def measure_here(folder: Path, source: Path) -> None:
+    """From one socket of this machine to another."""
     homes = [Home(folder / name) for name in ("a", "b")]
     for home in homes:
         home.prepare()
@@ -86,31 +118,51 @@ async def measure_copy(folder: Path, source: Path) -> None:
             stub = pb_grpc.SchedulerServiceStub(channel)
             address = network.unix_address(homes[1].worker_socket)
             await stub.AddNode(pb.AddNodeRequest(address=address))
-            asked = pb.DescribeModelRequest(model=source.stem, hashes=True)
             await until_listed(stub, source.stem, 1)
-            await stub.DescribeModel(asked)
+            await stub.DescribeModel(pb.DescribeModelRequest(model=source.stem, hashes=True))
             for _ in range(ROUNDS):
-                started = time.perf_counter()
-                async for _ in stub.CopyModel(pb.CopyModelRequest(model=source.stem, to_node="b")):
-                    pass
-                ours.append(SIZE_MIB / (time.perf_counter() - started))
-                removal = pb.RemoveModelRequest(model=source.stem, node="b")
-                await until_listed(stub, source.stem, 2)
-                await stub.RemoveModel(removal)
-                await until_listed(stub, source.stem, 1)
+                ours.append(SIZE_MIB / await copy(stub, source.stem, "b"))
                 tcp.append(SIZE_MIB / over_tcp(source, folder / "tcp"))
     row("copy between workers, hashed | one TCP connection, not", ours, tcp, "MiB/s")
 
 
+async def measure_network(folder: Path, source: Path) -> None:
+    """Between paired machines on a network of one gigabit, through a scheduler on a third."""
+    ours, tcp = [], []
+    async with house_of(2, folder / "house") as house:
+        for machine in (house.scheduler, *house.workers):
+            throttle(machine.host, "1gbit")
+        os.link(source, house.workers[0].home.models / source.name)
+        stub, machines = house.client.stub, [worker.host for worker in house.workers]
+        await until_listed(stub, source.stem, 1)
+        await stub.DescribeModel(pb.DescribeModelRequest(model=source.stem, hashes=True))
+        for _ in range(ROUNDS):
+            ours.append(SIZE_MIB / await copy(stub, source.stem, "w3"))
+            way = (machines[0], machines[1])
+            tcp.append(SIZE_MIB / over_tcp(source, folder / "tcp", way, "10.77.0.2"))
+    row("the same over one gigabit, encrypted | one TCP connection, not", ours, tcp, "MiB/s")
+
+
 def main() -> None:
-    """Print the row."""
+    """Print the rows."""
     with tempfile.TemporaryDirectory(prefix="pl-") as name:
-        source = Path(name) / "source.gguf"
+        folder = Path(name)
+        source = folder / "source.gguf"
         with source.open("wb") as file:
             for _ in range(SIZE_MIB):
                 file.write(os.urandom(MIB))
-        asyncio.run(measure_copy(Path(name), source))
+        asyncio.run(measure_here(folder, source))
+        if os.geteuid() == 0:
+            asyncio.run(measure_network(folder, source))
+        else:
+            print("the copy over a network needs root, for machines of their own: left out")
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["send", source, host]:
+            send(Path(source), host)
+        case ["receive", host, port, target]:
+            receive(host, int(port), Path(target))
+        case _:
+            main()

@@ -286,7 +286,7 @@ async def test_what_cannot_be_copied_is_said(two: Two) -> None:
         await two.copy("potluck-starter")
     with pytest.raises(BadRequest, match="attic has single:Q8_0 already"):
         await two.copy("single", "attic")
-    with pytest.raises(PotluckError, match="No node is called roof"):
+    with pytest.raises(PotluckError, match="No node is called 'roof'"):
         await two.copy("single", "roof")
 
 

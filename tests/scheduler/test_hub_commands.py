@@ -175,10 +175,10 @@ def test_a_list_says_size_quality_and_fit_of_each_variant() -> None:
         "",
     ]
     assert lines[4:8] == [
-        "VARIANT  SIZE    BITS  QUALITY          FITS MY POOL",
-        "Q8_0     8.0 GB  8.5   as good (+0.0%)  no: 1.5 GB too large",
-        "Q4_K_M   5.0 GB  ?     good (+2.8%)     on cellar",
-        "Q2_K     3.0 GB  ?     poor (+56.5%)    there: attic",
+        "VARIANT  SIZE    BITS  QUALITY        FITS MY POOL",
+        "Q8_0     8.0 GB  8.5   as good        no: 1.5 GB too large",
+        "Q4_K_M   5.0 GB  ?     good (+2.8%)   on cellar",
+        "Q2_K     3.0 GB  ?     poor (+56.5%)  there: attic",
     ]
     assert max(map(len, lines)) <= 80
 

@@ -116,7 +116,7 @@ def test_the_first_step_that_finds_a_place_decides(
         ([], "small", NoNodes, "potluck up"),
         ([node("a")], "smal", UnknownModel, "Did you mean small:Q4_K_M"),
         ([node("a")], "zzz", UnknownModel, "There are: small:Q4_K_M"),
-        ([node("a")], request(nodes=("c", "d")), UnknownNode, "c or d. There are: a"),
+        ([node("a")], request(nodes=("c", "d")), UnknownNode, "'c' or 'd'. There are: a"),
         ([node("a", 1), node("b", 0.5)], "small", NotEnoughMemory, "a has 1.0 of 16.0 GiB free"),
         ([node("a", 1), node("b", 0.5)], "small", NotEnoughMemory, "a comes nearest and lacks 1.0"),
         ([node("a", 1)], "small", NotEnoughMemory, "`potluck fit small:Q4_K_M` says what would"),

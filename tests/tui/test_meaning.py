@@ -43,7 +43,7 @@ def test_room_is_said_with_the_numbers_of_the_machines(model: ModelView, words: 
         ("quantization", replace(LLAMA, quantization="NEW"), "4.9 bits a weight: 4.6 GB instead"),
         ("parameters", LLAMA, "At 16 bits 8.0B of them take 15.0 GB. The largest memory here is "),
         ("context", LLAMA, "A conversation here may have 8,192 tokens, about 6,144 English words."),
-        ("runs on", LLAMA, "Here studio and macbook can run it."),
+        ("runs on", LLAMA, "studio and macbook can run it."),
         ("tuning", LLAMA, "You can chat with it as it is."),
         ("tuning", replace(LLAMA, is_base=True), "It goes on with what you write;"),
         (

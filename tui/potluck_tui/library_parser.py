@@ -49,6 +49,7 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     search.add_argument(
         "words",
         nargs="+",
+        metavar="WORDS",
         help="what to look for, with fits, below:8B, quant:Q4_K_M, licence:commercial or "
         "licence:NAME to narrow that; or MAKER/NAME to list what can be fetched of it",
     )

@@ -12,9 +12,6 @@ from potluck_tui.words import context, count, size
 WHOLE_BYTES = 2
 """Of a weight as models are published."""
 
-LEAST_RISE = 0.0005
-"""Of perplexity: less is shown as nothing."""
-
 WORDS_PER_TOKEN = 0.75
 """Of English, about."""
 
@@ -89,8 +86,7 @@ def _quantization(model: ModelView, pool: PoolView) -> str:
     if model.parameter_count and model.quantization.upper() not in WHOLE:
         taken += f" instead of {size(model.parameter_count * WHOLE_BYTES)}"
     known = quality(model.quantization)
-    rise = known.perplexity_rise or 0.0
-    cost = f", perplexity +{rise:.1%} in an 8B model" if rise >= LEAST_RISE else ""
+    cost = f", perplexity {known.cost} in an 8B model" if known.cost else ""
     return f"{bits}{taken}. Quality against 16 bits: {known.words}{cost}. {room(model, pool)}"
 
 
@@ -108,7 +104,7 @@ def _context(model: ModelView, _pool: PoolView) -> str:
 def _runs_on(model: ModelView, _pool: PoolView) -> str:
     if not model.usable:
         return model.problem or "No machine here can run it."
-    return f"Here {' and '.join(model.node_names)} can run it."
+    return f"{' and '.join(model.node_names)} can run it."
 
 
 def _tuning(model: ModelView, _pool: PoolView) -> str:

@@ -20,7 +20,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.columns import table_lines
-from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.commands.printing import check_count, line_cells, print_json, print_table
 from potluck_tui.connect import running_pool
 from potluck_tui.downloads import DownloadView, progress_line
 from potluck_tui.knowledge.quality import quality, source
@@ -32,15 +32,18 @@ COLUMNS = 80
 REPOSITORY_HEADER = (
     "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL", "FETCHED"
 )  # fmt: skip
+REPOSITORY_SPARE = ("FETCHED", "PARAMETERS", "COMMERCIAL", "LICENCE")
 REPOSITORY_NOTE = (
     "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin. Words that narrow a search: "
     "fits, below:8B, quant:Q4_K_M, licence:commercial."
 )
 VARIANT_HEADER = ("VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL")
+VARIANT_SPARE = ("BITS", "QUALITY")
 
 
 async def search(options: argparse.Namespace, home: Home) -> int:
     """Search the hub, or list what a repository has; 1 where nothing is found."""
+    check_count("--limit", options.limit)
     words = " ".join(options.words)
     if "/" in words:
         return await _list(words, options, home)
@@ -51,7 +54,7 @@ async def search(options: argparse.Namespace, home: Home) -> int:
         print_json(response)
     elif response.repositories:
         rows = [repository_row(found) for found in response.repositories]
-        print_table(REPOSITORY_HEADER, rows)
+        print_table(REPOSITORY_HEADER, rows, REPOSITORY_SPARE)
         print("\n" + textwrap.fill(REPOSITORY_NOTE, COLUMNS))
         print("`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
@@ -74,20 +77,19 @@ async def _list(repository: str, options: argparse.Namespace, home: Home) -> int
     if options.json:
         print_json(response)
         return 0
-    print("\n".join(repository_lines(response)))
+    print("\n".join(repository_lines(response, line_cells())))
     return 0
 
 
-def repository_lines(response: pb.ListRepositoryResponse) -> Iterator[str]:
-    """Yield what is said of a repository and of what it has."""
+def repository_lines(response: pb.ListRepositoryResponse, cells: int = 0) -> Iterator[str]:
+    """Yield what is said of a repository and of what it has, in a table of at most `cells`."""
     found = response.repository
     yield f"{clean(found.name)}{_gate(found)}"
     yield from (f"  {line}" for line in origin_lines(found))
     yield ""
     node = response.node_name
-    yield from table_lines(
-        VARIANT_HEADER, [variant_row(variant, node) for variant in response.variants]
-    )
+    rows = [variant_row(variant, node) for variant in response.variants]
+    yield from table_lines(VARIANT_HEADER, rows, cells, VARIANT_SPARE)
     yield ""
     yield from variant_notes()
     yield f"`potluck pull {clean(found.name)}:VARIANT` fetches one."
@@ -143,12 +145,11 @@ def _fit(found: types.HubRepository | types.HubVariant) -> str:
 def variant_row(variant: types.HubVariant, node: str) -> list[str]:
     """Return the row of a variant, below `VARIANT_HEADER`; `node` is the one that was asked."""
     known = quality(variant.name)
-    rise = known.perplexity_rise
     return [
         variant.name,
         size(variant.size_bytes),
         f"{variant.bits_per_weight:.1f}" if variant.bits_per_weight else "?",
-        known.words + (f" (+{rise:.1%})" if rise else ""),
+        known.words + (f" ({known.cost})" if known.cost else ""),
         f"there: {node}" if variant.present else _fit(variant),
     ]
 

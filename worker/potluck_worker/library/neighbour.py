@@ -88,10 +88,25 @@ async def content(model: StoredModel, name: str, offset: int) -> AsyncIterator[b
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            async for data in _chunks(file):
                 yield data
     except OSError as error:
         raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Yield what is left of a file; a chunk is read while the one before it goes out."""
+
+    def read() -> asyncio.Task[bytes]:
+        return asyncio.create_task(asyncio.to_thread(file.read, CHUNK_BYTES))
+
+    ahead = read()
+    try:
+        while data := await ahead:
+            ahead = read()
+            yield data
+    finally:
+        await asyncio.wait([ahead])
 
 
 @dataclass(frozen=True, slots=True)
