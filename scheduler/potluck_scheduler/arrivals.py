@@ -28,12 +28,16 @@ class Arrival:
 
     def note(self, progress: types.Download) -> types.Download:
         """Take in how far it is, and return that. Raises `HubError` where it was stopped."""
+        self.check()
+        progress.repository = self.download.repository
+        progress.variant = self.download.variant
+        self.download = progress
+        return progress
+
+    def check(self) -> None:
+        """Raise `HubError` where it was stopped."""
         if self.stopped:
             raise HubError(
                 f"The copy of {self.download.repository} was stopped. What came is kept for the "
                 "next time; `potluck prune` deletes it."
             )
-        progress.repository = self.download.repository
-        progress.variant = self.download.variant
-        self.download = progress
-        return progress

@@ -282,6 +282,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
                     yield message
                     if message.HasField("model"):
                         return
+            arrival.check()
         asked = worker.PullRequest(repository=request.repository, variant=request.variant)
         call = self._worker(node).Pull(asked)
         try:

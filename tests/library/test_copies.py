@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -228,6 +229,29 @@ async def test_what_a_neighbour_reads_and_sends_is_followed_and_stopped(
     assert steps[0]["hashing"]
     assert steps[0]["total_bytes"] == str(STARTER.stat().st_size)
     assert "hashing" not in steps[-1]
+
+
+@pytest.mark.usefixtures("running")
+async def test_what_is_stopped_while_the_hub_is_asked_is_not_begun(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repos["maker/Other-GGUF"] = HubRepo({"other-Q8_0.gguf": HubFile(b"of no other's size")})
+    asked, go_on, describe = threading.Event(), threading.Event(), hub.describe
+
+    def held(name: str) -> dict[str, object]:
+        asked.set()
+        go_on.wait(20)
+        return describe(name)
+
+    hub.describe = held  # type: ignore[method-assign]
+    pulling = asyncio.create_task(pulled(two, capsys, "maker/Other-GGUF"))
+    await asyncio.to_thread(asked.wait, 20)
+    request = pb.StopPullModelRequest(repository="maker/Other-GGUF", node="cellar")
+    await two.pool.client.call(two.pool.client.stub.StopPullModel, request)
+    go_on.set()
+    with pytest.raises(HubError, match="was stopped"):
+        await pulling
+    assert not hub.content_requests
 
 
 @pytest.mark.usefixtures("running")
