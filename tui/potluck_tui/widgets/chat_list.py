@@ -78,16 +78,6 @@ class ChatList(OptionList):
         self.clear_options()
         self.add_options([Option(_row(chat, current), id=chat.chat_id) for chat in chats])
         self.highlighted = _place(chats, under_cursor, at)
-        self._have_a_cursor()
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        """Have a chat under the cursor that the keys act on."""
-        super().watch_has_focus(has_focus)
-        self._have_a_cursor()
-
-    def _have_a_cursor(self) -> None:
-        if self.has_focus and self.highlighted is None and self.option_count:
-            self.highlighted = 0
 
     @property
     def chat_under_cursor(self) -> ChatId | None:
