@@ -61,7 +61,9 @@ def pictured(app: StagedApp, compare: Compare, size: Size, keys: list[str], show
         # Textual does not draw a screen that a dialog covers: it has to be there before the keys.
         await until(pilot, lambda: any(app.rows()))
         await until(pilot, lambda: size == SMALL or app.shows("nodes ready"))
-        await pilot.press(*keys)
+        for key in keys:  # each is drawn before the next: see above
+            await pilot.press(key)
+            await pilot.pause()
         await until(pilot, lambda: app.shows(shown))
         await until(pilot, lambda: size == SMALL or app.shows("nodes ready"))
 
