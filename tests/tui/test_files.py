@@ -110,6 +110,13 @@ def test_files_are_described_before_they_are_sent(folder: Path) -> None:
     assert words == "notes.txt (8 B), kept (3 B)"
 
 
+def test_a_path_that_names_no_file_is_said_once_it_is_typed(folder: Path) -> None:
+    text = "@notes.txt, @kept.md @gone.txt. @team me@x.org @sub/x"
+    known = [AttachedFile("kept.md", "x")]
+    assert files.missing(text, [folder], known) == ["gone.txt.", "sub/x"]
+    assert files.missing(text, [folder], known, typing="sub/x") == ["gone.txt."]
+
+
 @pytest.mark.parametrize(
     ("typed", "paths"),
     [

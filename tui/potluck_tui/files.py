@@ -78,6 +78,30 @@ def described(text: str, folders: Sequence[Path], known: Sequence[AttachedFile] 
     return ", ".join(words)
 
 
+def missing(
+    text: str,
+    folders: Sequence[Path],
+    known: Sequence[AttachedFile] = (),
+    typing: str | None = None,
+) -> list[str]:
+    """Return what a text names that looks like the path of a file, and is none (see `attached`).
+
+    Args:
+        text: A prompt.
+        folders: Where a relative path starts.
+        known: Files that are here already.
+        typing: What somebody is typing still.
+    """
+    found = _named(text, folders, known)
+    return [
+        mention
+        for mention in mentions(text)
+        if mention != typing
+        and not {mention, mention.rstrip(_PUNCTUATION)} & found.keys()
+        and re.search(r"[./]", mention.rstrip(_PUNCTUATION))
+    ]
+
+
 def _named(
     text: str, folders: Sequence[Path], known: Sequence[AttachedFile]
 ) -> dict[str, AttachedFile | Path]:

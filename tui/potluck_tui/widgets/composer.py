@@ -89,8 +89,12 @@ class Composer(Vertical):
             self._say("")
 
     async def _say_files(self, text: str) -> None:
+        typing = self.prompt.path_under_cursor
         named = await asyncio.to_thread(files.described, text, self._folders, self._known)
-        self._say(f"with {named}" if named else "")
+        missing = await asyncio.to_thread(files.missing, text, self._folders, self._known, typing)
+        words = [f"with {named}"] if named else []
+        words += [f"no file: {', '.join(missing)}"] if missing else []
+        self._say(" · ".join(words))
 
     def _say(self, words: str) -> None:
         self._line.update(words)
@@ -127,6 +131,6 @@ class Composer(Vertical):
             words = f"The pasted text cannot be kept ({error.strerror})."
             self.notify(words, severity="error", markup=False)
             return
-        self.prompt.insert(files.as_mention(name))
+        self.prompt.put_mention(files.as_mention(name))
         lines = counted(len(event.text.splitlines()), "line")
         self.notify(f"The pasted text, {lines}, is attached as {name}.", markup=False)
