@@ -79,6 +79,30 @@ async def test_a_megabyte_that_is_pasted_is_attached_as_a_file(short_tmp: Path) 
         assert [len(file.content) for file in turn.files] == [len(pasted)]
 
 
+async def test_a_long_paste_behind_a_word_is_attached_too(short_tmp: Path) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        app.prompt.insert("See")
+        app.prompt.post_message(events.Paste("word " * 20_000))
+        await until(pilot, lambda: app.prompt.text == "See @pasted-1.txt ")
+        await until(pilot, lambda: app.shows("with pasted-1.txt"))
+
+
+async def test_a_path_that_names_no_file_is_said_before_it_is_sent(short_tmp: Path) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        app.prompt.insert("Read @gone.txt now")
+        await until(pilot, lambda: app.shows("no file: gone.txt"))
+
+
+async def test_control_c_says_how_to_leave_where_nothing_is_selected(short_tmp: Path) -> None:
+    async with real_stage(short_tmp) as (app, pilot):
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: app.shows("ctrl+q leaves; answers go on."))
+        await ask(pilot, app, "Name?", "Mia.")
+        app.clear_notifications()
+        await pilot.press("tab", "ctrl+c")
+        await until(pilot, lambda: app.shows("ctrl+q leaves; answers go on."))
+
+
 async def test_more_than_a_prompt_may_have_is_refused_with_the_numbers(short_tmp: Path) -> None:
     async with real_stage(short_tmp) as (app, pilot):
         (app.home.pasted).mkdir()

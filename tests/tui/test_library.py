@@ -75,6 +75,17 @@ def test_chats_are_pinned_and_archived_and_the_other_way_round() -> None:
     assert library.archive(ChatId("gone")) == []
 
 
+def test_deleted_chats_are_named_and_taken_back_the_last_one_first() -> None:
+    library = Library()
+    library.seen(ChatsSeen((ChatSummary(CHAT, "One"), ChatSummary(ChatId("c2"), "Two")), 0.0))
+    assert library.deleted(CHAT)[1] == Say("“One” is deleted. f9 brings it back, for 7 days.")
+    library.deleted(ChatId("c2"))
+    library.seen(ChatsSeen((), 0.0))
+    assert library.restore() == [RestoreChat(ChatId("c2"))]
+    assert library.restored(ChatId("c2"))[1] == Say("“Two” is back.")
+    assert library.restore() == [RestoreChat(CHAT)]
+
+
 def test_the_last_deleted_chat_is_taken_back_once() -> None:
     library = Library()
     assert library.restore() == [Say("No chat was deleted here lately.")]

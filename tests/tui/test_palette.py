@@ -163,6 +163,14 @@ async def test_a_colon_opens_the_palette_but_in_a_text_it_is_a_colon(app: Staged
         await until(pilot, lambda: app.focused is app.prompt)
 
 
+async def test_words_that_find_nothing_are_said_to(app: StagedApp) -> None:
+    async with staged(app) as pilot:
+        await pilot.press("ctrl+l", *"qwxz")
+        await until(pilot, lambda: app.shows("Nothing here has these words."))
+        await pilot.press("backspace", "backspace", "backspace", "backspace")
+        await until(pilot, lambda: not app.shows("Nothing here has these words."))
+
+
 async def test_keys_typed_at_once_take_what_they_find(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("ctrl+l", *"models", "space", "o", "f", "enter")

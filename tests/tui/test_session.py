@@ -32,6 +32,7 @@ from potluck_tui.instructions import (
     ListChats,
     LoadDraft,
     Regenerate,
+    RestoreChat,
     ReturnToPrompt,
     SaveDraft,
     Say,
@@ -284,7 +285,7 @@ def test_a_deleted_chat_gives_way_to_a_new_one_and_can_be_taken_back() -> None:
     assert session.library.delete(CHAT) == [DeleteChat(CHAT)]
     session.handle(ChatDeleted(CHAT))
     assert session.chat_id == NEW_CHAT
-    assert session.library.last_deleted == CHAT
+    assert session.library.restore() == [RestoreChat(CHAT)]
     session = answering()
     session.handle(ChatGone(CHAT, "No such chat.", deleted=True))
     assert session.chat_id == NEW_CHAT

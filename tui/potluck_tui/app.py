@@ -25,11 +25,20 @@ from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.drafts import Drafts
 from potluck_tui.events import Event
-from potluck_tui.instructions import Announce, Instruction, PoolInstruction
+from potluck_tui.instructions import Announce, ExportChat, Instruction, PoolInstruction
 from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, help_rows
 from potluck_tui.link import PoolLink
 from potluck_tui.log_view import LogKey
-from potluck_tui.palette import Entry, OpenChat, OpenMachine, RunAction, Target, UseModel, UseTheme
+from potluck_tui.palette import (
+    Entry,
+    OpenChat,
+    OpenMachine,
+    RunAction,
+    Target,
+    UseModel,
+    UseTheme,
+    WriteChat,
+)
 from potluck_tui.pool import NodeView
 from potluck_tui.preferences import Preferences, Read
 from potluck_tui.rebinding import rebound
@@ -48,8 +57,10 @@ PROBLEM_SECONDS = 10.0
 
 POOL_PLACES = ("machines", "models")
 
-_NOT_LISTED = ("prompt.", "rows.", "app.palette")
-"""Keys that the palette leaves out, by the beginning of their ids: they need no finding."""
+_NOT_LISTED = ("prompt.", "rows.", "app.palette", "message.export")
+"""Keys that the palette leaves out, by the beginning of their ids: they need no finding, or it has
+them in every place.
+"""
 
 PASTED_SECONDS = 7 * 24 * 3600.0
 """Long texts that were pasted are kept this long."""
@@ -223,6 +234,8 @@ class PotluckApp(App[None]):
                     self._to_chat()
                     self._chat_screen.keep_draft()
                     self.do(self.session.open_chat(chat_id))
+                case WriteChat(kind):
+                    self.do([ExportChat(self.session.chat_id, kind)])
                 case OpenMachine(address):
                     if (node := self.session.pool.node(address)) is not None:
                         await self._open("machine", node)
@@ -335,6 +348,11 @@ class PotluckApp(App[None]):
         if place == "logs":
             rows += LOGS_HELP
         await self.push_screen(help_screen(place, rows))
+
+    def action_help_quit(self) -> None:
+        """Say how to leave: ctrl+c has something else to do here, and there it would be missed."""
+        leave = next(key for key in EVERYWHERE if key.action == "leave").on(self.keymap)
+        self.notify(f"{leave.shown} leaves; answers go on. Esc Esc stops an answer.", markup=False)
 
     @property
     def _place(self) -> str:

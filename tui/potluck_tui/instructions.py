@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_tui.export import Format
 from potluck_tui.log_view import LogKey
 from potluck_tui.orders import Order
 from potluck_tui.preset import Preset
@@ -145,9 +146,10 @@ class DeletePreset:
 
 @dataclass(frozen=True, slots=True)
 class ExportChat:
-    """Write a chat to a file as Markdown."""
+    """Write a chat to a file."""
 
     chat_id: ChatId
+    kind: Format = Format.MARKDOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ class Library:
         self.shelf = ShelfKind.CURRENT
         self.chats: tuple[ChatSummary, ...] = ()
         self.has_more = False
-        self.last_deleted = NEW_CHAT
-        """The chat that was put away last, by this viewer."""
+        self.deleted_here: dict[ChatId, str] = {}
+        """What this viewer has put away, the last one last, and how it is called in a sentence."""
         self.query = ""
         """What was searched for last; empty where nothing is."""
         self.hits: tuple[Hit, ...] = ()
@@ -104,19 +104,23 @@ class Library:
 
     def restore(self, chat_id: ChatId = NEW_CHAT) -> Sequence[Instruction]:
         """Take a deleted chat back; without an id, the last one that was deleted here."""
-        chat_id = chat_id or self.last_deleted
+        chat_id = chat_id or next(reversed(self.deleted_here), NEW_CHAT)
         return [RestoreChat(chat_id)] if chat_id else [Say("No chat was deleted here lately.")]
 
     def deleted(self, chat_id: ChatId) -> Sequence[Instruction]:
         """Note that a chat was put away."""
-        self.last_deleted = chat_id
-        return [self.read_again(), Say("Deleted. f9 brings it back, for 7 days.")]
+        named = self._named(chat_id)
+        self.deleted_here[chat_id] = named
+        return [self.read_again(), Say(f"{named} is deleted. f9 brings it back, for 7 days.")]
 
     def restored(self, chat_id: ChatId) -> Sequence[Instruction]:
         """Note that a chat was taken back."""
-        if chat_id == self.last_deleted:
-            self.last_deleted = NEW_CHAT
-        return [self.read_again(), Say("The chat is back.")]
+        named = self.deleted_here.pop(chat_id, "") or self._named(chat_id)
+        return [self.read_again(), Say(f"{named} is back.")]
+
+    def _named(self, chat_id: ChatId) -> str:
+        chat = self.chat(chat_id)
+        return f"“{chat.title}”" if chat else "The chat"
 
     # --- The search ------------------------------------------------------------------------------
 

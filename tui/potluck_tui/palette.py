@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from potluck_proto.ids import ChatId
+from potluck_tui.export import Format
 from potluck_tui.session import Session
 
 
@@ -44,7 +45,14 @@ class UseTheme:
     name: str
 
 
-Target = RunAction | OpenChat | OpenMachine | UseModel | UseTheme
+@dataclass(frozen=True, slots=True)
+class WriteChat:
+    """Write the chat that is shown to a file."""
+
+    kind: Format
+
+
+Target = RunAction | WriteChat | OpenChat | OpenMachine | UseModel | UseTheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,12 @@ class Entry:
 
 def places(session: Session, themes: Iterable[str]) -> list[Entry]:
     """Return where one can go from anywhere: machines, models, chats; and the themes."""
+    written = [
+        Entry("Write this chat to a Markdown file", WriteChat(Format.MARKDOWN)),
+        Entry("Write this chat, all branches, to a JSON file", WriteChat(Format.JSON)),
+    ]
     return [
+        *(written if session.chat_id else []),
         *(Entry(f"machine {n.name}", OpenMachine(n.address)) for n in session.pool.nodes),
         *(Entry(f"model {m.label}", UseModel(m.label)) for m in session.pool.models if m.usable),
         *(Entry(f"chat {c.title}", OpenChat(c.chat_id)) for c in session.library.chats),

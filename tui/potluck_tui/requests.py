@@ -15,6 +15,7 @@ from potluck_tui import instructions as do
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient, user_at_host
 from potluck_tui.events import Event
+from potluck_tui.export import Format
 from potluck_tui.files import write_private
 from potluck_tui.fit_lines import node_lines
 from potluck_tui.instructions import Request
@@ -120,8 +121,8 @@ class Requests:
             case do.DeletePreset(name):
                 await call(stub.DeletePreset, pb.DeletePresetRequest(name=name))
                 return await self._list_presets()
-            case do.ExportChat(chat_id):
-                return await self._export(chat_id)
+            case do.ExportChat(chat_id, kind):
+                return await self._export(chat_id, kind)
             case do.FitModel():
                 return await self._fit(request)
             case do.ListDecisions():
@@ -278,10 +279,10 @@ class Requests:
             raise
         return [events.OrderDone(order)]
 
-    async def _export(self, chat_id: ChatId) -> Sequence[Event]:
-        response = await self._client.whole_chat(chat_id)
-        path = self._exports / export.file_name(response.chat, export.Format.MARKDOWN)
-        text = export.render(response, export.Format.MARKDOWN)
+    async def _export(self, chat_id: ChatId, kind: Format) -> Sequence[Event]:
+        response = await self._client.whole_chat(chat_id, all_branches=kind is Format.JSON)
+        path = self._exports / export.file_name(response.chat, kind)
+        text = export.render(response, kind)
         try:
             await asyncio.to_thread(write_private, path, text)
         except OSError as error:

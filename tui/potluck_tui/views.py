@@ -7,6 +7,7 @@ transcript cleans it when it draws it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -291,8 +292,8 @@ class Hit:
 
 
 def _spaced(text: str) -> str:
-    """Return a piece of a text with its line ends as spaces."""
-    return clean(text).replace("\n", " ").replace("\t", " ")
+    """Return a piece of a text on one line, without the marks around thoughts."""
+    return re.sub(r"</?think(ing)?>|[\n\t]", " ", clean(text))
 
 
 def one_line(text: str) -> str:

@@ -53,9 +53,9 @@ def welcome(
             ),
             Text(""),
             Text(
-                "To talk with a real model, press f12 and then r: that says which would run here,"
+                "To talk with a real model, press f12 and then r: that says which would run here, "
+                "how fast and how well, and fetches one. Or put a GGUF file into"
             ),
-            Text("how fast and how well, and fetches one. Or put a GGUF file into"),
             Text(f"  {models_folder}", style="cyan"),
             Text("It appears by itself; ctrl+p picks it."),
             Text(""),

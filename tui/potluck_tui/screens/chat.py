@@ -18,6 +18,7 @@ from potluck_proto.ids import ChatId
 from potluck_tui import instructions as do
 from potluck_tui.drafts import Drafts
 from potluck_tui.escape import WINDOW_SECONDS, DoubleEscape
+from potluck_tui.export import Format
 from potluck_tui.highlight import words_of
 from potluck_tui.instructions import Instruction, ScreenInstruction
 from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints
@@ -327,8 +328,8 @@ class ChatScreen(MessageActions):
             case Verb.RESTORE:
                 deleted = library.shelf is ShelfKind.DELETED
                 self._act([*library.restore(chat_id if deleted else NEW_CHAT)])
-            case Verb.EXPORT:
-                self._act([do.ExportChat(chat_id)])
+            case Verb.EXPORT | Verb.EXPORT_JSON:
+                self._act([do.ExportChat(chat_id, Format(event.verb))])
 
     @on(ChatList.NextShelf)
     def show_next_shelf(self) -> None:
@@ -407,9 +408,6 @@ def _counted(session: Session) -> str:
     library = session.library
     if not library.chats:
         return ""
-    more = "+" if library.has_more else ""
-    return (
-        f"{len(library.chats)}{more} {library.shelf}"
-        if more
-        else counted(len(library.chats), "chat")
-    )
+    if library.shelf is ShelfKind.CURRENT and not library.has_more:
+        return counted(len(library.chats), "chat")
+    return f"{len(library.chats)}{'+' if library.has_more else ''} {library.shelf}"

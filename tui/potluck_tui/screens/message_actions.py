@@ -8,6 +8,7 @@ from textual.screen import Screen
 
 from potluck_tui import instructions as do
 from potluck_tui import pieces
+from potluck_tui.export import Format
 from potluck_tui.instructions import Instruction
 from potluck_tui.screens.dialogs import Choose
 from potluck_tui.session import Session
@@ -118,9 +119,10 @@ class MessageActions(Screen[None]):
         """Have a cut answer go on."""
         self._on_answer(lambda turn: self._session.continue_answer(turn.message_id))
 
-    def action_export_chat(self) -> None:
+    def action_export_chat(self, kind: str) -> None:
         """Write the chat to a file."""
-        self._act([do.ExportChat(self._session.chat_id)] if self._session.chat_id else [])
+        chat_id = self._session.chat_id
+        self._act([do.ExportChat(chat_id, Format(kind))] if chat_id else [])
 
     def action_show_hit(self, step: int) -> None:
         """Go to the next hit of the search, or to the one before."""

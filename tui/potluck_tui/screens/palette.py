@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from potluck_tui.keys import PALETTE, hints
@@ -45,6 +45,7 @@ class Palette(ModalScreen[Target | None]):
             found = OptionList(markup=False, compact=True)
             found.can_focus = False
             yield found
+            yield Static("Nothing here has these words.", id="none-found", markup=False)
             yield KeyHints(hints(PALETTE), widget_id="hints")
 
     def on_mount(self) -> None:
@@ -77,6 +78,7 @@ class Palette(ModalScreen[Target | None]):
 
     def _list(self) -> None:
         shown = matching(self._entries, self.query_one(Input).value)[:SHOWN_LIMIT]
+        self.query_one("#none-found").display = not shown
         if shown == self._shown:
             return
         self._shown = shown

@@ -24,7 +24,6 @@ async def run_in_order(widget: Widget, event: events.Key) -> None:
         target.post_message(events.Key(event.key, event.character))
         return
     active = widget.screen.active_bindings.get(event.key)
-    if active is not None:
+    if active is not None and await widget.app.run_action(active.binding.action, active.node):
         event.stop()
         event.prevent_default()
-        await widget.app.run_action(active.binding.action, active.node)

@@ -134,6 +134,13 @@ class Prompt(TextArea):
         start = column - len(typed) - (2 if quoted else 1)
         self.replace(files.as_mention(path, whole=whole), (row, start), (row, column))
 
+    def put_mention(self, mention: str) -> None:
+        """Put the mention of a file where the cursor is, apart from a word before it."""
+        row, column = self.cursor_location
+        before = self.document.get_line(row)[:column]
+        apart = " " if before and not before[-1].isspace() else ""
+        self.insert(apart + mention)
+
     async def _on_key(self, event: events.Key) -> None:
         await run_in_order(self, event)
 
@@ -155,6 +162,13 @@ class Prompt(TextArea):
             self.earlier.begin([])
             self.fill("")
             self.post_message(self.Sent(text))
+
+    def action_copy(self) -> None:
+        """Copy what is selected; where nothing is, somebody wants to leave."""
+        if self.selected_text:
+            super().action_copy()
+        else:
+            self.app.action_help_quit()
 
     def action_newline(self) -> None:
         """Start a new line."""
