@@ -49,22 +49,17 @@ whether trying the same again may help; `to_proto` and `from_proto` carry all of
 
 from __future__ import annotations
 
-from typing import ClassVar, Never
-
-import grpc
+from typing import TYPE_CHECKING, ClassVar, Never
 
 from potluck_proto.v1 import types_pb2 as pb
+
+if TYPE_CHECKING:
+    import grpc
 
 METADATA_KEY = "potluck-error-bin"
 """Trailing metadata of a failed call: a serialized `potluck.v1.Error`."""
 
-
-BROKEN = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-)
+BROKEN = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL")
 """How gRPC says that a connection broke, depending on when it did."""
 
 
@@ -77,7 +72,8 @@ class PotluckError(Exception):
     """
 
     code: ClassVar[pb.ErrorCode.ValueType] = pb.ERROR_CODE_INTERNAL
-    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    status: ClassVar[str] = "INTERNAL"
+    """The name of a `grpc.StatusCode`: only who speaks gRPC loads it, engines do not."""
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, **fields: object) -> None:
@@ -103,7 +99,7 @@ class RequestError(PotluckError):
     """What was asked cannot be. Asking again changes nothing."""
 
     code = pb.ERROR_CODE_BAD_REQUEST
-    status = grpc.StatusCode.INVALID_ARGUMENT
+    status = "INVALID_ARGUMENT"
 
 
 class BadRequest(RequestError):
@@ -114,7 +110,7 @@ class UnknownModel(RequestError):
     """No node has a model of that name."""
 
     code = pb.ERROR_CODE_UNKNOWN_MODEL
-    status = grpc.StatusCode.NOT_FOUND
+    status = "NOT_FOUND"
 
 
 class AmbiguousModel(RequestError):
@@ -133,42 +129,42 @@ class UnknownChat(RequestError):
     """No chat has that id: it may have been deleted by another viewer."""
 
     code = pb.ERROR_CODE_UNKNOWN_CHAT
-    status = grpc.StatusCode.NOT_FOUND
+    status = "NOT_FOUND"
 
 
 class UnknownGeneration(RequestError):
     """No answer has that id."""
 
     code = pb.ERROR_CODE_UNKNOWN_GENERATION
-    status = grpc.StatusCode.NOT_FOUND
+    status = "NOT_FOUND"
 
 
 class UnknownNode(RequestError):
     """No node has that name, id or address."""
 
     code = pb.ERROR_CODE_UNKNOWN_NODE
-    status = grpc.StatusCode.NOT_FOUND
+    status = "NOT_FOUND"
 
 
 class WishesUnmet(RequestError):
     """No node that has the model is as the request wants it; the message says in what."""
 
     code = pb.ERROR_CODE_WISHES_UNMET
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    status = "FAILED_PRECONDITION"
 
 
 class OffsetNotReached(RequestError):
     """A viewer attached from further on than the answer reaches."""
 
     code = pb.ERROR_CODE_OFFSET_NOT_REACHED
-    status = grpc.StatusCode.OUT_OF_RANGE
+    status = "OUT_OF_RANGE"
 
 
 class ModelError(PotluckError):
     """The model's file is at fault."""
 
     code = pb.ERROR_CODE_MODEL_FILE
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    status = "FAILED_PRECONDITION"
 
 
 class ModelFileError(ModelError):
@@ -190,7 +186,7 @@ class TemplateError(ModelError):
 class CapacityError(PotluckError):
     """Not now, or not here."""
 
-    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    status = "RESOURCE_EXHAUSTED"
     retryable = True
 
 
@@ -204,14 +200,14 @@ class NoNodes(CapacityError):
     """No worker is connected."""
 
     code = pb.ERROR_CODE_NO_NODES
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
 
 
 class EngineMissing(CapacityError):
     """The worker lacks the engine that the model needs; says what to install."""
 
     code = pb.ERROR_CODE_ENGINE_MISSING
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    status = "FAILED_PRECONDITION"
     retryable = False
 
 
@@ -243,13 +239,13 @@ class Draining(CapacityError):
     """The node takes no new work."""
 
     code = pb.ERROR_CODE_DRAINING
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
 
 
 class LostError(PotluckError):
     """Something died under the work. What it had is kept."""
 
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
     retryable = True
 
 
@@ -275,7 +271,7 @@ class Stalled(LostError):
     """The engine is alive and makes no progress."""
 
     code = pb.ERROR_CODE_STALLED
-    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    status = "DEADLINE_EXCEEDED"
 
 
 class Displaced(LostError):
@@ -297,14 +293,14 @@ class MovedTooOften(LostError):
 class AccessError(PotluckError):
     """Who asks may not."""
 
-    status = grpc.StatusCode.PERMISSION_DENIED
+    status = "PERMISSION_DENIED"
 
 
 class NotPaired(AccessError):
     """The machine is not of this pool: pair it, again if it was once."""
 
     code = pb.ERROR_CODE_NOT_PAIRED
-    status = grpc.StatusCode.UNAUTHENTICATED
+    status = "UNAUTHENTICATED"
 
 
 class NotAllowed(AccessError):
@@ -323,7 +319,7 @@ class HubError(PotluckError):
     """The model hub refuses or fails; all that is local goes on working."""
 
     code = pb.ERROR_CODE_HUB
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
     retryable = True
 
 
@@ -331,14 +327,14 @@ class HubUnreachable(PotluckError):
     """Nothing answers where the hub is, or not in time. What neighbours have can be had."""
 
     code = pb.ERROR_CODE_HUB_UNREACHABLE
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
     retryable = True
 
 
 class SetupError(PotluckError):
     """This machine's settings, folders or addresses."""
 
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    status = "FAILED_PRECONDITION"
 
 
 class SettingsError(SetupError):
@@ -375,14 +371,14 @@ class SshError(SetupError):
     """The user's own ssh did not get there, or what it found there does not run Potluck."""
 
     code = pb.ERROR_CODE_SSH
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
 
 
 class Unreachable(SetupError):
     """Nothing answers at the address."""
 
     code = pb.ERROR_CODE_UNREACHABLE
-    status = grpc.StatusCode.UNAVAILABLE
+    status = "UNAVAILABLE"
     retryable = True
 
 
@@ -423,15 +419,22 @@ def from_rpc(error: grpc.aio.AioRpcError, what: str) -> PotluckError:
         if key == METADATA_KEY and isinstance(value, bytes):
             return from_proto(pb.Error.FromString(value))
     details = error.details() or error.code().name
-    if error.code() in BROKEN:
-        return Unreachable(f"{what} does not answer ({details}).")
+    if error.code().name in BROKEN:
+        return Unreachable(f"{what} does not answer ({_reason(details)}).")
     return PotluckError(f"{what} failed: {details} ({error.code().name}).")
+
+
+def _reason(details: str) -> str:
+    """Return why a connection failed; gRPC puts every address and layer that it tried before it."""
+    return details.rpartition(": ")[2] if details.startswith("failed to connect") else details
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: PotluckError) -> Never:
     """End a call with an error that `from_rpc` reads back on the other side."""
+    import grpc
+
     await context.abort(
-        error.status,
+        grpc.StatusCode[error.status],
         error.message,
         ((METADATA_KEY, error.to_proto().SerializeToString()),),
     )

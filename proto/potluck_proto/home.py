@@ -58,6 +58,11 @@ class Home:
         return self.root / "added-models.json"
 
     @property
+    def templates_file(self) -> Path:
+        """Prompt formats that were chosen for models of this machine."""
+        return self.root / "templates.json"
+
+    @property
     def hub_token(self) -> Path:
         """The user's token for the model hub, where no keyring has it; readable by nobody else."""
         return self.root / "hub-token"

@@ -67,6 +67,7 @@ RULES: dict[str, frozenset[Role]] = {
     SCHEDULER_SERVICE + "StopPullModel": VIEWERS,
     SCHEDULER_SERVICE + "CopyModel": VIEWERS,
     SCHEDULER_SERVICE + "BenchModel": VIEWERS,
+    SCHEDULER_SERVICE + "ChooseTemplate": VIEWERS,
     SCHEDULER_SERVICE + "GetStatus": VIEWERS,
     # What is deleted is gone for all.
     SCHEDULER_SERVICE + "RemoveModel": OWNERS,
@@ -89,8 +90,10 @@ RULES: dict[str, frozenset[Role]] = {
     WORKER_SERVICE + "Logs": SCHEDULERS,
     WORKER_SERVICE + "Drain": SCHEDULERS,
     WORKER_SERVICE + "Inspect": SCHEDULERS,
+    WORKER_SERVICE + "HashModel": SCHEDULERS,
     WORKER_SERVICE + "Remove": SCHEDULERS,
     WORKER_SERVICE + "Prune": SCHEDULERS,
+    WORKER_SERVICE + "SetTemplate": SCHEDULERS,
     WORKER_SERVICE + "SearchHub": SCHEDULERS,
     WORKER_SERVICE + "ListHub": SCHEDULERS,
     WORKER_SERVICE + "ChooseVariant": SCHEDULERS,
@@ -139,7 +142,7 @@ class Gate(grpc.aio.ServerInterceptor):
         if self._peer.role not in RULES.get(method, frozenset()):
             name = method.rpartition("/")[2]
             error = NotAllowed(
-                f"{name} is not for a {self._peer.role}. Do it on the machine of the pool's "
+                f"A {self._peer.role} may not do this ({name}). Do it on the machine of the pool's "
                 "scheduler, or through ssh there."
             )
             return _refusing(error, after_seconds=0.0)

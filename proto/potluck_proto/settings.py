@@ -31,6 +31,15 @@ def host_name() -> str:
     return "".join(filter(str.isprintable, name))[:40] or "node"
 
 
+def worker_name(home: Home) -> str:
+    """Return what people call the worker of this machine: as it is set, else as the host is called.
+
+    Raises `SettingsError` for a file that cannot be read.
+    """
+    named = os.environ.get("POTLUCK_WORKER_NAME") or _read_table(home, "worker").get("name")
+    return str(named or host_name())
+
+
 def load(
     settings: type[S], home: Home, table: str, given: Mapping[str, object] = MappingProxyType({})
 ) -> S:

@@ -94,8 +94,9 @@ class Bench:
         state = self._state()
         busy = sum(loaded.slots_busy + loaded.queue_length for loaded in state.loaded)
         if busy:
+            answers = "1 answer" if busy == 1 else f"{busy} answers"
             raise ModelBusy(
-                f"{state.name} has {busy} answers under way, so a measurement would be of both. "
+                f"{state.name} has {answers} under way, so a measurement would be of both. "
                 "Try again when it is idle."
             )
 

@@ -36,7 +36,7 @@ class Row(BaseModel):
     uses: tuple[str, ...]
     source: str
     date: str
-    """Of the day when it was checked, or when the hub was asked last."""
+    """Of the day when it was written down, or when the hub was asked last."""
     downloads: int = 0
     """As the hub counts them; 0 where it was not asked."""
     sizes: Mapping[str, int] = {}

@@ -35,6 +35,8 @@ ACCELERATORS = {
     types.ACCELERATOR_VULKAN: "vulkan",
 }
 
+COMMERCIAL = {types.COMMERCIAL_USE_YES, types.COMMERCIAL_USE_CONDITIONS}
+
 LONGEST_TOKEN_BYTES = 8
 """A prompt has more tokens than its bytes, without spaces, over this: whatever the vocabulary."""
 
@@ -84,6 +86,7 @@ def _model(description: bytes) -> Model:
         slots=max(1, model.slots),
         engines=tuple(model.engines),
         licence=model.license,
+        commercial=model.commercial_use in COMMERCIAL,
         tokenizer_sha256=model.tokenizer_sha256,
         template_sha256=model.template_sha256,
         starter=model.starter,

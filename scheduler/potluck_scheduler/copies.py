@@ -6,7 +6,8 @@ Nodes know the scheduler and not each other, so nothing new has to be opened bet
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from potluck_proto.errors import LostError
@@ -18,33 +19,65 @@ if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
 REPORT_SECONDS = 0.5
+HASH_SECONDS = 3600.0
+"""A large model on a slow disk takes long to be read whole."""
+
+
+async def hashing(
+    key: ModelKey, source: WorkerServiceAsyncStub, source_name: str
+) -> AsyncGenerator[tuple[types.Download, set[str]], None]:
+    """Have a node read a model's weights; yield how far it is, and the hashes once it is through.
+
+    Raises `grpc.aio.AioRpcError` where it refuses.
+    """
+    asked = worker.HashModelRequest(model=key.name, quantization=key.quantization)
+    call = source.HashModel(asked, timeout=HASH_SECONDS)
+    try:
+        async for response in call:
+            download = types.Download(
+                repository=str(key),
+                done_bytes=response.done_bytes,
+                total_bytes=response.total_bytes,
+                from_node=source_name,
+                hashing=True,
+            )
+            yield download, {found.sha256 for found in response.hashes}
+    finally:
+        call.cancel()
 
 
 async def copy(
     key: ModelKey,
     source: WorkerServiceAsyncStub,
     target: WorkerServiceAsyncStub,
+    source_name: str,
     names: Mapping[str, str] | None = None,
-) -> AsyncIterator[types.Download | types.ModelDescription]:
+) -> AsyncGenerator[types.Download | types.ModelDescription, None]:
     """Copy a model; yield how far it is, at last the model as the target lists it.
 
     Args:
         key: Which model.
         source: Has it.
         target: Gets it.
+        source_name: What people call the source.
         names: What files are called at the target, by their hashes; others keep their names.
 
     Raises:
         LostError: A node ended the copy without a word.
         grpc.aio.AioRpcError: One refused, with its reason.
     """
+    async with aclosing(hashing(key, source, source_name)) as reading:
+        async for download, _ in reading:
+            yield download
     asked = worker.SendModelRequest(model=key.name, quantization=key.quantization)
     offer = await _offer(source, asked)
     at_source = {}
     for file in offer.files:
         named = (names or {}).get(file.sha256, file.name)
         at_source[named], file.name = file.name, named
-    progress = _Progress(str(key), {file.name: file.size_bytes for file in offer.files})
+    progress = _Progress(
+        str(key), source_name, {file.name: file.size_bytes for file in offer.files}
+    )
     receiving = target.ReceiveModel()
     try:
         await receiving.write(worker.ReceiveModelRequest(offer=offer))
@@ -79,11 +112,13 @@ class _Progress:
 
     Args:
         model: Its name.
+        source_name: The node that it comes from.
         sizes: Bytes of each file, in the order in which they go.
     """
 
-    def __init__(self, model: str, sizes: dict[str, int]) -> None:
+    def __init__(self, model: str, source_name: str, sizes: dict[str, int]) -> None:
         self._model = model
+        self._source_name = source_name
         self._sizes = sizes
         self._done = self._sent = 0
         self._started = self._reported = time.monotonic()
@@ -119,4 +154,5 @@ class _Progress:
             total_bytes=total,
             bytes_per_second=speed,
             seconds_left=(total - self._done) / speed if speed else None,
+            from_node=self._source_name,
         )

@@ -83,7 +83,7 @@ def nodes_called(name: str, nodes: NodeRegistry) -> list[Node]:
     called = [node for node in there if _is_meant(node, name, nodes)]
     if not called:
         names = ", ".join(node.name for node in there)
-        raise UnknownNode(f"No node is called {name}. There are: {names}.")
+        raise UnknownNode(f"No node is called {name!r}. There are: {names}.")
     return called
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,12 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.convert import node_from_proto
+from potluck_scheduler.copies import hashing
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.nodes import NodeRegistry
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
-
-HASH_SECONDS = 3600.0
-"""A large model on a slow disk takes long to be read whole."""
 
 HUB_SECONDS = 15.0
 """A worker gives a silent hub up before."""
@@ -56,9 +55,9 @@ def _room_bytes(node: Node) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A node that has what is to be fetched."""
+    """A node that has what is to be fetched; it may be the one that would fetch it."""
 
-    node_name: str
+    node: Node
     worker: WorkerServiceAsyncStub
     key: ModelKey
     names: Mapping[str, str] = field(default_factory=dict)
@@ -67,8 +66,13 @@ class Neighbour:
     """It is the same by its name alone, as the hub cannot be reached."""
 
 
+Search = AsyncGenerator[types.Download | Neighbour, None]
+"""How far a node is that reads its files to compare them; at last, where there is one, who has the
+model."""
+
+
 class Neighbours:
-    """Looks on the other nodes for what one is to fetch.
+    """Looks on the nodes for what one is to fetch.
 
     Args:
         nodes: The workers.
@@ -77,12 +81,12 @@ class Neighbours:
     def __init__(self, nodes: NodeRegistry) -> None:
         self._registry = nodes
 
-    async def having(self, request: pb.PullModelRequest, target: Node) -> Neighbour | None:
-        """Return a node with the very files that a pull would fetch; none where it is to fetch.
+    async def having(self, request: pb.PullModelRequest, target: Node) -> Search:
+        """Look for a node with the very files that a pull would fetch; none where it is to fetch.
 
         Args:
             request: The pull.
-            target: The node that would fetch.
+            target: The node that would fetch. It is looked at first.
 
         Raises:
             HubUnreachable: The hub cannot be reached, and nobody has a model of that name.
@@ -91,7 +95,7 @@ class Neighbours:
         places = list(self._places(target, request.repository))
         stub = self._registry.stub(target.node_id)
         if not places or stub is None:
-            return None
+            return
         asked = worker.ChooseVariantRequest(repository=request.repository, variant=request.variant)
         try:
             response = await stub.ChooseVariant(asked, timeout=HUB_SECONDS)
@@ -101,43 +105,47 @@ class Neighbours:
                 raise
             if (near := self._named_so(request, target, places)) is None:
                 raise unreachable from error
-            return near
-        return await self._with_the_files(response.variant, places)
+            yield near
+            return
+        async with aclosing(self._with_the_files(response.variant, places)) as search:
+            async for found in search:
+                yield found
 
     def _places(self, target: Node, repository: str) -> Iterator[tuple[Node, ModelKey]]:
-        """Yield the models of the other nodes, unless the target is fetching already."""
+        """Yield the models of all nodes, unless the target is fetching already."""
         states = self._registry.living_states()
         for state in states:
             fetching = {download.repository.lower() for download in state.downloads}
             if state.node_id == target.node_id and repository.lower() in fetching:
                 return
-        for node in map(node_from_proto, states):
-            if node.node_id != target.node_id:
-                yield from ((node, key) for key, model in node.files.items() if not model.starter)
+        nodes = sorted(map(node_from_proto, states), key=lambda n: n.node_id != target.node_id)
+        for node in nodes:
+            yield from ((node, key) for key, model in node.files.items() if not model.starter)
 
     async def _with_the_files(
         self, variant: types.HubVariant, places: Sequence[tuple[Node, ModelKey]]
-    ) -> Neighbour | None:
-        """Return a node whose files have the hashes that the hub names; it may have to read them.
+    ) -> Search:
+        """Look for a node whose files have the hashes that the hub names; it may have to read them.
 
         The small files of a checkpoint have none there, so a checkpoint is always fetched.
         """
         names = {file.sha256: file.name.rpartition("/")[2] for file in variant.files}
         if variant.present or not names or "" in names:
-            return None
+            return
         for node, key in places:
             stub = self._registry.stub(node.node_id)
             if stub is None or node.files[key].file_bytes != variant.size_bytes:
                 continue
-            asked = worker.InspectRequest(model=key.name, quantization=key.quantization)
-            asked.hashes = True
+            hashes: set[str] = set()
             try:
-                response = await stub.Inspect(asked, timeout=HASH_SECONDS)
+                async with aclosing(hashing(key, stub, node.name)) as progress:
+                    async for download, hashes in progress:  # noqa: B007
+                        yield download
             except grpc.aio.AioRpcError:
                 continue  # the hub has it too
-            if {found.sha256 for found in response.detail.hashes} == set(names):
-                return Neighbour(node.name, stub, key, names)
-        return None
+            if hashes == set(names):
+                yield Neighbour(node, stub, key, names)
+                return
 
     def _named_so(
         self,
@@ -146,11 +154,17 @@ class Neighbours:
         places: Sequence[tuple[Node, ModelKey]],
     ) -> Neighbour | None:
         """Return a node with the best model of the name that a repository's files would have."""
-        same = [(n, key) for n, key in places if is_named_so(key, request) and n.files[key].usable]
+        same = [
+            (node, key)
+            for node, key in places
+            if is_named_so(key, request) and node.files[key].usable
+        ]
         for node, key in sorted(same, key=lambda p: p[0].files[p[1]].bits_per_weight, reverse=True):
             stub = self._registry.stub(node.node_id)
-            if stub is not None and key not in target.files:
-                return Neighbour(node.name, stub, key, by_name=True)
+            # What the target has is as good as anything of that name.
+            here = node.node_id == target.node_id
+            if stub is not None and (here or key not in target.files):
+                return Neighbour(node, stub, key, by_name=True)
         return None
 
 

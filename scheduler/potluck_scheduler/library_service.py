@@ -16,15 +16,17 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.arrivals import Arrival
 from potluck_scheduler.benchmarks import Benchmarks
 from potluck_scheduler.calls import failures_in_words
 from potluck_scheduler.catalogue import Catalogue, keep_renewed
-from potluck_scheduler.copies import copy
+from potluck_scheduler.copies import HASH_SECONDS, copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
 from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import having_model, nodes_called
-from potluck_scheduler.hub import HASH_SECONDS, HUB_SECONDS, Neighbours, add_fit
+from potluck_scheduler.hub import HUB_SECONDS, Neighbour, Neighbours, add_fit
+from potluck_scheduler.hub_search import Search
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.recommend import Way, recommend
 from potluck_scheduler.renewal import renew
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DESCRIBE_SECONDS = 30.0
+FOUND, MOST_FOUND = 20, 100
+"""Repositories of an answer of the hub: where nobody said how many, and at most."""
+
 REMOVE_SECONDS = 120.0
 """Answers under way get time to end first."""
 
@@ -130,6 +135,35 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
             answer.problem.CopyFrom(error.to_proto())
         return answer
 
+    async def ChooseTemplate(
+        self, request: pb.ChooseTemplateRequest, context: Context
+    ) -> pb.ChooseTemplateResponse:
+        """Give a model a prompt format wherever it is."""
+        return await or_abort(self._choose_template(request), context)
+
+    async def _choose_template(
+        self, request: pb.ChooseTemplateRequest
+    ) -> pb.ChooseTemplateResponse:
+        if not request.model:
+            raise BadRequest("Say for which model.")
+        keys, having = having_model(request.model, request.node, self._registry, "")
+        asked = worker.SetTemplateRequest(
+            model=keys[0].name,
+            quantization=keys[0].quantization if ":" in request.model else "",
+            template=request.template,
+        )
+
+        async def tell(node: Node) -> pb.NodeTemplate:
+            answer = pb.NodeTemplate(node_name=node.name)
+            try:
+                with failures_in_words(node.name):
+                    await self._worker(node).SetTemplate(asked, timeout=REMOVE_SECONDS)
+            except PotluckError as error:
+                answer.problem.CopyFrom(error.to_proto())
+            return answer
+
+        return pb.ChooseTemplateResponse(nodes=await asyncio.gather(*map(tell, having)))
+
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
@@ -194,12 +228,15 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Search the hub."""
 
         async def search() -> pb.SearchModelsResponse:
-            asked = worker.SearchHubRequest(query=request.query, limit=request.limit)
+            wanted, limit = Search.read(request.query), request.limit or FOUND
+            most = MOST_FOUND if wanted.wishes else limit
+            asked = worker.SearchHubRequest(query=wanted.words, limit=most)
             response = await self._worker(self._fetching("")).SearchHub(asked, timeout=HUB_SECONDS)
             nodes = nodes_called("", self._registry)
             for repository in response.repositories:
                 add_fit(repository, nodes)
-            return pb.SearchModelsResponse(repositories=response.repositories)
+            found = wanted.of(response.repositories)[:limit]
+            return pb.SearchModelsResponse(repositories=found)
 
         return await or_abort(search(), context)
 
@@ -238,30 +275,65 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     async def _pull(
         self, request: pb.PullModelRequest, node: Node
     ) -> AsyncGenerator[pb.PullModelResponse, None]:
-        if (near := await Neighbours(self._registry).having(request, node)) is not None:
-            try:
-                async for event in copy(near.key, near.worker, self._worker(node), near.names):
-                    message = pb.PullModelResponse(
-                        node_name=node.name, from_node=near.node_name, by_name=near.by_name
-                    )
-                    _add_event(message, event)
+        arrival = Arrival.of(request.repository, request.variant)
+        with self._registry.arriving(node.node_id, arrival):
+            async with aclosing(self._from_a_neighbour(request, node, arrival)) as near:
+                async for message in near:
                     yield message
-            except (LostError, grpc.aio.AioRpcError) as error:
-                if near.by_name:
-                    raise
-                log.warning("not copied from %s, so fetched: %s", near.node_name, error)
-            else:
-                return
+                    if message.HasField("model"):
+                        return
+            arrival.check()
         asked = worker.PullRequest(repository=request.repository, variant=request.variant)
         call = self._worker(node).Pull(asked)
         try:
             async for response in call:
                 message = pb.PullModelResponse(node_name=node.name)
-                found = response.model if response.HasField("model") else response.download
-                _add_event(message, found)
+                if response.HasField("model"):
+                    message.model.CopyFrom(response.model)
+                else:
+                    message.download.CopyFrom(response.download)
                 yield message
         finally:
             call.cancel()
+
+    async def _from_a_neighbour(
+        self, request: pb.PullModelRequest, node: Node, arrival: Arrival
+    ) -> AsyncGenerator[pb.PullModelResponse, None]:
+        """Bring a model from the node that has it; yield no model where none does."""
+        near = None
+        async with aclosing(Neighbours(self._registry).having(request, node)) as search:
+            async for found in search:
+                if isinstance(found, Neighbour):
+                    near = found
+                else:
+                    yield pb.PullModelResponse(node_name=node.name, download=arrival.note(found))
+        if near is None:
+            return
+        said = pb.PullModelResponse(
+            node_name=node.name, from_node=near.node.name, by_name=near.by_name
+        )
+        if near.node.node_id == node.node_id:
+            said.model.CopyFrom(self._described(node, near.key))
+            yield said
+            return
+        copying = copy(near.key, near.worker, self._worker(node), near.node.name, near.names)
+        try:
+            async with aclosing(copying) as events:
+                async for event in events:
+                    _add_event(said, event, arrival)
+                    yield said
+        except (LostError, grpc.aio.AioRpcError) as error:
+            if near.by_name:
+                raise
+            log.warning("not copied from %s, so fetched: %s", near.node.name, error)
+
+    def _described(self, node: Node, key: ModelKey) -> types.ModelDescription:
+        """Return what a node says of one of its models. Raises `NodeLost`."""
+        for state in self._registry.living_states():
+            for model in state.models:
+                if (state.node_id, model.name, model.quantization) == (node.node_id, *key):
+                    return model
+        raise NodeLost(f"{node.name} is not connected any more.")
 
     async def StopPullModel(
         self, request: pb.StopPullModelRequest, context: Context
@@ -269,8 +341,11 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """End a fetch; what came is kept."""
 
         async def stop() -> None:
+            node = self._fetching(request.node)
+            if self._registry.stop_arrival(node.node_id, request.repository, request.variant):
+                return
             asked = worker.StopPullRequest(repository=request.repository, variant=request.variant)
-            await self._worker(self._fetching(request.node)).StopPull(asked, timeout=HUB_SECONDS)
+            await self._worker(node).StopPull(asked, timeout=HUB_SECONDS)
 
         await or_abort(stop(), context)
         return pb.StopPullModelResponse()
@@ -281,10 +356,14 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Copy a model from one node to another; say how far it is."""
         try:
             key, source, target = self._way_of_copy(request)
-            async for event in copy(key, self._worker(source), self._worker(target)):
-                message = pb.CopyModelResponse(from_node=source.name, to_node=target.name)
-                _add_event(message, event)
-                yield message
+            arrival = Arrival.of(str(key))
+            copying = copy(key, self._worker(source), self._worker(target), source.name)
+            with self._registry.arriving(target.node_id, arrival):
+                async with aclosing(copying) as events:
+                    async for event in events:
+                        message = pb.CopyModelResponse(from_node=source.name, to_node=target.name)
+                        _add_event(message, event, arrival)
+                        yield message
         except PotluckError as error:
             await abort(context, error)
         except grpc.aio.AioRpcError as error:
@@ -326,11 +405,13 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
 def _add_event(
     message: pb.PullModelResponse | pb.CopyModelResponse,
     event: types.Download | types.ModelDescription,
+    arrival: Arrival,
 ) -> None:
+    """Put what a copy says into a message. Raises `HubError` where it was stopped."""
     if isinstance(event, types.ModelDescription):
         message.model.CopyFrom(event)
     else:
-        message.download.CopyFrom(event)
+        message.download.CopyFrom(arrival.note(event))
 
 
 def _places(keys: list[ModelKey], having: list[Node]) -> list[tuple[bool, float, Node, ModelKey]]:

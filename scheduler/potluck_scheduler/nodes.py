@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_proto.v1 import worker_pb2_grpc as worker_grpc
+from potluck_scheduler.arrivals import Arrival
 from potluck_scheduler.reach import Reach, Reached
 from potluck_scheduler.work import Work
 
@@ -68,6 +69,8 @@ class Connection:
     channel: grpc.aio.Channel | None = None
     work: Work | None = None
     task: asyncio.Task[None] | None = None
+    arrivals: list[Arrival] = field(default_factory=list)
+    """What the scheduler brings there from other nodes."""
 
     @property
     def node_id(self) -> NodeId | None:
@@ -153,12 +156,18 @@ class NodeRegistry:
         ]
 
     def find(self, node: str) -> Connection | None:
-        """Return a worker by name, id or address."""
-        for connection in self._connections.values():
-            state = connection.state
-            if node == connection.address or (state and node in (state.name, state.node_id)):
-                return connection
-        return None
+        """Return a worker by name, id or address; the first of several that have the name."""
+        return next(iter(self.named(node)), None)
+
+    def named(self, node: str) -> list[Connection]:
+        """Return the workers of a name, or that of an id or address."""
+        if (connection := self._connections.get(node)) is not None:
+            return [connection]
+        return [
+            connection
+            for connection in self._connections.values()
+            if (state := connection.state) and node in (state.name, state.node_id)
+        ]
 
     def stub(self, node_id: NodeId) -> WorkerServiceAsyncStub | None:
         """Return a stub for a living worker."""
@@ -180,6 +189,26 @@ class NodeRegistry:
             if connection.state is not None and connection.node_id == node_id:
                 return connection.state.name
         return node_id
+
+    @contextlib.contextmanager
+    def arriving(self, node_id: NodeId, arrival: Arrival) -> Iterator[None]:
+        """List what comes to a worker while it does."""
+        connection = self.find(node_id)
+        arrivals = connection.arrivals if connection is not None else []
+        arrivals.append(arrival)
+        try:
+            yield
+        finally:
+            arrivals.remove(arrival)
+
+    def stop_arrival(self, node_id: NodeId, repository: str, variant: str) -> bool:
+        """Stop what comes to a worker from another; say whether there was something."""
+        connection = self.find(node_id)
+        arrivals = connection.arrivals if connection is not None else []
+        called = [arrival for arrival in arrivals if arrival.is_called(repository, variant)]
+        for arrival in called:
+            arrival.stopped = True
+        return bool(called)
 
     @property
     def local_node_id(self) -> NodeId | None:

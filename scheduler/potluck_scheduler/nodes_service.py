@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from potluck_proto import network
@@ -91,7 +92,13 @@ class NodeCalls(pb_grpc.SchedulerServiceServicer):
         return pb.RemoveNodeResponse()
 
     async def _remove_node(self, name: str) -> None:
-        connection = self._nodes.find(name)
+        connection = self._only(name, self._pairing.members.named(name))
+        if connection is not None and "local" in connection.sources:
+            name = connection.state.name if connection.state else name
+            raise BadRequest(
+                f"{name} is the pool's own machine, which takes part while its worker runs. "
+                f"`potluck down` there stops it; `potluck drain {name}` has it take no work."
+            )
         removed = await self._pairing.remove(name)
         if connection is None and removed:
             connection = self._nodes.find(removed[0].node_id)
@@ -126,11 +133,29 @@ class NodeCalls(pb_grpc.SchedulerServiceServicer):
         return pb.RenewCertificateResponse(certificate=await or_abort(renew(), context))
 
     def connection(self, node: str) -> Connection:
-        """Return a worker by name, id or address. Raises `UnknownNode`."""
-        connection = self._nodes.find(node)
+        """Return a worker by name, id or address. Raises `UnknownNode`, `BadRequest`."""
+        connection = self._only(node)
         if connection is None:
             raise _unknown(node)
         return connection
+
+    def _only(self, node: str, members: Sequence[Member] = ()) -> Connection | None:
+        """Return the worker that is meant, if there is one. Raises `BadRequest` for several.
+
+        Args:
+            node: Its name, id or address.
+            members: The paired machines that are called so.
+        """
+        found = self._nodes.named(node)
+        machines = {each.node_id or each.address: each.address for each in found}
+        for member in members:
+            machines.setdefault(member.node_id, f"{member.role} {member.node_id}")
+        if len(machines) > 1:
+            raise BadRequest(
+                f"Several machines are called {node!r}: {', '.join(machines.values())}. Name one "
+                "by its address or id."
+            )
+        return found[0] if found else None
 
 
 def node_message(connection: Connection) -> pb.Node:
@@ -143,6 +168,8 @@ def node_message(connection: Connection) -> pb.Node:
         age_seconds=time.monotonic() - connection.heard if connection.heard else 0.0,
         round_trip_seconds=connection.round_trip_seconds,
     )
+    if connection.state is not None:
+        node.state.downloads.extend(arrival.download for arrival in connection.arrivals)
     if connection.problem is not None:
         node.problem.CopyFrom(connection.problem.to_proto())
     return node

@@ -1,45 +1,29 @@
-"""Bringing a model here, beside the least that it could cost; a part of `make bench`.
+"""Fetching a model: with its hash, beside curl and beside the hash alone; a part of `make bench`.
 
-A pull, which hashes, beside curl and beside the hash alone; a copy from one worker through the
-scheduler to another beside one bare TCP connection. All of it is on this machine's cores.
+All of it, the server too, is on this machine's cores.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import httpx2
-
-from bench.serving import process
 from bench.table import row
-from potluck_proto import network
-from potluck_proto.home import Home
-from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_worker.library.remote import RemoteFile
 from potluck_worker.library.transfer import Transfer
 
-if TYPE_CHECKING:
-    from potluck_proto.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub
-
 MIB = 2**20
-SIZE_MIB = 256
+SIZE_MIB = 512
 ROUNDS = 5
-BUFFER_BYTES = MIB
 
 
 class Server(BaseHTTPRequestHandler):
@@ -78,11 +62,12 @@ def serve(file: Path) -> None:
 
 def fetch(url: str, source: Path, target: Path) -> None:
     """Fetch a file as a pull does; print the seconds and the peak of memory in MiB."""
+    import potluck_worker.library.hub  # noqa: F401 - what the process that pulls has there
+
     size = source.stat().st_size
     wanted = RemoteFile(target.name, size, sha256=source.with_suffix(".sha256").read_text())
     started = time.perf_counter()
-    with httpx2.Client() as client:
-        Transfer(client, url, {}, wanted, target, lambda done: None).run()
+    Transfer(url, {}, wanted, target, lambda done: None).run()
     seconds = time.perf_counter() - started
     print(seconds, peak_mib())
 
@@ -133,75 +118,6 @@ def measure_pull(folder: Path, source: Path) -> None:
     row("peak memory of a pull | what it may be", peaks, [60.0], "MiB")
 
 
-def over_tcp(source: Path, target: Path) -> float:
-    """Return the seconds that a file takes over one connection, written and not hashed."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
-
-        def send() -> None:
-            connection, _ = door.accept()
-            with connection, source.open("rb") as file:
-                connection.sendfile(file)
-
-        sender = threading.Thread(target=send)
-        started = time.perf_counter()
-        sender.start()
-        buffer = memoryview(bytearray(BUFFER_BYTES))
-        with socket.create_connection(door.getsockname()) as connection, target.open("wb") as file:
-            while count := connection.recv_into(buffer):
-                file.write(buffer[:count])
-        sender.join()
-        return time.perf_counter() - started
-
-
-async def until_listed(stub: SchedulerServiceAsyncStub, model: str, times: int) -> None:
-    """Wait until the scheduler knows two nodes, of which so many have a model."""
-    async for pool in stub.WatchPool(pb.WatchPoolRequest()):
-        lists = [[m.name for m in node.state.models] for node in pool.nodes]
-        if len(lists) == 2 and all(lists) and sum(model in names for names in lists) == times:
-            return
-
-
-def daemon(
-    name: str, home: Home, *options: str
-) -> AbstractContextManager[tuple[str, subprocess.Popen[str]]]:
-    """Run a daemon while a context lasts."""
-    command = [sys.executable, "-m", f"potluck_{name}", *options]
-    environment = {"POTLUCK_HOME": str(home.root)}
-    return process(command, environment, lambda line: line.startswith("ready"))
-
-
-async def measure_copy(folder: Path, source: Path) -> None:
-    """A copy from worker to worker beside one TCP connection."""
-    homes = [Home(folder / name) for name in ("a", "b")]
-    for home in homes:
-        home.prepare()
-    os.link(source, homes[0].models / source.name)
-    ours, tcp = [], []
-    with (
-        daemon("worker", homes[0], "--name", "a"),
-        daemon("worker", homes[1], "--name", "b"),
-        daemon("scheduler", homes[0]),
-    ):
-        async with network.dial(network.unix_address(homes[0].scheduler_socket)) as channel:
-            stub = pb_grpc.SchedulerServiceStub(channel)
-            address = network.unix_address(homes[1].worker_socket)
-            await stub.AddNode(pb.AddNodeRequest(address=address))
-            asked = pb.DescribeModelRequest(model=source.stem, hashes=True)
-            await until_listed(stub, source.stem, 1)
-            await stub.DescribeModel(asked)
-            for _ in range(ROUNDS):
-                started = time.perf_counter()
-                async for _ in stub.CopyModel(pb.CopyModelRequest(model=source.stem, to_node="b")):
-                    pass
-                ours.append(SIZE_MIB / (time.perf_counter() - started))
-                removal = pb.RemoveModelRequest(model=source.stem, node="b")
-                await until_listed(stub, source.stem, 2)
-                await stub.RemoveModel(removal)
-                await until_listed(stub, source.stem, 1)
-                tcp.append(SIZE_MIB / over_tcp(source, folder / "tcp"))
-    row("copy between workers, hashed | one TCP connection, not", ours, tcp, "MiB/s")
-
-
 def main() -> None:
     """Print the rows."""
     with tempfile.TemporaryDirectory(prefix="pl-") as name:
@@ -214,7 +130,6 @@ def main() -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         source.with_suffix(".sha256").write_text(digest)
         measure_pull(folder, source)
-        asyncio.run(measure_copy(folder, source))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ SCRIPTS = (
     "bench/gaps.py",
     "bench/moves.py",
     "bench/fetch.py",
+    "bench/copies.py",
 )
 REPEATS = 5
 

@@ -45,3 +45,10 @@ def outer_end(host: str) -> str:
 def plug(host: str, *, connected: bool) -> None:
     """Plug a host's cable in, or pull it."""
     ip("link", "set", outer_end(host), "up" if connected else "down")
+
+
+def throttle(host: str, rate: str) -> None:
+    """Let a host send no faster than a rate in the words of `tc`, such as "1gbit"."""
+    device = ["tc", "-n", host, "qdisc", "add", "dev", f"{host}i"]
+    limit = ["root", "tbf", "rate", rate, "burst", "1mb", "latency", "50ms"]
+    subprocess.run([*device, *limit], check=True)

@@ -72,6 +72,17 @@ def test_a_service_takes_the_place_of_what_runs_in_the_background(served: Served
     )
 
 
+def test_where_no_services_can_be_had_what_runs_goes_on(served: Served) -> None:
+    (served.programs / "systemctl").write_text("#!/bin/sh\necho no bus >&2\nexit 1\n")
+    served.potluck("up", "--only", "worker")
+    installed = served.potluck("service", "install")
+    assert installed.returncode == 1
+    assert "nothing was changed" in installed.stderr
+    assert "no bus" in installed.stderr
+    assert json.loads(served.potluck("status", "--json").stdout)["worker"]
+    assert states(served) == {"scheduler": "not installed", "worker": "not installed"}
+
+
 @pytest.mark.parametrize("name", ["worker", "scheduler"])
 def test_systemd_understands_the_units(
     name: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch

@@ -70,7 +70,7 @@ async def test_a_base_model_says_so_and_how_to_use_it_all_the_same(base: Path) -
     model = await store(base).find("plain", "", MANY)
     description = describe(model)
     assert "A base model" in description.note
-    assert 'template = "completion" in [worker.models."plain"]' in description.note
+    assert "`potluck template plain completion`" in description.note
     assert "alpaca" in description.note
     assert not description.has_chat_template
 

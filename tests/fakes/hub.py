@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class HubRepo:
     gated: bool = False
     token: str = ""
     """Only with this one are its files given."""
+    private: bool = False
+    """Without the token it is as if it were not there."""
 
 
 @dataclass
@@ -87,14 +90,26 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeHub:
-    """The server; use it as a context manager."""
+    """The server; use it as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        tls: It speaks HTTPS with this.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.repos: dict[str, HubRepo] = {}
+        self.revoked = ""
+        """A token that is no longer known."""
+        self.renamed: dict[str, str] = {}
+        self.elsewhere = ""
         self.trouble = Trouble()
         self.requests: list[Request] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self._scheme = "https"
 
     @property
     def port(self) -> int:
@@ -104,7 +119,7 @@ class FakeHub:
     @property
     def endpoint(self) -> str:
         """What HF_ENDPOINT is for it."""
-        return f"http://localhost:{self.port}"
+        return f"{self._scheme}://localhost:{self.port}"
 
     @property
     def content_requests(self) -> list[Request]:
@@ -165,7 +180,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             request = Request(parts.path, host, self.headers.get("Range", ""), token)
             hub.requests.append(request)
             path = unquote(parts.path).strip("/").split("/")
-            if path[:2] == ["api", "models"]:
+            if token and token == hub.revoked:
+                said = "Invalid credentials in Authorization header"
+                self._answer(401, {"X-Error-Message": said})
+            elif path[:2] == ["api", "models"]:
                 self._api("/".join(path[2:4]), parse_qs(parts.query), token)
             elif path[:1] == ["cdn"]:
                 self._content(request, "/".join(path[1:3]), "/".join(path[3:]))
@@ -181,23 +199,34 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if not name:
                 word = query.get("search", [""])[0].lower()
                 found = [hub.describe(n) for n in hub.repos if word in n.lower()]
+                for each in found:
+                    each["siblings"] = [{"rfilename": s["rfilename"]} for s in each["siblings"]]
                 self._json(found[: int(query["limit"][0])])
-            elif name not in hub.repos:
+            elif name not in hub.repos or not self._sees(hub.repos[name], token):
                 # The real hub does not say whether a repository is private or not there.
                 headers = {"X-Error-Code": "RepoNotFound"}
                 self._answer(404 if token else 401, headers)
             else:
                 self._json(hub.describe(name))
 
+        @staticmethod
+        def _sees(repo: HubRepo, token: str) -> bool:
+            return not repo.private or token == repo.token
+
         def _resolve(self, name: str, file: str, token: str) -> None:
             repo = hub.repos.get(name)
-            if repo is None or file not in repo.files:
+            if name in hub.renamed:
+                there = self.path.replace(name, hub.renamed[name], 1)
+                self._answer(307, {"Location": there})
+            elif repo is None or file not in repo.files:
                 self._answer(404, {"X-Error-Code": "EntryNotFound"})
             elif repo.token and token != repo.token:
                 self._answer(403 if token else 401, {"X-Error-Code": "GatedRepo"})
             else:
                 found = repo.files[file]
-                place = f"http://127.0.0.1:{hub.port}/cdn/{name}/{file}?Signature=x"
+                place = (
+                    hub.elsewhere or f"http://127.0.0.1:{hub.port}/cdn/{name}/{file}?Signature=x"
+                )
                 self._answer(
                     302,
                     {

@@ -102,6 +102,8 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     fit: types.Fit = field(default_factory=lambda: types.Fit(fits=True))
     fit_asked: list[types.LoadOptions] = field(default_factory=list)
     inspected: list[pb.InspectRequest] = field(default_factory=list)
+    templates: list[tuple[str, str, str]] = field(default_factory=list)
+    searched: list[pb.SearchHubRequest] = field(default_factory=list)
     removed: list[pb.RemoveRequest] = field(default_factory=list)
     pulled: list[pb.PullRequest] = field(default_factory=list)
     stopped: list[pb.StopPullRequest] = field(default_factory=list)
@@ -224,6 +226,11 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
         described = next(m for m in self.models if m.name == request.model)
         return pb.InspectResponse(detail=types.ModelDetail(description=described))
 
+    async def HashModel(
+        self, request: pb.HashModelRequest, context: Context
+    ) -> AsyncIterator[pb.HashModelResponse]:
+        yield pb.HashModelResponse(done_bytes=GIB, total_bytes=GIB)
+
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
         self.removed.append(request)
         removal = types.Removal(path=f"/models/{request.model}.gguf", freed_bytes=GIB)
@@ -231,6 +238,14 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
 
     async def Add(self, request: pb.AddRequest, context: Context) -> pb.AddResponse:
         return pb.AddResponse(models=[describe("added")])
+
+    async def SetTemplate(
+        self, request: pb.SetTemplateRequest, context: Context
+    ) -> pb.SetTemplateResponse:
+        if self.refusal is not None:
+            await errors.abort(context, self.refusal)
+        self.templates.append((request.model, request.quantization, request.template))
+        return pb.SetTemplateResponse()
 
     async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
         if self.refusal is not None:
@@ -240,10 +255,17 @@ class FakeWorker(pb_grpc.WorkerServiceServicer):
     async def SearchHub(
         self, request: pb.SearchHubRequest, context: Context
     ) -> pb.SearchHubResponse:
-        found = types.HubRepository(
-            name=f"maker/{request.query}", parameter_count=8 * 10**9, memory_needed_bytes=6 * GIB
-        )
-        return pb.SearchHubResponse(repositories=[found])
+        self.searched.append(request)
+        found = [
+            types.HubRepository(
+                name=f"maker/{request.query}{more}",
+                parameter_count=billions * 10**9,
+                memory_needed_bytes=int(billions * 0.75 * GIB),
+                quantizations=["Q8_0", "Q4_K_M"],
+            )
+            for more, billions in (("", 8), ("-large", 70))
+        ]
+        return pb.SearchHubResponse(repositories=found[: request.limit])
 
     async def ListHub(self, request: pb.ListHubRequest, context: Context) -> pb.ListHubResponse:
         repository = types.HubRepository(name=request.repository)

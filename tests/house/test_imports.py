@@ -47,6 +47,11 @@ def loaded_by(statement: str) -> set[str]:
         ("import potluck_tui.commands.ask", ENGINES | SERVERS | {"textual"}),
         ("import potluck_scheduler.daemon", ENGINES | {"potluck_worker", "potluck_tui", "textual"}),
         ("import potluck_worker.daemon", ENGINES | {"potluck_scheduler", "textual", "llama_cpp"}),
+        # A child pays for its own job alone.
+        ("import potluck_worker.engine_host", {"grpc", "pydantic"}),
+        ("import potluck_worker.inspect_host", {"grpc", "pydantic"}),
+        ("import potluck_worker.library.hub_host", {"grpc", "pydantic", "huggingface_hub"}),
+        ("import potluck_worker.library.hub", {"grpc", "pydantic"}),
         ("import potluck_proto.home", {"potluck_worker", "potluck_scheduler", "potluck_tui"}),
     ],
 )

@@ -17,11 +17,16 @@ def starter(path: Path) -> Path:
     return path
 
 
-def ollama(user: Path, name: str = "llama3.1", *tags: str, adapter: bool = False) -> Path:
-    """Add a model of Ollama; return its blob."""
+def ollama(
+    user: Path, name: str = "llama3.1", *tags: str, adapter: bool = False, content: bytes = b""
+) -> Path:
+    """Add a model of Ollama, the starter model where no content is given; return its blob."""
     root = user / ".ollama/models"
-    digest = hashlib.sha256(STARTER.read_bytes()).hexdigest()
-    blob = starter(root / "blobs" / f"sha256-{digest}")
+    content = content or STARTER.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    blob = root / "blobs" / f"sha256-{digest}"
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
     layers = [
         {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"},
         {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'0' * 64}"},

@@ -6,6 +6,7 @@ The weights themselves are holes in the files, so a model of 70B parameters take
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,37 @@ from typing import Any
 Shape = tuple[str, tuple[int, ...]]
 """A tensor's name and its sizes."""
 
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+Stored = tuple[str, str, tuple[int, ...]]
+"""A tensor's name, type and sizes."""
+
+ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "U8": 1, "F8_E4M3": 1}
+
+CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "gpt_oss": "GptOssForCausalLM",
+    "opt": "OPTForCausalLM",
+    "falcon": "FalconForCausalLM",
+    "starcoder2": "Starcoder2ForCausalLM",
+}
+"""What PyTorch would load each kind as."""
+
+QUANTIZATIONS: Mapping[str, Mapping[str, Any]] = {
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
+    "fp8": {"quant_method": "fp8"},
+    "bitsandbytes": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+    "mxfp4": {"quant_method": "mxfp4"},
+}
+"""What a configuration says of packed weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +101,8 @@ class Known:
     template: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "BF16"
+    packed: str = ""
+    """How matrices are quantized, one of `QUANTIZATIONS`; empty where they are not."""
 
 
 def write(folder: Path, model: Known) -> Path:
@@ -78,7 +111,7 @@ def write(folder: Path, model: Known) -> Path:
     sizes = model.sizes
     config = {
         "model_type": model.kind,
-        "architectures": [f"{model.kind.title()}ForCausalLM"],
+        "architectures": [CLASSES[model.kind]],
         "hidden_size": sizes.width,
         "num_hidden_layers": sizes.layers,
         "num_attention_heads": sizes.heads,
@@ -88,6 +121,8 @@ def write(folder: Path, model: Known) -> Path:
     }
     if sizes.experts:
         config |= {"num_local_experts": sizes.experts, "num_experts_per_tok": sizes.used}
+    if model.packed:
+        config["quantization_config"] = QUANTIZATIONS[model.packed]
     (folder / "config.json").write_text(json.dumps(config | dict(model.config)))
     if model.card:
         head = "\n".join(f"{name}: {said}" for name, said in model.card.items())
@@ -95,16 +130,47 @@ def write(folder: Path, model: Known) -> Path:
     if model.template:
         template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
         (folder / "chat_template.jinja").write_text(template)
-    _write_header(folder / "model.safetensors", model.tensors(sizes), model.dtype)
+    stored = (each for shape in model.tensors(sizes) for each in _stored(shape, model))
+    _write_header(folder / "model.safetensors", stored)
     return folder
 
 
-def _write_header(path: Path, shapes: Iterator[Shape], dtype: str) -> None:
+def _stored(shape: Shape, model: Known) -> Iterator[Stored]:
+    """Yield a tensor as it is stored: packed ones with what says how to read them."""
+    name, lengths = shape
+    base = name.removesuffix(".weight")
+    is_packed = base.endswith("_proj")
+    if model.packed == "mxfp4":
+        is_packed = is_packed and "experts" in name
+    if not (model.packed and is_packed and len(lengths) > 1):
+        yield name, model.dtype, lengths
+        return
+    rows, columns = lengths[-2:]
+    match model.packed:
+        case "awq":
+            yield f"{base}.qweight", "I32", (columns, rows // 8)
+            yield f"{base}.qzeros", "I32", (columns // 128, rows // 8)
+            yield f"{base}.scales", "F16", (columns // 128, rows)
+        case "fp8":
+            yield name, "F8_E4M3", lengths
+            yield f"{base}.weight_scale", "BF16", (rows, 1)
+        case "bitsandbytes":
+            blocks = rows * columns // 64
+            yield name, "U8", (rows * columns // 2, 1)
+            yield f"{name}.absmax", "U8", (blocks,)
+            yield f"{name}.nested_absmax", "F32", (blocks // 256,)
+            yield f"{name}.quant_map", "F32", (16,)
+            yield f"{name}.nested_quant_map", "F32", (256,)
+            yield f"{name}.quant_state.bitsandbytes__nf4", "U8", (100,)
+        case "mxfp4":
+            yield f"{base}_blocks", "U8", (*lengths[:-1], columns // 32, 16)
+            yield f"{base}_scales", "U8", (*lengths[:-1], columns // 32)
+
+
+def _write_header(path: Path, tensors: Iterator[Stored]) -> None:
     header, offset = {}, 0
-    for name, shape in shapes:
-        size = ITEM_BYTES[dtype]
-        for length in shape:
-            size *= length
+    for name, dtype, shape in tensors:
+        size = ITEM_BYTES[dtype] * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
@@ -149,6 +215,30 @@ def _gated(prefix: str, sizes: Sizes) -> Iterator[Shape]:
     yield f"{prefix}.gate_proj.weight", (sizes.hidden, sizes.width)
     yield f"{prefix}.up_proj.weight", (sizes.hidden, sizes.width)
     yield f"{prefix}.down_proj.weight", (sizes.width, sizes.hidden)
+
+
+def gpt_oss(sizes: Sizes) -> Iterator[Shape]:
+    """Yield the tensors of gpt-oss: the matrices of all experts of a layer are one."""
+    width, head = sizes.width, sizes.head_width
+    yield "model.embed_tokens.weight", (sizes.vocabulary, width)
+    yield "model.norm.weight", (width,)
+    yield "lm_head.weight", (sizes.vocabulary, width)
+    for layer in range(sizes.layers):
+        prefix = f"model.layers.{layer}"
+        for name, heads in (("q", sizes.heads), ("k", sizes.kv_heads), ("v", sizes.kv_heads)):
+            yield from _linear(f"{prefix}.self_attn.{name}_proj", heads * head, width)
+        yield from _linear(f"{prefix}.self_attn.o_proj", width, sizes.heads * head)
+        yield f"{prefix}.self_attn.sinks", (sizes.heads,)
+        yield f"{prefix}.input_layernorm.weight", (width,)
+        yield f"{prefix}.post_attention_layernorm.weight", (width,)
+        yield from _linear(f"{prefix}.mlp.router", sizes.experts, width)
+        experts = f"{prefix}.mlp.experts"
+        for name, rows, columns in (
+            ("gate_up_proj", 2 * sizes.hidden, width),
+            ("down_proj", width, sizes.hidden),
+        ):
+            yield f"{experts}.{name}", (sizes.experts, rows, columns)
+            yield f"{experts}.{name}_bias", (sizes.experts, rows)
 
 
 def gpt2(sizes: Sizes) -> Iterator[Shape]:

@@ -2,15 +2,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
+from gguf import GGMLQuantizationType as Kind
 
 from checkpoints import make_llama
 from engines.driving import STARTER
 from library.caches import fingerprint, hugging_face, ollama, starter
+from lineages.kinds import llama as llama_of
+from lineages.make import Shape, make
 from potluck_proto.errors import ModelFileError
+from potluck_proto.home import Home
+from potluck_proto.v1 import worker_pb2 as pb
 from potluck_worker.library.caches import OLLAMA_MODEL, Borrowed, borrowed_models
 from potluck_worker.models import ModelStore
 from potluck_worker.settings import WorkerSettings
+from worker.conftest import running
 from worker.stores import MANY, store
 
 VARIABLES = ("OLLAMA_MODELS", "LLAMA_CACHE", "HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
@@ -146,6 +153,66 @@ async def test_models_are_used_where_they_are_and_nothing_of_them_changes(
     found = await models.find("llama3.1-8b", "Q8_0", MANY)
     assert found.path.name.startswith("sha256-")
     assert fingerprint(user) == before
+
+
+def laid_out(user: Path, outside: Path) -> None:
+    """Lay out all caches, each with a model and a link that leads out of it."""
+    ollama(user, "one", "8b")
+    blob = ollama(user, "evil", content=b"of its own")
+    blob.unlink()
+    blob.symlink_to(outside)
+    studio, llama = user / ".lmstudio/models/maker", user / ".cache/llama.cpp"
+    starter(studio / "Two-GGUF/two.gguf")
+    starter(llama / "three.gguf")
+    (studio / "Two-GGUF/evil-two.gguf").symlink_to(llama / "three.gguf")
+    (llama / "evil-three.gguf").symlink_to(outside)
+    snapshot = hugging_face(user, "maker/Four", "four.gguf")
+    (snapshot / "evil-four.gguf").symlink_to(outside)
+    pickles = make_llama(studio / "Pickle")
+    (pickles / "model.safetensors").rename(pickles / "pytorch_model.bin")
+    # Of a name that another has, and other content: in the same cache, and in another.
+    for layers, folder in enumerate(
+        (hugging_face(user, "other/Four"), hugging_face(user, "third/Four"), llama), 1
+    ):
+        kind = llama_of(Shape(layers=layers))
+        make(folder / ("two.gguf" if folder == llama else "four.gguf"), kind, Kind.Q8_0)
+
+
+async def test_each_cache_is_used_where_it_is_whatever_lies_in_it_and_never_changed(
+    user: Path, tmp_path: Path, short_tmp: Path
+) -> None:
+    laid_out(user, starter(tmp_path / "outside.gguf"))
+    before = fingerprint(tmp_path)
+    home = Home(short_tmp)
+    home.prepare()
+    async with running(home, WorkerSettings(name="n", use_caches=True)) as worker:
+        await worker.daemon.store.scan()
+        models = {model.name: model for model in (await worker.state()).models if not model.starter}
+        usable = {name: m for name, m in models.items() if not m.HasField("problem")}
+        fours = ("four", "four-hugging-face", "four-hugging-face-2")
+        assert set(usable) == {"one-8b", "two", "two-llama.cpp", "three", *fours}
+        assert len({usable[name].parameter_count for name in fours}) == len(fours)
+        problems = {n: m.problem.message for n, m in models.items() if n not in usable}
+        assert set(problems) == {"evil", "evil-two", "evil-three", "evil-four", "Pickle"}
+        assert "pytorch_model.bin), which can run program code" in problems.pop("Pickle")
+        for problem in problems.values():
+            assert "outside of it, and is not followed" in problem
+        for name, described in usable.items():
+            assert await worker.ask(name, max_tokens=2)
+            asked = pb.InspectRequest(model=name, hashes=True)
+            detail = (await worker.stub.Inspect(asked)).detail
+            assert detail.hashes
+            assert detail.description.parameter_count == described.parameter_count
+        for name in problems:
+            asked = pb.InspectRequest(model=name, hashes=True)
+            assert not (await worker.stub.Inspect(asked)).detail.hashes
+            with pytest.raises(grpc.aio.AioRpcError, match="and is not followed"):
+                await worker.stub.SendModel(pb.SendModelRequest(model=name)).read()
+        for name in models:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await worker.stub.Remove(pb.RemoveRequest(model=name))
+        await worker.stub.Prune(pb.PruneRequest())
+    assert fingerprint(tmp_path) == before
 
 
 async def test_a_borrowed_model_gives_way_to_one_of_the_same_name(

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
+import json
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from potluck_proto import network
 from potluck_proto.errors import (
     BadRequest,
     DiskFull,
+    HubError,
     HubUnreachable,
     LostError,
     ModelFileError,
@@ -144,14 +148,17 @@ def hub(monkeypatch: pytest.MonkeyPatch, user: Path) -> Iterator[FakeHub]:
 
 
 async def pulled(
-    two: Two, capsys: pytest.CaptureFixture[str], repository: str = "maker/Single-GGUF"
+    two: Two,
+    capsys: pytest.CaptureFixture[str],
+    repository: str = "maker/Single-GGUF",
+    **more: object,
 ) -> str:
-    """Return what the command prints that brings a model to the cellar."""
+    """Return what the command prints that brings a model to the cellar, or elsewhere."""
     await two.pool.until(
-        lambda nodes: any(m.name == "single" for node in nodes for m in node.state.models)
+        lambda nodes: any(m.name == "theirs" for node in nodes for m in node.state.models)
     )
-    options = argparse.Namespace(repository=repository, node="cellar", json=False, ssh="")
-    assert await pull_command(options, two.pool.home) == 0
+    known = {"repository": repository, "node": "cellar", "json": False, "ssh": ""}
+    assert await pull_command(argparse.Namespace(**(known | more)), two.pool.home) == 0
     return capsys.readouterr().out
 
 
@@ -170,6 +177,81 @@ async def test_what_a_neighbour_has_is_not_fetched_from_the_hub(
     assert not hub.content_requests
     hub.requests.clear()
     assert "renamed:Q8_0 is on cellar.\n" in await pulled(two, capsys)
+
+
+@pytest.mark.usefixtures("running")
+async def test_what_the_machine_has_itself_under_another_name_is_neither_fetched_nor_copied(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (two.attic.home.models / "single-Q8_0.gguf").unlink()  # Ollama's is the same
+    await two.attic.daemon.store.scan()
+    printed = await pulled(two, capsys, node="attic")
+    assert (
+        printed
+        == "theirs:Q8_0 is on attic already: its files are those of the hub, by their hashes.\n"
+    )
+    assert not hub.content_requests
+    assert not (two.attic.home.models / "renamed-Q8_0.gguf").exists()
+
+
+@pytest.mark.usefixtures("running")
+async def test_what_a_neighbour_reads_and_sends_is_followed_and_stopped(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = asyncio.Event()
+
+    async def stalled(model: StoredModel, name: str, offset: int) -> AsyncIterator[bytes]:
+        yield STARTER.read_bytes()[:1000]
+        await sending.wait()
+        yield STARTER.read_bytes()[1000:]
+
+    monkeypatch.setattr("potluck_worker.library.service.content", stalled)
+    monkeypatch.setattr("potluck_scheduler.copies.REPORT_SECONDS", 0.0)
+    pulling = asyncio.create_task(pulled(two, capsys, json=True))
+    call, stub = two.pool.client.call, two.pool.client.stub
+
+    async def coming() -> list[types.Download]:
+        nodes = (await call(stub.ListNodes, pb.ListNodesRequest())).nodes
+        return [d for node in nodes if node.state.name == "cellar" for d in node.state.downloads]
+
+    while not any(download.done_bytes == 1000 for download in await coming()):
+        assert not pulling.done()
+        await asyncio.sleep(0.02)
+    (download,) = await coming()
+    assert (download.repository, download.from_node) == ("maker/Single-GGUF", "attic")
+    request = pb.StopPullModelRequest(repository="maker/single-gguf", node="cellar")
+    await call(stub.StopPullModel, request)
+    sending.set()
+    with pytest.raises(HubError, match="copy of maker/Single-GGUF was stopped"):
+        await pulling
+    assert not await coming()
+    steps = [json.loads(line)["download"] for line in capsys.readouterr().out.splitlines()]
+    assert steps[0]["hashing"]
+    assert steps[0]["total_bytes"] == str(STARTER.stat().st_size)
+    assert "hashing" not in steps[-1]
+
+
+@pytest.mark.usefixtures("running")
+async def test_what_is_stopped_while_the_hub_is_asked_is_not_begun(
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repos["maker/Other-GGUF"] = HubRepo({"other-Q8_0.gguf": HubFile(b"of no other's size")})
+    asked, go_on, describe = threading.Event(), threading.Event(), hub.describe
+
+    def held(name: str) -> dict[str, object]:
+        asked.set()
+        go_on.wait(20)
+        return describe(name)
+
+    hub.describe = held  # type: ignore[method-assign]
+    pulling = asyncio.create_task(pulled(two, capsys, "maker/Other-GGUF"))
+    await asyncio.to_thread(asked.wait, 20)
+    request = pb.StopPullModelRequest(repository="maker/Other-GGUF", node="cellar")
+    await two.pool.client.call(two.pool.client.stub.StopPullModel, request)
+    go_on.set()
+    with pytest.raises(HubError, match="was stopped"):
+        await pulling
+    assert not hub.content_requests
 
 
 @pytest.mark.usefixtures("running")
@@ -205,6 +287,8 @@ async def test_without_a_hub_a_neighbours_model_of_the_name_is_taken_and_that_is
     assert "the same by its name alone" in printed
     with pytest.raises(HubUnreachable):
         await pulled(two, capsys, "maker/unknown")
+    printed = await pulled(two, capsys, node="attic")
+    assert "single:Q8_0 is on attic already, by its name alone: the hub cannot be" in printed
 
 
 async def test_parts_and_checkpoints_come_with_all_their_files(two: Two) -> None:
@@ -226,7 +310,7 @@ async def test_what_cannot_be_copied_is_said(two: Two) -> None:
         await two.copy("potluck-starter")
     with pytest.raises(BadRequest, match="attic has single:Q8_0 already"):
         await two.copy("single", "attic")
-    with pytest.raises(PotluckError, match="No node is called roof"):
+    with pytest.raises(PotluckError, match="No node is called 'roof'"):
         await two.copy("single", "roof")
 
 

@@ -193,13 +193,29 @@ async def test_a_gated_repository_asks_for_a_token_and_takes_it(
     hub.repos[REPO].token = "secret"
     hub.repos[REPO].gated = True
     error = await refusal(worker)
+    assert "is gated: its terms must be accepted first" in error.message
     assert "potluck login" in error.message
+    home.hub_token.write_text("of somebody else\n")
+    assert "your token is not enough. Accept its terms" in (await refusal(worker)).message
+    hub.revoked = "of somebody else"
+    assert "it is wrong or was revoked" in (await refusal(worker)).message
     home.hub_token.write_text("secret\n")
     assert (await pull(worker)).name == "model"
 
 
-async def test_a_repository_that_is_not_there_is_said(worker: Worker) -> None:
-    assert "is private" in (await refusal(worker, name="maker/none")).message
+async def test_a_private_repository_is_as_one_that_is_not_there_until_a_token_shows_it(
+    worker: Worker, hub: FakeHub, home: Home
+) -> None:
+    hub.repos[REPO].token, hub.repos[REPO].private = "secret", True
+    hidden, absent = await refusal(worker), await refusal(worker, name="maker/none")
+    assert hidden.message.replace(REPO, "maker/none") == absent.message
+    assert "maker/none is not at the hub, or it is private." in absent.message
+    home.hub_token.write_text("secret\n")
+    assert "maker/none is not at the hub" in (await refusal(worker, name="maker/none")).message
+    assert (await pull(worker)).name == "model"
+
+
+async def test_what_is_no_repository_or_is_not_in_one_is_said(worker: Worker) -> None:
     assert isinstance(await refusal(worker, name="../../etc"), BadRequest)
     assert "It has: Q8_0" in (await refusal(worker, "Q2_K")).message
 
@@ -295,6 +311,7 @@ async def test_the_hub_is_searched_and_listed_with_what_fits(
     assert repository.parameter_count == 2_200_000
     assert repository.licence.commercial_use == types.COMMERCIAL_USE_YES
     assert repository.base_models == ["maker/Base"]
+    assert repository.quantizations == ["Q8_0"]
     assert repository.memory_needed_bytes == int(int(2_200_000 * 4.9 / 8) * 1.1) + 2**29
     response = await worker.stub.ListHub(pb.ListHubRequest(repository=REPO))
     (variant,) = response.variants

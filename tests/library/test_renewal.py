@@ -72,7 +72,7 @@ async def test_what_the_hub_says_is_renewed_and_the_rest_stays(
     assert await recommend(OPTIONS, pool.home) == 0
     said = capsys.readouterr().err
     assert "Renewed from the hub: 1 row." in said
-    assert "As they were: maker/Gone-GGUF. " in said
+    assert "As they were: maker/Gone-GGUF. It is not at the hub, or it is private." in said
     there, gone = Catalogue.read(pool.home).rows
     assert (there.parameters, there.licence, there.downloads) == (2 * 10**9, "apache-2.0", 77)
     assert there.sizes == {"Q8_0": 4000, "Q4_K_M": 4}

@@ -1,14 +1,67 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from library.shapes import Known, Sizes, falcon, gpt2, llama, opt, starcoder2, write
+from engines.asking import described
+from engines.stand_in import NO_VLLM, VLLM, vllm_python
+from library.gguf_shapes import write_gguf
+from library.shapes import Known, Sizes, falcon, gpt2, gpt_oss, llama, opt, starcoder2, write
+from library.sizes import (
+    ALPACA,
+    DEEPSEEK_7B,
+    FALCON_7B,
+    GEMMA_2_2B,
+    GEMMA_2_9B,
+    GEMMA_2_27B,
+    GEMMA_2B,
+    GEMMA_3_1B,
+    GEMMA_7B,
+    GPT2,
+    GPT2_XL,
+    GPT_OSS_20B,
+    LLAMA_2_7B,
+    LLAMA_3_2_1B,
+    LLAMA_3_2_3B,
+    LLAMA_3_8B,
+    LLAMA_70B,
+    MISTRAL,
+    MIXTRAL,
+    NEMO,
+    OPEN_LLAMA_3B,
+    OPT_1_3B,
+    OPT_6_7B,
+    OPT_125M,
+    PHI_3_MINI,
+    QWEN_3_06B,
+    QWEN_3_4B,
+    QWEN_3_8B,
+    QWEN_3_14B,
+    QWEN_3_30B_A3B,
+    QWEN_3_32B,
+    QWEN_25_05B,
+    QWEN_25_3B,
+    QWEN_25_7B,
+    QWEN_25_14B,
+    QWEN_25_15B,
+    QWEN_25_32B,
+    QWEN_25_72B,
+    SMOL_1_7B,
+    SMOL_135M,
+    SMOL_360M,
+    STARCODER2_3B,
+    TINY_LLAMA,
+    YI_6B,
+)
+from potluck_worker.architectures import Architectures
 from potluck_worker.engines.gguf_names import GGUF_NAMES
-from potluck_worker.engines.inspection import Tuning
+from potluck_worker.engines.inspection import Inspection, Tuning
+from potluck_worker.engines.sizing import Options
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
+from potluck_worker.hardware import llama_availability
 from potluck_worker.library.licences import CommercialUse, licence
 
 
@@ -21,6 +74,13 @@ class Row:
     tuning: Tuning
     commercial_use: CommercialUse
     active: int = 0
+    bits: float = 16.0
+    engines: str = "llama.cpp vLLM"
+
+
+def bits(size_bytes: float, parameters: int) -> float:
+    """Return the bits a weight of files of a size."""
+    return 8 * size_bytes / parameters
 
 
 def card(licence_id: str, base: str = "", name: str = "") -> dict[str, str]:
@@ -30,53 +90,6 @@ def card(licence_id: str, base: str = "", name: str = "") -> dict[str, str]:
 
 def llamas(sizes: Sizes, *about: str, kind: str = "llama", template: bool = False) -> Known:
     return Known(kind, sizes, llama, card(*about), template)
-
-
-LLAMA_2_7B = Sizes(32, 4096, 11008, 32, 32, 32000)
-LLAMA_3_8B = Sizes(32, 4096, 14336, 32, 8, 128256, 8192)
-LLAMA_3_2_1B = Sizes(16, 2048, 8192, 32, 8, 128256, 131072, tied=True)
-LLAMA_3_2_3B = Sizes(28, 3072, 8192, 24, 8, 128256, 131072, tied=True)
-LLAMA_70B = Sizes(80, 8192, 28672, 64, 8, 128256, 131072)
-OPEN_LLAMA_3B = Sizes(26, 3200, 8640, 32, 32, 32000, 2048)
-ALPACA = Sizes(32, 4096, 11008, 32, 32, 32001, 2048)
-MISTRAL = Sizes(32, 4096, 14336, 32, 8, 32000, 32768)
-NEMO = Sizes(40, 5120, 14336, 32, 8, 131072, 131072, head=128)
-MIXTRAL = Sizes(32, 4096, 14336, 32, 8, 32000, 32768, experts=8, used=2)
-QWEN_25_05B = Sizes(24, 896, 4864, 14, 2, 151936, 32768, tied=True, bias=True)
-QWEN_25_15B = Sizes(28, 1536, 8960, 12, 2, 151936, 32768, tied=True, bias=True)
-QWEN_25_3B = Sizes(36, 2048, 11008, 16, 2, 151936, 32768, tied=True, bias=True)
-QWEN_25_7B = Sizes(28, 3584, 18944, 28, 4, 152064, 32768, bias=True)
-QWEN_25_14B = Sizes(48, 5120, 13824, 40, 8, 152064, 32768, bias=True)
-QWEN_25_32B = Sizes(64, 5120, 27648, 40, 8, 152064, 32768, bias=True)
-QWEN_25_72B = Sizes(80, 8192, 29568, 64, 8, 152064, 32768, bias=True)
-QWEN_3_06B = Sizes(28, 1024, 3072, 16, 8, 151936, 40960, 128, tied=True, head_norms=True)
-QWEN_3_4B = Sizes(36, 2560, 9728, 32, 8, 151936, 40960, 128, tied=True, head_norms=True)
-QWEN_3_8B = Sizes(36, 4096, 12288, 32, 8, 151936, 40960, 128, head_norms=True)
-QWEN_3_14B = Sizes(40, 5120, 17408, 40, 8, 151936, 40960, 128, head_norms=True)
-QWEN_3_32B = Sizes(64, 5120, 25600, 64, 8, 151936, 40960, 128, head_norms=True)
-QWEN_3_30B_A3B = Sizes(
-    48, 2048, 768, 32, 4, 151936, 40960, 128, head_norms=True, experts=128, used=8
-)
-GEMMA_2B = Sizes(18, 2048, 16384, 8, 1, 256000, 8192, 256, tied=True)
-GEMMA_7B = Sizes(28, 3072, 24576, 16, 16, 256000, 8192, 256, tied=True)
-GEMMA_2_2B = Sizes(26, 2304, 9216, 8, 4, 256000, 8192, 256, tied=True, norms=4)
-GEMMA_2_9B = Sizes(42, 3584, 14336, 16, 8, 256000, 8192, 256, tied=True, norms=4)
-GEMMA_2_27B = Sizes(46, 4608, 36864, 32, 16, 256000, 8192, 128, tied=True, norms=4)
-GEMMA_3_1B = Sizes(26, 1152, 6912, 4, 1, 262144, 32768, 256, tied=True, norms=4, head_norms=True)
-PHI_3_MINI = Sizes(32, 3072, 8192, 32, 32, 32064, 4096)
-SMOL_135M = Sizes(30, 576, 1536, 9, 3, 49152, 8192, tied=True)
-SMOL_360M = Sizes(32, 960, 2560, 15, 5, 49152, 8192, tied=True)
-SMOL_1_7B = Sizes(24, 2048, 8192, 32, 32, 49152, 8192, tied=True)
-TINY_LLAMA = Sizes(22, 2048, 5632, 32, 4, 32000, 2048)
-YI_6B = Sizes(32, 4096, 11008, 32, 4, 64000, 4096)
-DEEPSEEK_7B = Sizes(30, 4096, 11008, 32, 32, 102400, 4096)
-GPT2 = Sizes(12, 768, 3072, 12, 12, 50257, 1024)
-GPT2_XL = Sizes(48, 1600, 6400, 25, 25, 50257, 1024)
-OPT_125M = Sizes(12, 768, 3072, 12, 12, 50272, 2048)
-OPT_1_3B = Sizes(24, 2048, 8192, 32, 32, 50272, 2048)
-OPT_6_7B = Sizes(32, 4096, 16384, 32, 32, 50272, 2048)
-FALCON_7B = Sizes(32, 4544, 18176, 71, 1, 65024, 2048)
-STARCODER2_3B = Sizes(30, 3072, 12288, 24, 2, 49152, 16384)
 
 
 def tuned(sizes: Sizes, *about: str, kind: str = "llama") -> Known:
@@ -204,11 +217,21 @@ ROWS = {
     ),
     "gpt2": Row(Known("gpt2", GPT2, gpt2, card("mit")), 124_439_808, "base", "yes"),
     "gpt2-xl": Row(Known("gpt2", GPT2_XL, gpt2, card("mit")), 1_557_611_200, "base", "yes"),
-    "opt-125m": Row(Known("opt", OPT_125M, opt, card("other")), 125_239_296, "base", "unknown"),
-    "opt-1.3b": Row(
-        Known("opt", OPT_1_3B, opt, card("other", "", "opt-175b")), 1_315_758_080, "base", "no"
+    "opt-125m": Row(
+        Known("opt", OPT_125M, opt, card("other")),
+        125_239_296,
+        "base",
+        "unknown",
+        engines="vLLM",
     ),
-    "opt-6.7b": Row(Known("opt", OPT_6_7B, opt), 6_658_473_984, "base", "unknown"),
+    "opt-1.3b": Row(
+        Known("opt", OPT_1_3B, opt, card("other", "", "opt-175b")),
+        1_315_758_080,
+        "base",
+        "no",
+        engines="vLLM",
+    ),
+    "opt-6.7b": Row(Known("opt", OPT_6_7B, opt), 6_658_473_984, "base", "unknown", engines="vLLM"),
     "falcon-7b": Row(
         Known("falcon", FALCON_7B, falcon, card("apache-2.0")), 6_921_720_704, "base", "yes"
     ),
@@ -221,21 +244,126 @@ ROWS = {
         "base",
         "conditions",
     ),
+    "Qwen2.5-7B-Instruct-AWQ": Row(
+        replace(
+            tuned(QWEN_25_7B, "apache-2.0", "Qwen/Qwen2.5-7B-Instruct", kind="qwen2"), packed="awq"
+        ),
+        7_615_616_512,
+        "tuned",
+        "yes",
+        bits=bits(5.57e9, 7_615_616_512),
+    ),
+    "Llama-3.1-8B-Instruct-FP8": Row(
+        replace(tuned(LLAMA_3_8B, "llama3.1", "meta-llama/Llama-3.1-8B-Instruct"), packed="fp8"),
+        8_030_261_248,
+        "tuned",
+        "conditions",
+        bits=bits(9.08e9, 8_030_261_248),
+    ),
+    "Llama-3.1-8B-Instruct-bnb-4bit": Row(
+        replace(
+            tuned(LLAMA_3_8B, "llama3.1", "meta-llama/Llama-3.1-8B-Instruct"), packed="bitsandbytes"
+        ),
+        8_030_261_248,
+        "tuned",
+        "conditions",
+        bits=bits(5.70e9, 8_030_261_248),
+    ),
+    # Its card counts no embedding among the active weights, and says 3.6B.
+    "gpt-oss-20b": Row(
+        Known("gpt_oss", GPT_OSS_20B, gpt_oss, card("apache-2.0"), template=True, packed="mxfp4"),
+        20_914_757_184,
+        "tuned",
+        "yes",
+        4_190_000_000,
+        bits=bits(13.76e9, 20_914_757_184),
+    ),
 }
+"""Checkpoints in safetensors; of packed ones, the size of their files is published."""
+
+LLAMA_CPP_BITS = {
+    "Q8_0": 8.5008,
+    "Q6_K": 6.5633,
+    "Q5_K_M": 5.7036,
+    "Q4_K_M": 4.8944,
+    "Q4_K_S": 4.6672,
+    "Q3_K_M": 3.9960,
+    "Q2_K": 3.1593,
+}
+"""Bits a weight of Llama 3.1 8B, as llama.cpp's own page on quantizing has them."""
+
+GGUF_ROWS = {
+    **{("Llama-3.1-8B-Instruct", scheme): known for scheme, known in LLAMA_CPP_BITS.items()},
+    ("Llama-2-7b", "Q4_0"): bits(3_825_807_040, 6_738_415_616),
+    ("vicuna-7b-v1.5", "Q4_K_M"): bits(4_081_004_224, 6_738_415_616),
+    ("Llama-3.2-3B", "Q4_K_M"): bits(2_019_377_696, 3_212_749_824),
+    ("Llama-3.3-70B-Instruct", "Q4_K_M"): bits(42_520_395_488, 70_553_706_496),
+    ("Mistral-7B-v0.1", "Q4_K_M"): bits(4_368_438_944, 7_241_732_096),
+    ("TinyLlama-1.1B-Chat-v1.0", "Q4_K_M"): bits(668_788_096, 1_100_048_384),
+    ("Qwen2.5-7B-Instruct", "Q4_K_M"): bits(4_683_073_952, 7_615_616_512),
+    ("Qwen3-8B", "Q4_K_M"): bits(5_027_783_488, 8_190_735_360),
+    ("Qwen3-30B-A3B", "Q4_K_M"): bits(18_556_685_824, 30_532_122_624),
+    ("gemma-2-9b-it", "Q4_K_M"): bits(5_761_057_888, 9_241_705_984),
+    # Their rows are not made of whole blocks, so most of them take 5 or 8 bits; and beside so few
+    # weights the vocabulary of 6 MB counts.
+    ("Qwen2.5-0.5B", "Q4_K_M"): bits(397_808_192 - 5_950_000, 494_032_768),
+    ("gemma-3-1b-pt", "Q4_K_M"): bits(806_058_272 - 6_500_000, 999_885_952),
+}
+"""Quantized GGUF files, by their model and scheme: bits a weight as published, or by the size of
+the published file, which has a vocabulary beside the weights."""
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Architectures:
+    """Return what both engines say that they run, llama.cpp really."""
+    known = Architectures()
+    python = vllm_python(tmp_path_factory.mktemp("python"))
+    assert asyncio.run(known.learn(llama_availability(), VLLM, python))
+    return known
+
+
+def engines_of(found: Inspection, known: Architectures) -> str:
+    """Return the engines that would run a checkpoint, or the same model as GGUF."""
+    llama = llama_availability()
+    here = "" if known.problem("m", found, llama, VLLM) else "vLLM"
+    without = known.problem("m", found, llama, NO_VLLM)
+    assert without is not None
+    gguf = "" if "no GGUF file would do" in without.message else "llama.cpp"
+    return " ".join(filter(None, (gguf, here)))
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_files_of_a_well_known_model_say_what_is_published_of_it(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, known: Architectures
 ) -> None:
     row = ROWS[name]
     found = Checkpoint.read(write(tmp_path / name, row.model)).inspect()
+    compare(found, row, row.bits)
+    assert found.architecture == row.model.kind
+    assert engines_of(found, known) == row.engines
+
+
+@pytest.mark.parametrize(("name", "scheme"), GGUF_ROWS)
+def test_a_quantized_file_says_the_bits_that_its_weights_really_take(
+    name: str, scheme: str, tmp_path: Path
+) -> None:
+    row = ROWS[name]
+    path = write_gguf(tmp_path, name, row.model, scheme)
+    found = described(path, Options(256, 1, "f16")).inspection  # llama.cpp runs it: it opened it
+    compare(found, row, GGUF_ROWS[name, scheme])
+    assert found.quantization == scheme
+    assert found.architecture == GGUF_NAMES[row.model.kind]
+
+
+def compare(found: Inspection, row: Row, bits_per_weight: float) -> None:
+    """Hold what files say against what is published."""
+    base = row.model.card.get("base_model")
     assert found.parameter_count == pytest.approx(row.parameters, rel=0.01)
     assert found.active_parameter_count == pytest.approx(row.active or row.parameters, rel=0.01)
-    assert found.bits_per_weight == pytest.approx(16, abs=0.05)
+    assert found.bits_per_weight == pytest.approx(bits_per_weight, abs=0.05)
     assert found.training_context_length == row.model.sizes.context_length
     assert found.vocabulary_size == row.model.sizes.vocabulary
-    assert found.architecture == row.model.kind
-    assert found.architecture in GGUF_NAMES  # of which the engines say which they run
+    assert found.has_chat_template == row.model.template
+    assert list(found.lineage.base_models) == [base] * bool(base)
     assert found.lineage.tuning == row.tuning, found.lineage.tuning_source
     assert licence(found.licence).commercial_use == row.commercial_use

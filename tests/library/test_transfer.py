@@ -8,7 +8,6 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from fakes.hub import BLOCK_BYTES, COMMIT, FakeHub, HubFile, HubRepo, Trouble
@@ -46,8 +45,7 @@ def of(content: bytes, **more: str) -> RemoteFile:
 def fetch(hub: FakeHub, target: Path, file: RemoteFile | None = None, token: str = "") -> None:
     url = f"{hub.endpoint}/maker/model/resolve/{COMMIT}/{NAME}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx2.Client() as client:
-        Transfer(client, url, headers, file or of(CONTENT), target, lambda done: None).run()
+    Transfer(url, headers, file or of(CONTENT), target, lambda done: None).run()
 
 
 def test_a_file_comes_in_pieces_and_is_whole(hub: FakeHub, tmp_path: Path) -> None:
@@ -77,6 +75,23 @@ def test_a_token_is_not_told_to_the_network_of_caches(hub: FakeHub, tmp_path: Pa
     hub.repos["maker/model"].token = "secret"
     fetch(hub, tmp_path / NAME, token="secret")
     assert {request.token for request in hub.content_requests} == {""}
+
+
+def test_a_token_goes_along_where_a_repository_has_another_name_now(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.repos["maker/new"] = hub.repos.pop("maker/model")
+    hub.repos["maker/new"].token = "secret"
+    hub.renamed["maker/model"] = "maker/new"
+    fetch(hub, tmp_path / NAME, token="secret")
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def test_a_redirect_to_a_file_of_this_machine_is_not_followed(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "private").write_bytes(CONTENT)
+    hub.elsewhere = f"file://{tmp_path}/private"
+    with pytest.raises(HubError, match="not allowed"):
+        fetch(hub, tmp_path / NAME)
 
 
 @pytest.mark.parametrize("tenth", range(1, 10))

@@ -38,7 +38,7 @@ def write(
         path, architecture, use_temp_file=False, split_max_tensors=tensors_a_file
     )
     for key, value in metadata.items():
-        _add(writer, key, value)
+        add(writer, key, value)
     for name, values, kind in tensors:
         if kind in (Kind.F32, Kind.F16):
             writer.add_tensor(name, values.astype(np.float16 if kind is Kind.F16 else np.float32))
@@ -61,7 +61,8 @@ def _random_blocks(values: NDArray[np.float32], kind: Kind) -> NDArray[np.uint8]
     return blocks.reshape(rows, -1)
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """Add a text, a number, a truth, or a list of one of them, by its type."""
     match value:
         case bool():
             writer.add_bool(key, value)

@@ -11,7 +11,7 @@ import pytest
 from pairing.conftest import House, ask, running_house
 from pairing.forging import STRANGER, forged
 from potluck_proto import tls
-from potluck_proto.errors import NotAllowed, NotPaired, PotluckError
+from potluck_proto.errors import BadRequest, NotAllowed, NotPaired, PotluckError
 from potluck_proto.home import Home, write_private
 from potluck_proto.identity import Identity, Role
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -156,6 +156,23 @@ async def test_a_removed_client_loses_what_it_has_open_at_once(house: House) -> 
         await client.check_version()
 
 
+async def test_of_several_machines_of_one_name_none_is_removed_before_it_is_said_which(
+    house: House,
+) -> None:
+    home = house.machine("couch")
+    client = house.client(home, (await house.join(home, Role.CLIENT, "attic")).identity)
+    await house.paired_worker("attic")
+    with pytest.raises(BadRequest, match="Several machines are called 'attic': 127"):
+        await house.remove("attic")
+    await client.check_version()
+    couch = next(member for member in (await house.listed()).members if member.role == "client")
+    await house.remove(couch.node_id)
+    with pytest.raises(NotPaired):
+        await client.check_version()
+    (left,) = (await house.listed()).members
+    assert left.role == "worker"
+
+
 async def test_the_other_clients_notice_nothing_of_a_removal(house: House) -> None:
     first, second = await house.paired_client("first"), await house.paired_client("second")
     await first.check_version()
@@ -187,7 +204,7 @@ async def test_a_client_cannot_decide_who_belongs_to_the_pool(house: House) -> N
         lambda: client.call(client.stub.AddNode, pb.AddNodeRequest(address="x")),
     ]
     for call in calls:
-        with pytest.raises(NotAllowed, match="not for a client"):
+        with pytest.raises(NotAllowed, match="A client may not do this"):
             await call()
 
 

@@ -58,7 +58,9 @@ def call_error(
 def test_a_failed_call_carries_its_error() -> None:
     sent = errors.UnknownModel("No node has 'x'.", model="x")
     trailing = (errors.METADATA_KEY, sent.to_proto().SerializeToString())
-    received = errors.from_rpc(call_error(sent.status, sent.message, trailing), "The scheduler")
+    received = errors.from_rpc(
+        call_error(grpc.StatusCode[sent.status], sent.message, trailing), "The scheduler"
+    )
     assert isinstance(received, errors.UnknownModel)
     assert received.fields == {"model": "x"}
 
@@ -67,3 +69,12 @@ def test_a_broken_connection_says_who_does_not_answer() -> None:
     received = errors.from_rpc(call_error(grpc.StatusCode.UNAVAILABLE, "reset"), "The scheduler")
     assert isinstance(received, errors.Unreachable)
     assert received.message == "The scheduler does not answer (reset)."
+
+
+def test_of_what_grpc_says_of_a_connection_the_reason_is_left() -> None:
+    said = (
+        "failed to connect to all addresses; last error: FAILED_PRECONDITION: unix:/home/ada/s: "
+        "connect failed: addr: unix:/home/ada/s error: Connection refused"
+    )
+    received = errors.from_rpc(call_error(grpc.StatusCode.UNAVAILABLE, said), "The scheduler")
+    assert received.message == "The scheduler does not answer (Connection refused)."

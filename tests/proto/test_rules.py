@@ -122,7 +122,7 @@ async def test_the_gate_holds_the_table(
             assert await call(channel, method) == b"done"
             assert everything.seen == [peer(role)]
         else:
-            with pytest.raises(NotAllowed, match=f"not for a {role}"):
+            with pytest.raises(NotAllowed, match=f"A {role} may not do this"):
                 await call(channel, method)
             assert not everything.seen
 
@@ -135,7 +135,7 @@ def watch(channel: grpc.aio.Channel) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
 
 async def test_a_stream_that_is_not_allowed_never_begins(short_tmp: Path) -> None:
     async with served(short_tmp, Role.WORKER) as (channel, everything):
-        with pytest.raises(grpc.aio.AioRpcError, match="not for a worker"):
+        with pytest.raises(grpc.aio.AioRpcError, match="A worker may not do this"):
             await watch(channel).read()
         assert not everything.seen
 

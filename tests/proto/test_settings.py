@@ -57,3 +57,14 @@ def test_a_mistake_in_the_file_is_said_with_its_place(home: Home, text: str, mes
     home.settings_file.write_text(text)
     with pytest.raises(SettingsError, match=message):
         settings.load(Sample, home, "worker", {})
+
+
+def test_a_worker_is_called_as_it_is_set_or_as_its_host(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POTLUCK_WORKER_NAME", raising=False)
+    assert settings.worker_name(home) == settings.host_name()
+    home.settings_file.write_text("[worker]\nname = 'attic'\n")
+    assert settings.worker_name(home) == "attic"
+    monkeypatch.setenv("POTLUCK_WORKER_NAME", "cellar")
+    assert settings.worker_name(home) == "cellar"

@@ -127,6 +127,27 @@ async def test_what_was_measured_outlives_a_restart_and_is_reckoned_with(
     assert any(f"{found.name} as measured on attic: 25 tokens/s, " in line for line in lines)
 
 
+@pytest.mark.parametrize("quick", ["attic", "cellar"])
+async def test_an_answer_goes_where_the_model_was_measured_to_be_quicker(
+    pool: Pool, home: Home, quick: str
+) -> None:
+    ready = types.LoadedModel(name="echo", slots=4, state=types.MODEL_STATE_READY)
+    for node_id, name in (("a", "attic"), ("b", "cellar")):
+        end = types.End()
+        end.CopyFrom(END)
+        end.usage.decode_seconds = 0.5 if name == quick else 5.0
+        await pool.add(worker(node_id, name, end=end, loaded=[ready]))
+        await bench(options(node=name), home)
+    submitted = await pool.submit("Hello", "echo")
+    await pool.answer(submitted.generation_id)
+    request = pb.ListDecisionsRequest(limit=1)
+    response = await pool.client.call(pool.client.stub.ListDecisions, request)
+    (decision,) = response.decisions
+    assert decision.node_name == quick
+    speeds = {each.node_name: round(each.tokens_per_second) for each in decision.candidates}
+    assert speeds == {name: 100 if name == quick else 10 for name in ("attic", "cellar")}
+
+
 async def test_a_measurement_that_is_left_ends_its_answers_and_keeps_nothing(
     pool: Pool, home: Home
 ) -> None:

@@ -121,12 +121,28 @@ async def test_words_are_searched_and_a_repository_is_listed(
     assert await search(options(words=["qwen"]), home) == 0
     printed = capsys.readouterr().out
     assert "FITS MY POOL" in printed
-    assert "maker/qwen  8.0B        on attic" in printed
+    assert "maker/qwen        8.0B        on attic" in printed
+    assert "maker/qwen-large  70B         no: 4" in printed
     assert "about, at 4.9 bits a weight" in printed
     assert await search(options(words=["maker/m"]), home) == 0
     printed = capsys.readouterr().out
     assert "FITS MY POOL" in printed
     assert "potluck pull maker/m:VARIANT" in printed
+
+
+async def test_wishes_narrow_a_search(
+    pool: Pool, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attic = await pool.add(FakeWorker("a", "attic"))
+    assert await search(options(words=["qwen", "fits", "quant:q4_k_m"]), home) == 0
+    assert (attic.searched[-1].query, attic.searched[-1].limit) == ("qwen", 100)
+    printed = capsys.readouterr().out
+    assert "maker/qwen " in printed
+    assert "qwen-large" not in printed
+    assert await search(options(words=["qwen", "licence:commercial"]), home) == 1
+    assert "for “qwen licence:commercial”, of the 100 most fetched" in capsys.readouterr().out
+    with pytest.raises(BadRequest, match="below:much is no count"):
+        await search(options(words=["qwen", "below:much"]), home)
 
 
 def test_a_list_says_size_quality_and_fit_of_each_variant() -> None:
@@ -159,10 +175,10 @@ def test_a_list_says_size_quality_and_fit_of_each_variant() -> None:
         "",
     ]
     assert lines[4:8] == [
-        "VARIANT  SIZE    BITS  QUALITY          FITS MY POOL",
-        "Q8_0     8.0 GB  8.5   as good (+0.0%)  no: 1.5 GB too large",
-        "Q4_K_M   5.0 GB  ?     good (+2.8%)     on cellar",
-        "Q2_K     3.0 GB  ?     poor (+56.5%)    there: attic",
+        "VARIANT  SIZE    BITS  QUALITY        FITS MY POOL",
+        "Q8_0     8.0 GB  8.5   as good        no: 1.5 GB too large",
+        "Q4_K_M   5.0 GB  ?     good (+2.8%)   on cellar",
+        "Q2_K     3.0 GB  ?     poor (+56.5%)  there: attic",
     ]
     assert max(map(len, lines)) <= 80
 
@@ -180,6 +196,12 @@ def test_progress_is_said_with_speed_and_time_left() -> None:
         progress_line(DownloadView.from_proto(download), "attic")
         == "maker/m:Q8_0 to attic, 25% of 4.0 GB, 128 MB/s, 24s left"
     )
+    download.from_node = "cellar"
+    line = progress_line(DownloadView.from_proto(download), "attic")
+    assert line.startswith("maker/m:Q8_0 from cellar to attic, 25%")
+    download.hashing = True
+    line = progress_line(DownloadView.from_proto(download), "attic")
+    assert line.startswith("maker/m:Q8_0 to attic: cellar reads its own for the hash, 25%")
 
 
 async def test_a_token_is_kept_where_nobody_else_can_read_it(

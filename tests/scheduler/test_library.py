@@ -5,6 +5,7 @@ import pytest
 from fakes.worker import FakeWorker, describe
 from potluck_proto.errors import BadRequest, ModelFileError, UnknownModel
 from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2 as types
 from scheduler.conftest import Pool
 
 
@@ -22,6 +23,24 @@ async def test_a_node_that_can_use_a_model_describes_it(pool: Pool) -> None:
     answer = await described(pool, "echo", "attic")
     assert answer.node_name == "attic"
     assert answer.detail.description.problem.message == "Damaged."
+
+
+async def test_what_its_node_says_of_a_licence_counts_for_who_asks_for_commercial_use(
+    pool: Pool,
+) -> None:
+    terms = {"free": types.COMMERCIAL_USE_CONDITIONS, "study": types.COMMERCIAL_USE_NO}
+    await pool.add(
+        FakeWorker(models=[describe(name, commercial_use=use) for name, use in terms.items()])
+    )
+    steps = {}
+    for name in terms:
+        request = pb.ExplainRequest(model=name, tags=["licence:commercial"])
+        response = await pool.client.call(pool.client.stub.Explain, request)
+        steps[name] = response.explanation.step
+    assert steps == {
+        "free": types.PLACEMENT_STEP_COLD_FITS,
+        "study": types.PLACEMENT_STEP_REFUSED,
+    }
 
 
 async def test_without_a_quantization_the_best_is_described(pool: Pool) -> None:

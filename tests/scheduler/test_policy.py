@@ -116,7 +116,7 @@ def test_the_first_step_that_finds_a_place_decides(
         ([], "small", NoNodes, "potluck up"),
         ([node("a")], "smal", UnknownModel, "Did you mean small:Q4_K_M"),
         ([node("a")], "zzz", UnknownModel, "There are: small:Q4_K_M"),
-        ([node("a")], request(nodes=("c", "d")), UnknownNode, "c or d. There are: a"),
+        ([node("a")], request(nodes=("c", "d")), UnknownNode, "'c' or 'd'. There are: a"),
         ([node("a", 1), node("b", 0.5)], "small", NotEnoughMemory, "a has 1.0 of 16.0 GiB free"),
         ([node("a", 1), node("b", 0.5)], "small", NotEnoughMemory, "a comes nearest and lacks 1.0"),
         ([node("a", 1)], "small", NotEnoughMemory, "`potluck fit small:Q4_K_M` says what would"),
@@ -191,7 +191,7 @@ def test_only_nodes_that_meet_the_wishes_are_chosen(asked: Request, chosen: str)
     nodes = (
         node("a", 12, model(licence="other")),
         node("b", 3, model(licence="cc-by-nc-4.0")),
-        node("c", 3, model(licence="Apache-2.0"), tags=("fast",)),
+        node("c", 3, model(licence="bigcode-openrail-m", commercial=True), tags=("fast",)),
         node("d", 3, model(context_length=16_384)),
     )
     explanation = decide(asked, *nodes).explanation

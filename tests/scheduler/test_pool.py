@@ -226,6 +226,16 @@ async def test_prompts_that_cannot_be_are_refused_in_words(pool: Pool) -> None:
         await pool.client.call(pool.client.stub.RemoveNode, request)
 
 
+async def test_the_machine_of_the_scheduler_itself_is_not_removed(pool: Pool) -> None:
+    worker = FakeWorker("a", "attic")
+    pool.workers.append(worker)
+    address = await worker.serve(pool.home.worker_socket)
+    await pool.until(lambda nodes: pool.health(nodes, address) == pb.NODE_HEALTH_READY)
+    with pytest.raises(BadRequest, match="the pool's own machine"):
+        await pool.client.call(pool.client.stub.RemoveNode, pb.RemoveNodeRequest(node="attic"))
+    await pool.until(lambda nodes: pool.health(nodes, address) == pb.NODE_HEALTH_READY)
+
+
 async def test_a_second_prompt_waits_for_the_first_answer_of_its_chat(pool: Pool) -> None:
     worker = await pool.add(FakeWorker())
     opened, worker.gate = stop_at(1)

@@ -3,11 +3,9 @@ from __future__ import annotations
 import pytest
 
 from fakes.worker import FakeWorker
-from potluck_proto.errors import SettingsError
-from potluck_proto.home import Home
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
-from potluck_scheduler.catalogue import Catalogue, Row
+from potluck_scheduler.catalogue import Row
 from potluck_scheduler.core.model import Model, ModelKey, Node
 from potluck_scheduler.core.speeds import Speed, Speeds
 from potluck_scheduler.recommend import recommend
@@ -100,31 +98,6 @@ def test_only_what_is_good_for_a_use_and_no_node_that_is_drained() -> None:
     assert [way.row.name for way in ways] == ["coder"]
     drained = Node(NodeId("d"), "d", memory_total_bytes=64 * GIB, draining=True)
     assert not recommend(rows, [drained], Speeds(), 0)
-
-
-def test_the_catalogue_that_comes_along_has_a_date_and_a_source_for_each_row(home: Home) -> None:
-    catalogue = Catalogue.read(home)
-    assert len(catalogue.rows) >= 20
-    assert len({r.name for r in catalogue.rows}) == len(catalogue.rows)
-    for found in catalogue.rows:
-        assert found.source.startswith("https://")
-        assert found.date
-
-
-def test_the_homes_catalogue_takes_its_place_or_says_its_mistake(home: Home) -> None:
-    own = home.root / "catalogue.toml"
-    own.write_text('date = "x"\nmodel = []\n')
-    assert Catalogue.read(home).date == "x"
-    own.write_text('date = "x"\n[[model]]\nname = "y"\n')
-    with pytest.raises(SettingsError, match="cannot be used"):
-        Catalogue.read(home)
-
-
-@pytest.fixture
-def home(short_tmp: object) -> Home:
-    home = Home(short_tmp)  # type: ignore[arg-type]
-    home.prepare()
-    return home
 
 
 async def test_a_pool_is_recommended_what_fits_it(pool: Pool) -> None:

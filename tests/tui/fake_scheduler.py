@@ -502,6 +502,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> pb.RemoveModelResponse:
         return await not_played(context)
 
+    async def ChooseTemplate(
+        self, request: pb.ChooseTemplateRequest, context: Context
+    ) -> pb.ChooseTemplateResponse:
+        return await not_played(context)
+
     async def PruneNodes(
         self, request: pb.PruneNodesRequest, context: Context
     ) -> pb.PruneNodesResponse:

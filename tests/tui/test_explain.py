@@ -69,3 +69,9 @@ def test_a_refusal_is_its_sentence_and_a_wait_says_so() -> None:
     assert list(lines_of(waits, 80)) == [
         "An answer of m would wait: it waits for a free slot of m on a."
     ]
+
+
+def test_what_a_tiny_model_needs_is_more_than_nothing() -> None:
+    tiny = candidate("attic", types.VERDICT_POSSIBLE, "", needed_bytes=41 * 2**20)
+    (row,) = list(lines_of(types.Explanation(candidates=[tiny]), 80))[-1:]
+    assert row.startswith("attic  possible  41 MiB")

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rich.console import Console
+
 from potluck_tui.events import PoolSeen
 from potluck_tui.fleet import SAMPLE_SECONDS, SAMPLES_KEPT, Fleet, Sort, fault
 from potluck_tui.fleet_table import heading, line, loading_words, memory_bar, sparkline
 from potluck_tui.pool import DeviceView, Health, LoadedView, ModelView, NodeView, PoolView
 from potluck_tui.session import Session
+from potluck_tui.tables import node_details
 from tui import samples
 
 GIB = 2**30
@@ -140,6 +143,23 @@ def test_a_sparkline_is_as_wide_as_its_place_and_shows_the_newest() -> None:
     assert sparkline([0.5], 1, most=1.0) == "▅"
 
 
+def test_what_is_known_of_a_lost_machine_is_old_and_dim() -> None:
+    ready = POOL.nodes[0]
+    for health in Health:
+        spans = line(replace(ready, health=health), 80, ()).spans
+        dim = any(span.style == "dim" and span.end - span.start > 70 for span in spans)
+        assert dim == (health in (Health.LOST, Health.REFUSED))
+
+
+def test_a_model_on_its_way_has_no_slots_yet() -> None:
+    coming = LoadedView("llama:Q4", "loading 30%", "llama", 2**30, 0, 0, 0, 0)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(node_details(replace(POOL.nodes[0], loaded=(coming,))))
+    rows = [row.rstrip() for row in capture.get().splitlines()]
+    assert "  loading 30% llama:Q4 by llama: 1.0 GB" in rows
+
+
 def test_lines_are_as_wide_as_the_heading_at_every_width() -> None:
     studio = POOL.node("192.0.2.10:7421")
     assert studio is not None
@@ -148,5 +168,8 @@ def test_lines_are_as_wide_as_the_heading_at_every_width() -> None:
         assert cells <= width
         for each in POOL.nodes:
             assert line(each, width, ()).cell_len == cells
+    narrow = heading(40)
+    assert narrow.plain.split() == ["machine", "state", "memory", "age"]
+    assert narrow.cell_len == 40
     assert "61" not in line(studio, 80, ()).plain
     assert "61" in line(studio, 100, ()).plain

@@ -201,6 +201,29 @@ async def test_a_filter_is_left_by_escape_and_kept_by_enter(app: StagedApp) -> N
         await until(pilot, lambda: not app.shows("Machines:"))
 
 
+async def test_an_empty_table_says_why(app: StagedApp) -> None:
+    app.scheduler.pool = samples.house()
+    del app.scheduler.pool.nodes[1:]
+    async with staged(app) as pilot:
+        await until(pilot, lambda: app.session.connected is True)
+        await pilot.press("f4", "z")
+        await until(pilot, lambda: app.shows("No machine has a fault."))
+        await pilot.press("slash", "x")
+        await until(pilot, lambda: app.shows("No machine matches the filter."))
+
+
+async def test_old_news_is_said_to_be_old_in_every_place(app: StagedApp) -> None:
+    async with staged(app) as pilot:
+        await at_machines(pilot, app)
+        await app.scheduler.stop()
+        await until(pilot, lambda: app.shows("`potluck up` starts it again"))
+        for keys in ([], ["enter"], ["escape", "tab"], ["enter"], ["escape", "f"]):
+            await pilot.press(*keys)
+            await until(pilot, lambda: "no connection to the scheduler" in app.rows()[0])
+        await app.scheduler.start()
+        await until(pilot, lambda: "no connection" not in app.rows()[0])
+
+
 async def test_two_machines_of_one_name_have_a_row_each(app: StagedApp) -> None:
     house = samples.house()
     house.nodes[1].state.name = "studio"
@@ -275,6 +298,19 @@ async def test_a_model_that_rests_under_the_cursor_is_asked_about(app: StagedApp
         await until(pilot, lambda: app.session.chat.model == LLAMA)
 
 
+async def test_a_model_is_asked_about_again_when_it_is_loaded_or_unloaded(app: StagedApp) -> None:
+    app.scheduler.fits = {LLAMA: llama_fit()}
+    async with staged(app, LARGE) as pilot:
+        await at_machines(pilot, app)
+        await pilot.press("tab")
+        await until(pilot, lambda: app.shows("9.0 GiB"))
+        app.scheduler.fits[LLAMA][0].fit.devices[0].free_bytes = 15 * samples.GIBIBYTE
+        house = samples.house()
+        del house.models[0].loaded_on[:]
+        app.scheduler.change_pool(house)
+        await until(pilot, lambda: app.shows("15.0 GiB"))
+
+
 async def test_what_was_measured_of_a_model_stands_at_it_and_at_its_machine(
     app: StagedApp,
 ) -> None:
@@ -342,6 +378,16 @@ async def test_a_model_is_loaded_from_a_list_where_there_are_several(app: Staged
         await until(pilot, lambda: bool(app.scheduler.orders))
         told = pb.LoadModelRequest(model="qwen2.5-32b-instruct:Q5_K_M", node="192.0.2.11:7421")
         assert app.scheduler.orders == [told]
+
+
+async def test_a_machine_with_all_its_models_in_memory_says_so(app: StagedApp) -> None:
+    for model in app.scheduler.pool.models:
+        if "studio" in model.node_names and model.description.name not in LLAMA:
+            model.usable = False
+    async with staged(app) as pilot:
+        await at_machines(pilot, app)
+        await pilot.press("end", "a")
+        await until(pilot, lambda: app.shows("studio has all its models in memory."))
 
 
 async def test_neither_enter_nor_no_gives_an_order(app: StagedApp) -> None:

@@ -277,6 +277,27 @@ async def test_a_recommended_model_is_fetched_to_where_it_would_run(app: StagedA
         await until(pilot, lambda: app.shows("maker/Qwen3-14B-GGUF:Q4_K_M is fetched."))
 
 
+async def test_what_would_run_is_asked_again_when_the_screen_opens_or_the_pool_changes(
+    app: StagedApp,
+) -> None:
+    async with staged(app) as pilot:
+        await at_models(pilot, app)
+        await pilot.press("r")
+        await until(pilot, lambda: app.shows("Qwen3-14B"))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.shows("Models:"))
+        app.scheduler.recommended.recommendations[0].name = "Qwen3-30B"
+        await pilot.press("f")
+        await until(pilot, lambda: app.shows("Qwen3-30B"))
+        app.scheduler.recommended.recommendations[0].name = "Qwen3-32B"
+        house = samples.house()
+        del house.nodes[1]
+        app.scheduler.change_pool(house)
+        await until(pilot, lambda: app.shows("Qwen3-32B"))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.shows("Models:"))
+
+
 async def test_what_is_there_already_is_not_fetched(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await at_models(pilot, app)
@@ -439,3 +460,19 @@ def test_an_answer_to_an_earlier_question_changes_nothing() -> None:
     assert hub.back()
     assert (hub.page.title, hub.problem) == ("advice", "")
     assert not hub.back()
+
+
+def test_a_page_is_asked_again_and_stays_meanwhile() -> None:
+    hub = Hub()
+    assert hub.renew() == []
+    hub.ask(Recommend())
+    hub.answered(HubAnswered(Recommend(), Page("old", (), ())))
+    hub.ask(SearchHub("a"))
+    hub.answered(HubAnswered(SearchHub("a"), Page("a", (), ())))
+    assert hub.renew() == [SearchHub("a")]
+    assert hub.page == Page("a", (), ())
+    assert hub.back(), "it goes on to the page below, though one is asked for again"
+    assert hub.page == Page("old", (), ())
+    assert hub.renew() == [Recommend()]
+    hub.answered(HubAnswered(Recommend(), Page("new", (), ())))
+    assert hub.page == Page("new", (), ())

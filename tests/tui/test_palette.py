@@ -29,6 +29,13 @@ async def find(pilot: Pilot[None], app: StagedApp, words: str, shown: str) -> No
     await until(pilot, lambda: app.shows(shown))
 
 
+async def test_words_that_nothing_has_are_answered(app: StagedApp) -> None:
+    async with staged(app) as pilot:
+        await find(pilot, app, "xyzzy", "Nothing that can be done here is called so.")
+        await pilot.press("enter")
+        assert app.shows("xyzzy")
+
+
 # --- Pictures ------------------------------------------------------------------------------------
 
 

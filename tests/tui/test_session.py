@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
+from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_proto.v1 import types_pb2
 from potluck_tui.events import (
     AnswerEnded,
     AnswerPlaced,
@@ -43,7 +45,7 @@ from potluck_tui.instructions import (
     Submit,
     UpdateChat,
 )
-from potluck_tui.pool import PoolView
+from potluck_tui.pool import ModelView, PoolView
 from potluck_tui.preset import Preset
 from potluck_tui.session import RECENT_SECONDS, Session
 from potluck_tui.views import (
@@ -93,6 +95,31 @@ def answered() -> Session:
 
 def texts(session: Session) -> list[str]:
     return [turn.text for turn in session.turns]
+
+
+def test_who_asks_a_base_model_is_told_once_what_it_is_and_how_to_use_it() -> None:
+    base = pb.ModelSummary(
+        description=types_pb2.ModelDescription(
+            name="base", tuning=types_pb2.TUNING_BASE, note="A base model. Set a template."
+        ),
+        is_default=True,
+        usable=True,
+    )
+    said = []
+    for has_template in (False, True):
+        session = Session()
+        base.description.has_chat_template = has_template
+        session.pool = PoolView(models=(ModelView.from_proto(base),))
+        for number in (1, 2):
+            session.send(Question("hello"))
+            said.append(
+                [
+                    each.sentence
+                    for each in session.handle(submitted(session, number=number))
+                    if isinstance(each, Say)
+                ]
+            )
+    assert said == [["A base model. Set a template."], [], [], []]
 
 
 # --- Asking --------------------------------------------------------------------------------------

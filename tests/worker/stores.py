@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from potluck_proto.home import Home
 from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.installed import Engines
-from potluck_worker.library.added import AddedPaths
 from potluck_worker.measurements import Measurements
-from potluck_worker.models import ModelStore
+from potluck_worker.models import Kept, ModelStore
 from potluck_worker.settings import WorkerSettings
 
 MANY = Room({HOST: 2**60})
@@ -22,14 +22,13 @@ def store(
     settings: WorkerSettings | None = None,
 ) -> ModelStore:
     """Return a store over a folder, which keeps its own files beside it."""
-    home = folder.parent
+    home = Home(folder.parent)
     settings = settings or WorkerSettings(context_length=256, slots=1)
     return ModelStore(
         folder,
-        AddedPaths(home / "added-models.json"),
-        home / "inspections.json",
+        Kept.of(home),
         settings=settings.model_copy(update={"model_paths": list(paths)}),
-        measurements=Measurements(home / "measurements.json", "1"),
+        measurements=Measurements(home.root / "measurements.json", "1"),
         engines=Engines(),
         room=room,
     )

@@ -14,15 +14,16 @@ from typing import TypeAlias
 from potluck_tui.library_parser import add_library_commands
 
 DESCRIPTION = """\
-Pool the machines of your house to run language models, and chat with them from a terminal.
+Pool the machines of your house to run language models, and chat with them from
+a terminal.
 
-Without a command: opens the chat, and starts a scheduler and a worker on this machine in the
-background where none run. Answers go on when you close it.\
+Without a command: opens the chat, and starts a scheduler and a worker on this
+machine in the background where none run. Answers go on when you close it.\
 """
 
 EPILOG = """\
-All state lives in one folder, which POTLUCK_HOME names (default: ~/.local/share/potluck).
-Put GGUF files into its folder `models` to use them.\
+All state lives in one folder, which POTLUCK_HOME names (default:
+~/.local/share/potluck). Put GGUF files into its folder `models` to use them.\
 """
 
 
@@ -65,7 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_asking(commands: Commands) -> list[argparse.ArgumentParser]:
     """Add what is for questions and chats; return those commands that can print JSON."""
     ask = commands.add_parser("ask", help="ask one question, stream the answer to stdout")
-    ask.add_argument("prompt", nargs="*", help="the question; standard input is added when piped")
+    ask.add_argument(
+        "prompt",
+        nargs="*",
+        metavar="PROMPT",
+        help="the question; standard input is added when piped",
+    )
     ask.add_argument("-m", "--model", default="", help="NAME or NAME:QUANTIZATION")
     ask.add_argument("-s", "--system", default="", help="the system prompt")
     ask.add_argument("-t", "--temperature", type=float, help="0 is always the likeliest token")
@@ -96,13 +102,18 @@ def _add_asking(commands: Commands) -> list[argparse.ArgumentParser]:
 
     chats = commands.add_parser("chats", help="list the chats, or search them for words")
     chats.add_argument(
-        "words", nargs="*", help="search titles and messages for all of them; exits with 1 for none"
+        "words",
+        nargs="*",
+        metavar="WORDS",
+        help="search titles and messages for all of them; exits with 1 for none",
     )
     chats.add_argument("-n", "--limit", type=int, default=20, help="how many; 20 by default")
     chats.add_argument("--archived", action="store_true", help="list the archived ones")
     chats.add_argument("--deleted", action="store_true", help="list those that can be restored")
     export = commands.add_parser("export", help="write a chat as Markdown or JSON")
-    export.add_argument("chat", help="its id, the beginning of it, or words of its title")
+    export.add_argument(
+        "chat", metavar="CHAT", help="its id, the beginning of it, or words of its title"
+    )
     export.add_argument(
         "--format",
         choices=["md", "json"],
@@ -118,9 +129,13 @@ def _add_pool(commands: Commands) -> list[argparse.ArgumentParser]:
     nodes = commands.add_parser("nodes", help="list the machines of the pool, add or remove one")
     of_nodes = nodes.add_subparsers(dest="subcommand", metavar="COMMAND")
     add = of_nodes.add_parser("add", help="use a worker that is not found by itself")
-    add.add_argument("address", help="HOST[:PORT] of a paired machine, or ssh://USER@HOST[:PORT]")
+    add.add_argument(
+        "address",
+        metavar="ADDRESS",
+        help="HOST[:PORT] of a paired machine, or ssh://USER@HOST[:PORT]",
+    )
     remove = of_nodes.add_parser("remove", help="let a machine in no more, from now on")
-    remove.add_argument("node", help="its name, id or address")
+    remove.add_argument("node", metavar="NODE", help="its name, id or address")
     library = add_library_commands(commands)
     fit = _add_fit(commands)
     _add_orders(commands)

@@ -21,6 +21,10 @@ class DownloadView:
     """0 before it is known."""
     bytes_per_second: float = 0.0
     seconds_left: float | None = None
+    source: str = ""
+    """The node that it is copied from; empty for the hub."""
+    hashing: bool = False
+    """Nothing comes yet: the source reads its files for their hashes."""
 
     @property
     def name(self) -> str:
@@ -37,26 +41,22 @@ class DownloadView:
             total_bytes=download.total_bytes,
             bytes_per_second=download.bytes_per_second,
             seconds_left=download.seconds_left if download.HasField("seconds_left") else None,
+            source=clean(download.from_node),
+            hashing=download.hashing,
         )
 
 
-def progress_line(
-    download: DownloadView, node: str, source: str = "", cells: int | None = None
-) -> str:
+def progress_line(download: DownloadView, node: str, cells: int | None = None) -> str:
     """Return how far a model is on its way to a node, in a line.
 
     Args:
         download: The model.
         node: By its name.
-        source: The node that it is copied from; empty for the hub.
         cells: The line is no longer: the model's name gives way. `None` is as long as it takes.
     """
     if download.total_bytes:
         share = download.done_bytes / download.total_bytes
-        parts = [
-            f" {f'from {source} ' if source else ''}to {node}",
-            f"{share:.0%} of {size(download.total_bytes)}",
-        ]
+        parts = [_way(download, node), f"{share:.0%} of {size(download.total_bytes)}"]
         if download.bytes_per_second:
             parts.append(f"{size(int(download.bytes_per_second))}/s")
         if download.seconds_left is not None:
@@ -68,3 +68,10 @@ def progress_line(
     if cells is not None and len(name) + len(rest) > cells:
         name = f"{name[: max(0, cells - len(rest) - 1)]}…"
     return name + rest
+
+
+def _way(download: DownloadView, node: str) -> str:
+    """Return where a model comes from and goes to."""
+    if download.hashing:
+        return f" to {node}: {download.source} reads its own for the hash"
+    return f" from {download.source} to {node}" if download.source else f" to {node}"

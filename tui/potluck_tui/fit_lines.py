@@ -9,9 +9,8 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.columns import table_lines
-from potluck_tui.words import binary_size
+from potluck_tui.words import COLUMNS, binary_size
 
-COLUMNS = 80
 DEVICE_CELLS = 18
 HOST = "host"
 """The device id of main memory."""

@@ -59,7 +59,10 @@ def line(
         _aligned(column.cell(node, cells, history, loading), cells, column.right)
         for column, cells in _layout(width)
     ]
-    return Text(" ").join(parts)
+    text = Text(" ").join(parts)
+    if node.health in (Health.LOST, Health.REFUSED):
+        text.stylize("dim")  # it was so, once
+    return text
 
 
 def memory_bar(device: DeviceView | None, cells: int) -> Text:
@@ -182,18 +185,27 @@ _COLUMNS = (
         "with",
         lambda n, _c, _h, _l: Text(n.main_device.accelerator if n.main_device else "?"),
         5,
-        from_width=0,
+        from_width=46,
     ),
     _Column("memory", lambda n, cells, _h, _l: _memory_cell(n, cells), 15, 3),
-    _Column("loaded", lambda n, cells, _h, loads: _loaded_cell(n, cells, loads), 13, 5),
+    _Column(
+        "loaded", lambda n, cells, _h, loads: _loaded_cell(n, cells, loads), 13, 5, from_width=66
+    ),
     _Column(
         "slots",
         lambda n, _c, _h, _l: Text(f"{n.slots_busy}/{n.slots}" if n.slots else "-"),
         5,
         right=True,
+        from_width=72,
     ),
-    _Column("queue", lambda n, _c, _h, _l: Text(str(n.queue_length)), 5, right=True),
-    _Column("tok/s", lambda n, _c, _h, _l: Text(f"{n.tokens_per_second:.0f}"), 5, right=True),
+    _Column("queue", lambda n, _c, _h, _l: Text(str(n.queue_length)), 5, right=True, from_width=78),
+    _Column(
+        "tok/s",
+        lambda n, _c, _h, _l: Text(f"{n.tokens_per_second:.0f}"),
+        5,
+        right=True,
+        from_width=52,
+    ),
     _Column(
         "lately",
         lambda _n, cells, history, _l: Text(

@@ -42,6 +42,8 @@ class Page:
     header: tuple[str, ...]
     offers: tuple[Offer, ...]
     notes: str = ""
+    spare: tuple[str, ...] = ()
+    """Headings of what a narrow screen has no room for, the least needed first."""
 
 
 _DEPTHS: dict[type[HubRequest], int] = {Recommend: 0, SearchHub: 1, ListRepository: 2}
@@ -61,12 +63,12 @@ class Hub:
         self.asking: HubRequest | None = None
         self.problem = ""
         self.failures: dict[str, str] = {}
-        self._pages: dict[int, Page] = {}
+        self._pages: dict[int, tuple[HubRequest, Page]] = {}
 
     @property
     def page(self) -> Page | None:
         """The page on top."""
-        return self._pages[max(self._pages)] if self._pages else None
+        return self._pages[max(self._pages)][1] if self._pages else None
 
     def ask(self, request: HubRequest) -> list[HubRequest]:
         """Ask for another page; an answer to what was asked before is dropped."""
@@ -75,11 +77,16 @@ class Hub:
         self.asking, self.problem = request, ""
         return [request]
 
+    def renew(self) -> list[HubRequest]:
+        """Ask again for the page on top, which stays to be read meanwhile."""
+        return self.ask(self._top) if self._top is not None and self.asking is None else []
+
     def back(self) -> bool:
         """Go back to the page below, or leave the question under way; `False` where none is."""
-        if self.asking is not None and self._pages:
+        if self.asking not in (None, self._top) and self._pages:
             self.asking = None
         elif len(self._pages) > 1:
+            self.asking = None
             del self._pages[max(self._pages)]
         else:
             return False
@@ -94,7 +101,12 @@ class Hub:
         if event.page is not None:
             depth = _DEPTHS[type(event.request)]
             self._pages = {d: page for d, page in self._pages.items() if d < depth}
-            self._pages[depth] = event.page
+            self._pages[depth] = (event.request, event.page)
+
+    @property
+    def _top(self) -> HubRequest | None:
+        """What the page on top answers."""
+        return self._pages[max(self._pages)][0] if self._pages else None
 
     def fetch_failed(self, event: FetchFailed) -> list[Instruction]:
         """Keep why a model did not come: the reader may look elsewhere just now."""

@@ -38,8 +38,8 @@ async def ask(request: do.HubRequest, client: PoolClient) -> Page:
 def _recommended(response: pb.RecommendResponse) -> Page:
     offers = tuple(map(_recommendation, response.recommendations))
     none = "No model of the catalogue fits any machine of this pool."
-    notes = " ".join(recommend.recommendation_notes(response)) if offers else none
-    return Page("What would run well here", recommend.HEADER, offers, notes)
+    notes = recommend.recommendation_notes(response) if offers else none
+    return Page("What would run well here", recommend.HEADER, offers, notes, recommend.SPARE)
 
 
 def _recommendation(found: pb.Recommendation) -> Offer:
@@ -60,7 +60,7 @@ def _recommendation_words(found: pb.Recommendation) -> str:
         how += ", with some layers in main memory"
     active = found.active_parameter_count
     experts = f", {count(active)} for each token" if active < found.parameter_count else ""
-    cost = f" (+{known.perplexity_rise:.1%} perplexity)" if known.perplexity_rise else ""
+    cost = f" ({known.cost} perplexity)" if known.cost else ""
     measured = f" M{recommend.measured_words(found)[1:]}" if found.HasField("benchmark") else ""
     return clean(
         f"{found.name} on {found.node_name}: {count(found.parameter_count)} parameters{experts}; "
@@ -77,12 +77,12 @@ def _found(words: str, response: pb.SearchModelsResponse) -> Page:
         Offer(
             name=clean(found.name),
             cells=tuple(hub.repository_row(found)),
-            words="; ".join(hub.origin_lines(found)),
+            words="; ".join((*hub.origin_lines(found), *hub.quantization_lines(found))),
         )
         for found in response.repositories
     )
-    notes = hub.REPOSITORY_NOTE if offers else f"The hub has no GGUF model for “{words}”."
-    return Page(f"Search: {words}", hub.REPOSITORY_HEADER, offers, notes)
+    notes = hub.REPOSITORY_NOTE if offers else hub.none_found(words)
+    return Page(f"Search: {words}", hub.REPOSITORY_HEADER, offers, notes, hub.REPOSITORY_SPARE)
 
 
 def _listed(response: pb.ListRepositoryResponse) -> Page:
@@ -100,7 +100,7 @@ def _listed(response: pb.ListRepositoryResponse) -> Page:
         for variant in response.variants
     )
     notes = " ".join(hub.variant_notes()) if offers else f"{name} has nothing that can be fetched."
-    return Page(name, hub.VARIANT_HEADER, offers, notes)
+    return Page(name, hub.VARIANT_HEADER, offers, notes, hub.VARIANT_SPARE)
 
 
 def _gate_words(found: types.HubRepository) -> str:

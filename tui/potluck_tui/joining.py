@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ from potluck_proto.identity import (
 )
 from potluck_proto.invite import Invite
 from potluck_proto.network import WORKER_PORT, join_host_port, split_host_port
-from potluck_proto.settings import host_name
+from potluck_proto.settings import worker_name
 from potluck_tui import launch
 
 CONNECT_SECONDS = 5.0
@@ -73,7 +75,7 @@ async def follow(line: str, home: Home) -> Joined:
     invite = Invite.read(line)
     home.prepare()
     port = WORKER_PORT if invite.role is Role.WORKER else 0
-    joined = await join(invite, home, host_name(), port)
+    joined = await join(invite, home, worker_name(home), port)
     if invite.role is Role.WORKER and running_instance(home, "worker") is None:
         await launch.start(launch.Daemon("worker", ("--idle-exit", "0")), home)
     return joined
@@ -113,8 +115,7 @@ async def _join_at(address: str, invite: Invite, home: Home, name: str, port: in
                 host, number, ssl=_context(), limit=wire.MESSAGE_LIMIT_BYTES
             )
     except (OSError, TimeoutError) as error:
-        reason = "in time" if isinstance(error, TimeoutError) else f"({error})"
-        raise Unreachable(f"{address} does not answer {reason}.") from error
+        raise Unreachable(f"{address} does not answer{_reason(error)}.") from error
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             authority = wire.value(await wire.receive(reader), "authority", bytes)
@@ -130,6 +131,15 @@ async def _join_at(address: str, invite: Invite, home: Home, name: str, port: in
     if isinstance(refusal := answer.get("error"), str):
         raise InviteError(refusal)
     return _store(answer, authority, request, invite, home, host)
+
+
+def _reason(error: OSError | TimeoutError) -> str:
+    """Return why nobody answers, as the end of a sentence."""
+    if isinstance(error, TimeoutError):
+        return " in time"
+    if error.errno and not isinstance(error, socket.gaierror):
+        return f": {os.strerror(error.errno).lower()}"
+    return f": {error.strerror or error}"
 
 
 def _check(authority_pem: bytes, shown_der: bytes, invite: Invite) -> None:

@@ -279,6 +279,7 @@ CONFIRM = (
 INVITE = (
     Key("invite.worker", "w", "invite('worker')", "Invite a worker", "worker"),
     Key("invite.client", "c", "invite('client')", "Invite a client", "client"),
+    Key("invite.copy", "y", "copy", "Copy the line", "copy"),
     Key("invite.close", "escape,q", "dismiss", "Back", "back"),
 )
 

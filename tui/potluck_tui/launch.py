@@ -126,14 +126,16 @@ async def _until_it_answers(client: PoolClient) -> None:
             return
 
 
-async def until_a_node_is_ready(client: PoolClient) -> None:
+async def until_a_node_is_ready(
+    client: PoolClient, limit_seconds: float = START_LIMIT_SECONDS
+) -> None:
     """Wait until some worker has told the scheduler its models.
 
     Raises:
-        NoNodes: None did within `START_LIMIT_SECONDS`.
+        NoNodes: None did in time.
     """
     try:
-        async with asyncio.timeout(START_LIMIT_SECONDS):
+        async with asyncio.timeout(limit_seconds):
             async for pool in client.watch_pool():
                 if pool is not None and any(
                     node.health == pb.NODE_HEALTH_READY and node.state.models for node in pool.nodes
@@ -141,7 +143,7 @@ async def until_a_node_is_ready(client: PoolClient) -> None:
                     return
     except TimeoutError:
         raise NoNodes(
-            f"No worker was ready within {START_LIMIT_SECONDS:.0f} seconds. `potluck nodes` shows "
+            f"No worker was ready within {limit_seconds:.0f} seconds. `potluck nodes` shows "
             "what the scheduler sees; `potluck up` starts a worker on this machine."
         ) from None
 

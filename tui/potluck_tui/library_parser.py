@@ -37,9 +37,21 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     for command in (remove, prune):
         command.add_argument("--node", default="", metavar="NAME", help="on this machine")
         command.add_argument("-y", "--yes", action="store_true", help="delete without asking")
+    template = commands.add_parser("template", help="choose the prompt format of a model by name")
+    template.add_argument("model", metavar="MODEL", help="NAME or NAME:QUANTIZATION")
+    template.add_argument(
+        "template",
+        metavar="FORMAT",
+        help="completion, chatml, alpaca, vicuna and others; own takes it away again",
+    )
+    template.add_argument("--node", default="", metavar="NAME", help="on this machine alone")
     search = commands.add_parser("search", help="search the hub, or list what a repository has")
     search.add_argument(
-        "words", nargs="+", help="what to look for, or MAKER/NAME to list what can be fetched of it"
+        "words",
+        nargs="+",
+        metavar="WORDS",
+        help="what to look for, with fits, below:8B, quant:Q4_K_M, licence:commercial or "
+        "licence:NAME to narrow that; or MAKER/NAME to list what can be fetched of it",
     )
     search.add_argument("-n", "--limit", type=int, default=20, help="how many; 20 by default")
     search.add_argument("--node", default="", metavar="NAME", help="for this machine")
@@ -72,4 +84,4 @@ def add_library_commands(commands: Commands) -> list[argparse.ArgumentParser]:
     copy.add_argument(
         "--from", dest="from_node", default="", metavar="NAME", help="from this machine"
     )
-    return [models, add, remove, prune, search, pull, copy, recommend, bench, primer]
+    return [models, add, remove, prune, template, search, pull, copy, recommend, bench, primer]

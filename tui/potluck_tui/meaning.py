@@ -12,9 +12,6 @@ from potluck_tui.words import context, count, size
 WHOLE_BYTES = 2
 """Of a weight as models are published."""
 
-LEAST_RISE = 0.0005
-"""Of perplexity: less is shown as nothing."""
-
 WORDS_PER_TOKEN = 0.75
 """Of English, about."""
 
@@ -89,8 +86,7 @@ def _quantization(model: ModelView, pool: PoolView) -> str:
     if model.parameter_count and model.quantization.upper() not in WHOLE:
         taken += f" instead of {size(model.parameter_count * WHOLE_BYTES)}"
     known = quality(model.quantization)
-    rise = known.perplexity_rise or 0.0
-    cost = f", perplexity +{rise:.1%} in an 8B model" if rise >= LEAST_RISE else ""
+    cost = f", perplexity {known.cost} in an 8B model" if known.cost else ""
     return f"{bits}{taken}. Quality against 16 bits: {known.words}{cost}. {room(model, pool)}"
 
 
@@ -108,14 +104,12 @@ def _context(model: ModelView, _pool: PoolView) -> str:
 def _runs_on(model: ModelView, _pool: PoolView) -> str:
     if not model.usable:
         return model.problem or "No machine here can run it."
-    return f"Here {' and '.join(model.node_names)} can run it."
+    return f"{' and '.join(model.node_names)} can run it."
 
 
 def _tuning(model: ModelView, _pool: PoolView) -> str:
-    if model.is_base and not model.has_chat_template:
-        return (
-            "It cannot chat as it is: `template` in the settings gives it a prompt format by name."
-        )
+    if model.goes_on:
+        return "It cannot chat as it is: `potluck template` gives it a prompt format by name."
     if model.is_base:
         return "It goes on with what you write; to have questions answered, take a tuned one."
     return "You can chat with it as it is." if model.has_chat_template else ""
@@ -124,7 +118,7 @@ def _tuning(model: ModelView, _pool: PoolView) -> str:
 def _template(model: ModelView, _pool: PoolView) -> str:
     if model.has_chat_template:
         return "Potluck renders the chat with it: you just type."
-    return "`template` in the settings names a prompt format for it, such as chatml or vicuna."
+    return "`potluck template` gives it a prompt format by name, such as chatml or vicuna."
 
 
 def _commercial_use(model: ModelView, _pool: PoolView) -> str:

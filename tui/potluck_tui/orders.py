@@ -6,11 +6,12 @@ The screens and the command line give the same orders.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from potluck_proto.errors import Unreachable
 from potluck_proto.v1 import scheduler_pb2 as pb
+from potluck_tui.clean import clean
 from potluck_tui.words import label
 
 if TYPE_CHECKING:
@@ -76,10 +77,11 @@ class Load:
         """What to say after."""
         return f"{self.model} is in memory on {self.name}."
 
-    async def carry_out(self, client: PoolClient) -> None:
-        """Give the order; it is done when the model is in memory. Raises `PotluckError`."""
+    async def carry_out(self, client: PoolClient) -> Load:
+        """Give the order; return it with where the model is in memory. Raises `PotluckError`."""
         request = pb.LoadModelRequest(model=self.model, node=self.node)
-        await client.call(client.stub.LoadModel, request, LOAD_SECONDS)
+        response = await client.call(client.stub.LoadModel, request, LOAD_SECONDS)
+        return replace(self, name=clean(response.explanation.node_name) or self.name)
 
 
 @dataclass(frozen=True, slots=True)

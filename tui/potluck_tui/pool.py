@@ -268,6 +268,11 @@ class ModelView:
             benchmarks=tuple(map(BenchmarkView.from_proto, model.benchmarks)),
         )
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it only goes on with a text: nothing gives it a format to answer in."""
+        return self.is_base and not self.has_chat_template
+
 
 @dataclass(frozen=True, slots=True)
 class PoolView:

@@ -131,7 +131,9 @@ class Requests:
                 return await self._describe(request)
             case do.Recommend() | do.SearchHub() | do.ListRepository():
                 return await self._ask_hub(request)
-            case orders.Drain() | orders.Load() | orders.Unload() | orders.Pin() | orders.Remove():
+            case orders.Load():
+                return [events.OrderDone(await request.carry_out(self._client))]
+            case orders.Drain() | orders.Unload() | orders.Pin() | orders.Remove():
                 await request.carry_out(self._client)
                 return [events.OrderDone(request)]
             case orders.Fetch():

@@ -25,6 +25,9 @@ COMMAND_SECONDS = 60.0
 class Services(Protocol):
     """What starts and stops daemons for a user."""
 
+    def check(self) -> None:
+        """Raise `SetupError` where this user can have no services now; change nothing."""
+
     def install(self, name: str) -> Path:
         """Write and start a service; return its file. Raises `SetupError`."""
 
@@ -70,6 +73,17 @@ class Systemd:
         """Return where the unit is, or would be."""
         config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
         return Path(config) / "systemd" / "user" / f"potluck-{name}.service"
+
+    def check(self) -> None:
+        """Ask the user's own systemd, which is not there for everybody."""
+        try:
+            _run("systemctl", "--user", "daemon-reload")
+        except SetupError as error:
+            raise SetupError(
+                f"This user's services cannot be reached, and nothing was changed. {error.message} "
+                "Log in as this user, not by su or sudo; without systemd, `potluck up` starts what "
+                "stays until the machine is turned off."
+            ) from error
 
     def install(self, name: str) -> Path:
         """Write, enable and start a unit."""
@@ -129,6 +143,9 @@ class Launchd:
     def path(self, name: str) -> Path:
         """Return where the agent is, or would be."""
         return Path.home() / "Library" / "LaunchAgents" / f"potluck.{name}.plist"
+
+    def check(self) -> None:
+        """Know nothing against it: launchd is there for whoever is logged in."""
 
     def install(self, name: str) -> Path:
         """Write and start an agent."""

@@ -93,6 +93,8 @@ class Session:
         """The message to scroll to when the chat is there."""
         self._started = False
         self._revision = -1
+        self._introduced: set[str] = set()
+        """Models of which the reader was told that they are not made to answer."""
 
     # --- What the screen asks --------------------------------------------------------------------
 
@@ -467,7 +469,7 @@ class Session:
                 siblings=(event.answer_message_id,),
             ),
         )
-        instructions.append(do.SaveDraft())
+        instructions += [do.SaveDraft(), *self._introduce_model()]
         self.prompts = (*self.prompts, event.question.text)
         alone = event.revision == self.chat.revision + 1 and not self.chat.beside_model
         if alone:
@@ -476,6 +478,14 @@ class Session:
             # There is a second answer, or another viewer changed the chat meanwhile.
             instructions.append(do.FetchChat(event.chat_id))
         return [*instructions, do.Follow(((event.generation_id, 0),)), self.library.read_again()]
+
+    def _introduce_model(self) -> list[Instruction]:
+        """Tell the reader once of a model that is asked to chat and was not made to answer."""
+        model = self.current_model
+        if model is None or not (model.goes_on and model.note) or model.label in self._introduced:
+            return []
+        self._introduced.add(model.label)
+        return [do.Say(model.note)]
 
     def _submit_failed(self, event: events.SubmitFailed) -> list[Instruction]:
         said = do.Say(event.sentence, problem=True)

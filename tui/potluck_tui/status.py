@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from potluck_tui.session import Session
 from potluck_tui.words import counted
 
+AWAY = "no connection to the scheduler, trying again…"
+
 
 @dataclass(frozen=True, slots=True)
 class StatusLine:
@@ -32,14 +34,19 @@ def status_line(session: Session, *, ssh: bool, following: bool, escape_armed: b
     if session.connected is None:
         return StatusLine("connecting…", " · ".join(right))
     if not session.connected:
-        return StatusLine(
-            "no connection to the scheduler, trying again…", " · ".join(right), problem=True
-        )
+        return StatusLine(AWAY, " · ".join(right), problem=True)
     pool = session.pool
     away = len(pool.nodes) - pool.nodes_ready
     nodes = f"{counted(pool.nodes_ready, 'node')} ready" + (f", {away} not" if away else "")
     left = " · ".join([nodes, _models(session), *_options(session)])
     return StatusLine(left, " · ".join(right), not pool.nodes_ready)
+
+
+def title_line(session: Session, left: str, right: str) -> StatusLine:
+    """Return the line over what is shown of the pool, which is old where the scheduler is away."""
+    if session.connected is False:
+        return StatusLine(left, AWAY, problem=True)
+    return StatusLine(left, right)
 
 
 def _models(session: Session) -> str:

@@ -49,10 +49,6 @@ def matching(models: tuple[ModelView, ...], typed: str) -> list[ModelView]:
     return sorted(found, key=lambda model: (not model.loaded_on, not model.usable))
 
 
-def _searched(model: ModelView) -> str:
-    return f"{model.label} {model.title} {model.architecture}".lower()
-
-
 def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
     """Return the cells of a model, for a table as wide as `width`."""
     fit = pool.fit(model)
@@ -101,7 +97,7 @@ def model_line(model: ModelView, pool: PoolView, width: int, loading: Loading | 
 
 
 def _name_cells(width: int) -> int:
-    return 28 + max(0, width - 80) // 3
+    return 28 + (width - 80) // 3 if width >= 80 else max(14, width - 52)
 
 
 def _model_cells(*words: str | int) -> Text:
@@ -216,9 +212,11 @@ def _engine_row(engine: EngineView) -> _Row:
 
 
 def _loaded_words(model: LoadedView) -> str:
+    held = f"{model.label} by {model.engine}: {size(model.memory_bytes)}"
+    if not model.slots:  # it is on its way
+        return held
     return (
-        f"{model.label} by {model.engine}: {size(model.memory_bytes)}, "
-        f"{context(model.context_length)} context, {model.slots_busy} of "
+        f"{held}, {context(model.context_length)} context, {model.slots_busy} of "
         f"{counted(model.slots, 'slot')} busy, {model.queue_length} waiting"
     )
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from potluck_tui.clean import clean
 
+COLUMNS = 80
+"""How wide text on the command line is, as on the narrowest of usual terminals."""
+
+NO_MACHINE = "No machine has joined. `potluck up` starts a worker on this one."
+
 _KIBI = 1024
 _GIBI = 2**30
 

@@ -11,7 +11,7 @@ from potluck_worker.engines.inspection import Inspection
 from potluck_worker.library.hashes import FileHash
 from potluck_worker.library.licences import Licence, licence
 from potluck_worker.library.pulls import Pull
-from potluck_worker.library.remote import Repository, Variant
+from potluck_worker.library.remote import Repository, Variant, quantizations
 from potluck_worker.models import StoredModel
 
 FILE_FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
@@ -141,6 +141,7 @@ def hub_repository(repository: Repository) -> types.HubRepository:
         architecture=repository.architecture,
         training_context_length=repository.training_context_length,
         memory_needed_bytes=repository.usual_memory_bytes,
+        quantizations=quantizations(repository),
     )
 
 

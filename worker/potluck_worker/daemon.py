@@ -20,14 +20,13 @@ from potluck_worker.cards import Cards
 from potluck_worker.fitting import Fitter
 from potluck_worker.hardware import Memory, accelerator_kind, measure_memory
 from potluck_worker.installed import Engines
-from potluck_worker.library.added import AddedPaths
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.service import Library
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.membership import Membership
-from potluck_worker.models import ModelStore
+from potluck_worker.models import Kept, ModelStore
 from potluck_worker.pool import MemoryPool
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
@@ -84,8 +83,7 @@ class WorkerDaemon:
         self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
             home.models,
-            AddedPaths(home.added_models_file),
-            home.root / "inspections.json",
+            Kept.of(home),
             settings=settings,
             measurements=self._measurements,
             engines=self._engines,

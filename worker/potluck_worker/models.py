@@ -14,10 +14,11 @@ what the plan says or is refused: it never takes less context than the node desc
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from potluck_proto.errors import (
     PotluckError,
     UnknownModel,
 )
+from potluck_proto.home import Home
 from potluck_worker import questions
 from potluck_worker.engines.base import Failure, error_of, failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX
@@ -40,6 +42,7 @@ from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, is_checkpoint
 from potluck_worker.installed import Engines
 from potluck_worker.library.added import AddedPaths
 from potluck_worker.library.caches import GGUF_SUFFIX, Borrowed
+from potluck_worker.library.templates import Templates
 from potluck_worker.measurements import Measurements
 from potluck_worker.places import FileStamp, Place, find_models, stem_of
 from potluck_worker.settings import WorkerSettings
@@ -85,7 +88,7 @@ class StoredModel:
     borrowed: Borrowed | None = None
     """Set where its files belong to another program."""
     prompt_format: str = ""
-    """From the settings, in place of its chat template."""
+    """By name, in place of its chat template: as chosen, else from the settings."""
 
     @property
     def key(self) -> Key:
@@ -94,7 +97,12 @@ class StoredModel:
 
     @property
     def files(self) -> list[Path]:
-        """Its weights: the file, all parts of a split one, or those of a checkpoint."""
+        """Its weights: the file, all parts of a split one, or those of a checkpoint.
+
+        None of them where they are not read, as behind a link out of a cache.
+        """
+        if self.borrowed is not None and self.borrowed.problem:
+            return []
         if self.path.is_dir():
             return sorted(self.path.glob(f"*{WEIGHTS_SUFFIX}"))
         return [part for part in parts_of(self.path) if part.exists()]
@@ -128,13 +136,32 @@ class StoredModel:
 _FINDINGS: TypeAdapter[dict[str, Finding]] = TypeAdapter(dict[str, Finding])
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a store keeps between runs."""
+
+    added: AddedPaths
+    """Further files and folders, beside those of the settings."""
+    templates: Templates
+    """Prompt formats that were chosen for models."""
+    findings: Path
+
+    @classmethod
+    def of(cls, home: Home) -> Kept:
+        """Return what is kept in a home."""
+        return cls(
+            AddedPaths(home.added_models_file),
+            Templates(home.templates_file),
+            home.root / "inspections.json",
+        )
+
+
 class ModelStore:
     """The model files of one node.
 
     Args:
         folder: The home's models folder.
-        added: Further files and folders, beside those of the settings.
-        cache: Where findings are kept between runs.
+        kept: What is known from earlier runs.
         settings: Where else models are, and how they are held.
         measurements: What models took before.
         engines: What is installed here.
@@ -145,8 +172,7 @@ class ModelStore:
     def __init__(
         self,
         folder: Path,
-        added: AddedPaths,
-        cache: Path,
+        kept: Kept,
         *,
         settings: WorkerSettings,
         measurements: Measurements,
@@ -155,9 +181,10 @@ class ModelStore:
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._settled = [folder, *settings.model_paths, PACKAGED]
-        self.added = added
-        self._cache = cache
+        self.added = kept.added
+        self._cache = kept.findings
         self._settings = settings
+        self._templates = kept.templates
         self._measurements = measurements
         self._engines = engines
         self._room = room
@@ -281,6 +308,21 @@ class ModelStore:
             raise UnknownModel(f"This node has no model {name!r}.", model=name)
         return max(matches, key=lambda model: (model.problem is None, _bits(model)))
 
+    async def choose_template(
+        self, name: str, quantization: str, template: str
+    ) -> list[StoredModel]:
+        """Give a model a prompt format, an empty one its own; return it, each quantization.
+
+        Raises:
+            UnknownModel: No file answers to the name.
+            BadRequest: There is no such format.
+        """
+        await self.look_up(name, quantization)
+        changed = self._matches(name, quantization)
+        self._templates.choose([model.path for model in changed], template)
+        await self.scan()
+        return changed
+
     def smaller(self, model: StoredModel) -> list[StoredModel]:
         """Return the smaller quantizations of a model that can be used, the best first."""
         found = [
@@ -309,7 +351,9 @@ class ModelStore:
         )
 
     def _matches(self, name: str, quantization: str) -> list[StoredModel]:
-        return [model for model in self.models if model.answers_to(name, quantization)]
+        matches = [model for model in self.models if model.answers_to(name, quantization)]
+        # A file may be called as another model is that was given its name first.
+        return [model for model in matches if model.name.lower() == name.lower()] or matches
 
     async def _inspect(self, place: Place) -> Finding:
         """Read a file in a child process, which may die of it."""
@@ -352,7 +396,8 @@ class ModelStore:
     def _stored(self, place: Place, finding: Finding) -> StoredModel:
         model = _stored(place, finding, self._engines)
         wanted = self._settings.wanted(*model.key)
-        model = replace(model, prompt_format=wanted.prompt_format)
+        chosen = self._templates.of(model.path) or wanted.prompt_format
+        model = replace(model, prompt_format=chosen)
         if model.plan is None:
             return model
         estimate = self._measurements.corrected(model.file_id, model.plan.estimate)
@@ -422,16 +467,25 @@ def _stored(place: Place, finding: Finding, engines: Engines) -> StoredModel:
 
 
 def _told_apart(models: Sequence[StoredModel]) -> list[StoredModel]:
-    """Return models with the owner behind the name of each borrowed one whose name others have."""
+    """Return models with another name for each borrowed one whose name others have."""
     taken = {model.key for model in models if not model.borrowed}
     told = []
     for model in models:
-        if model.borrowed and model.key in taken:
-            owner = model.borrowed.owner.lower().replace(" ", "-")
-            model = replace(model, name=f"{model.name}-{owner}")
+        if model.borrowed:
+            free = (n for n in _possible_names(model) if (n, model.quantization) not in taken)
+            model = replace(model, name=next(free))
         taken.add(model.key)
         told.append(model)
     return told
+
+
+def _possible_names(model: StoredModel) -> Iterator[str]:
+    """Yield what a borrowed model may be called, the best first: with its owner, and a number."""
+    assert model.borrowed is not None
+    yield model.name
+    owner = model.borrowed.owner.lower().replace(" ", "-")
+    yield f"{model.name}-{owner}"
+    yield from (f"{model.name}-{owner}-{number}" for number in itertools.count(2))
 
 
 _OF_SETTINGS = "{path} of the setting worker.model_paths does not exist."
@@ -450,4 +504,5 @@ def _bits(model: StoredModel) -> float:
 def _identity(model: StoredModel) -> tuple[object, ...]:
     """Return what makes two lists of models differ; errors do not compare by themselves."""
     problem = model.problem and model.problem.message
-    return (model.path, model.stamp, model.inspection, model.plan, problem)
+    said = model.prompt_format, problem
+    return (model.path, model.stamp, model.inspection, model.plan, *said)

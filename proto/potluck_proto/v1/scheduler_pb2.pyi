@@ -2328,6 +2328,79 @@ class RemoveModelResponse(_message.Message):
 Global___RemoveModelResponse: _TypeAlias = RemoveModelResponse  # noqa: Y015
 
 @_typing.final
+class ChooseTemplateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As typed: `name` or `name:quantization`."""
+    node: _builtins.str
+    """Name, id or address; empty means all that have it."""
+    template: _builtins.str
+    """The name of a prompt format, such as `completion`; empty takes it away."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        node: _builtins.str = ...,
+        template: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "node", b"node", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChooseTemplateRequest: _TypeAlias = ChooseTemplateRequest  # noqa: Y015
+
+@_typing.final
+class NodeTemplate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    @_builtins.property
+    def problem(self) -> _types_pb2.Error:
+        """Why it is as it was there."""
+
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        problem: _types_pb2.Error | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_name", b"node_name", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeTemplate: _TypeAlias = NodeTemplate  # noqa: Y015
+
+@_typing.final
+class ChooseTemplateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeTemplate]: ...
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[Global___NodeTemplate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChooseTemplateResponse: _TypeAlias = ChooseTemplateResponse  # noqa: Y015
+
+@_typing.final
 class PruneNodesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2606,6 +2679,9 @@ class SearchModelsRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
+    """Words, and wishes: `fits`, `below:8B`, `quant:Q4_K_M`, `licence:mit`,
+    `licence:commercial`. With wishes, the 100 most fetched are looked at.
+    """
     limit: _builtins.int
     """100 at most; 0 means 20."""
     def __init__(
@@ -2734,8 +2810,8 @@ class PullModelResponse(_message.Message):
     BY_NAME_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     from_node: _builtins.str
-    """The node that had the same file already: it is copied from there. Empty
-    where it is fetched from the hub.
+    """The node that had the same file already: it is copied from there, or used
+    as it is where that is `node_name`. Empty where it comes from the hub.
     """
     by_name: _builtins.bool
     """The hub could not be reached: it is the same by its name alone."""

@@ -206,6 +206,11 @@ class SchedulerServiceStub:
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
                 _registered_method=True)
+        self.ChooseTemplate = channel.unary_unary(
+                '/potluck.v1.SchedulerService/ChooseTemplate',
+                request_serializer=potluck_dot_v1_dot_scheduler__pb2.ChooseTemplateRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_scheduler__pb2.ChooseTemplateResponse.FromString,
+                _registered_method=True)
         self.Recommend = channel.unary_unary(
                 '/potluck.v1.SchedulerService/Recommend',
                 request_serializer=potluck_dot_v1_dot_scheduler__pb2.RecommendRequest.SerializeToString,
@@ -500,6 +505,13 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChooseTemplate(self, request, context):
+        """Gives a model a prompt format on each node that has it; see the worker's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Recommend(self, request, context):
         """What of the catalogue of well-known models would run on this pool, the
         largest that is quick enough first.
@@ -746,6 +758,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.PruneNodes,
                     request_deserializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.SerializeToString,
+            ),
+            'ChooseTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChooseTemplate,
+                    request_deserializer=potluck_dot_v1_dot_scheduler__pb2.ChooseTemplateRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_scheduler__pb2.ChooseTemplateResponse.SerializeToString,
             ),
             'Recommend': grpc.unary_unary_rpc_method_handler(
                     servicer.Recommend,
@@ -1718,6 +1735,33 @@ class SchedulerService:
             '/potluck.v1.SchedulerService/PruneNodes',
             potluck_dot_v1_dot_scheduler__pb2.PruneNodesRequest.SerializeToString,
             potluck_dot_v1_dot_scheduler__pb2.PruneNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChooseTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.SchedulerService/ChooseTemplate',
+            potluck_dot_v1_dot_scheduler__pb2.ChooseTemplateRequest.SerializeToString,
+            potluck_dot_v1_dot_scheduler__pb2.ChooseTemplateResponse.FromString,
             options,
             channel_credentials,
             insecure,

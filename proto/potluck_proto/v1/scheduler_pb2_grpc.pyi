@@ -111,6 +111,8 @@ class SchedulerServiceStub:
     """Deletes the files of a model on one node; see the worker's `Remove`."""
     PruneNodes: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]
     """Deletes what nobody needs, on one node or all."""
+    ChooseTemplate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ChooseTemplateRequest, _scheduler_pb2.ChooseTemplateResponse]
+    """Gives a model a prompt format on each node that has it; see the worker's."""
     Recommend: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]
     """What of the catalogue of well-known models would run on this pool, the
     largest that is quick enough first.
@@ -222,6 +224,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Deletes the files of a model on one node; see the worker's `Remove`."""
     PruneNodes: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.PruneNodesRequest, _scheduler_pb2.PruneNodesResponse]  # type: ignore[assignment]
     """Deletes what nobody needs, on one node or all."""
+    ChooseTemplate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ChooseTemplateRequest, _scheduler_pb2.ChooseTemplateResponse]  # type: ignore[assignment]
+    """Gives a model a prompt format on each node that has it; see the worker's."""
     Recommend: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RecommendRequest, _scheduler_pb2.RecommendResponse]  # type: ignore[assignment]
     """What of the catalogue of well-known models would run on this pool, the
     largest that is quick enough first.
@@ -534,6 +538,14 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.PruneNodesResponse, _abc.Awaitable[_scheduler_pb2.PruneNodesResponse]]:
         """Deletes what nobody needs, on one node or all."""
+
+    @_abc_1.abstractmethod
+    def ChooseTemplate(
+        self,
+        request: _scheduler_pb2.ChooseTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ChooseTemplateResponse, _abc.Awaitable[_scheduler_pb2.ChooseTemplateResponse]]:
+        """Gives a model a prompt format on each node that has it; see the worker's."""
 
     @_abc_1.abstractmethod
     def Recommend(

@@ -1221,6 +1221,8 @@ class Download(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    HASHING_FIELD_NUMBER: _builtins.int
     repository: _builtins.str
     variant: _builtins.str
     """The quantization or the file that was asked for, or chosen."""
@@ -1230,6 +1232,10 @@ class Download(_message.Message):
     """Over the last seconds."""
     seconds_left: _builtins.float
     """Unknown while nothing comes."""
+    from_node: _builtins.str
+    """The node that has it already; empty where it comes from the hub."""
+    hashing: _builtins.bool
+    """Nothing comes yet: that node reads its files for their hashes."""
     def __init__(
         self,
         *,
@@ -1239,10 +1245,12 @@ class Download(_message.Message):
         total_bytes: _builtins.int = ...,
         bytes_per_second: _builtins.float = ...,
         seconds_left: _builtins.float | None = ...,
+        from_node: _builtins.str = ...,
+        hashing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "seconds_left", b"seconds_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "bytes_per_second", b"bytes_per_second", "done_bytes", b"done_bytes", "repository", b"repository", "seconds_left", b"seconds_left", "total_bytes", b"total_bytes", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "bytes_per_second", b"bytes_per_second", "done_bytes", b"done_bytes", "from_node", b"from_node", "hashing", b"hashing", "repository", b"repository", "seconds_left", b"seconds_left", "total_bytes", b"total_bytes", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
     _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
@@ -1268,6 +1276,7 @@ class HubRepository(_message.Message):
     TRAINING_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     MEMORY_NEEDED_BYTES_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    QUANTIZATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     parameter_count: _builtins.int
     downloads: _builtins.int
@@ -1289,6 +1298,10 @@ class HubRepository(_message.Message):
     def fit(self) -> Global___PoolFit:
         """Set by the scheduler."""
 
+    @_builtins.property
+    def quantizations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """That it comes in, the names of files where those say none."""
+
     def __init__(
         self,
         *,
@@ -1304,10 +1317,11 @@ class HubRepository(_message.Message):
         training_context_length: _builtins.int = ...,
         memory_needed_bytes: _builtins.int = ...,
         fit: Global___PoolFit | None = ...,
+        quantizations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit", "licence", b"licence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "fit", b"fit", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "training_context_length", b"training_context_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_models", b"base_models", "downloads", b"downloads", "fit", b"fit", "format", b"format", "gated", b"gated", "licence", b"licence", "likes", b"likes", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "parameter_count", b"parameter_count", "quantizations", b"quantizations", "training_context_length", b"training_context_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

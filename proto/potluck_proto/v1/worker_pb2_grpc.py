@@ -56,6 +56,11 @@ class WorkerServiceStub:
                 request_serializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.HashModel = channel.unary_stream(
+                '/potluck.v1.WorkerService/HashModel',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.HashModelRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.HashModelResponse.FromString,
+                _registered_method=True)
         self.Add = channel.unary_unary(
                 '/potluck.v1.WorkerService/Add',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.AddRequest.SerializeToString,
@@ -70,6 +75,11 @@ class WorkerServiceStub:
                 '/potluck.v1.WorkerService/Prune',
                 request_serializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
                 response_deserializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+                _registered_method=True)
+        self.SetTemplate = channel.unary_unary(
+                '/potluck.v1.WorkerService/SetTemplate',
+                request_serializer=potluck_dot_v1_dot_worker__pb2.SetTemplateRequest.SerializeToString,
+                response_deserializer=potluck_dot_v1_dot_worker__pb2.SetTemplateResponse.FromString,
                 _registered_method=True)
         self.SearchHub = channel.unary_unary(
                 '/potluck.v1.WorkerService/SearchHub',
@@ -188,6 +198,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HashModel(self, request, context):
+        """Reads a model's weights for their hashes, as far as those are not known;
+        says how far it is. Closing the stream ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Add(self, request, context):
         """Sees a file or a folder of this machine from now on, where it lies. For the
         owner alone: others do not choose what of this machine is read.
@@ -209,6 +227,13 @@ class WorkerServiceServicer:
     def Prune(self, request, context):
         """Deletes what nobody needs: unfinished downloads, logs of models that are
         gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTemplate(self, request, context):
+        """Gives a model a prompt format; one in memory is unloaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -362,6 +387,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.InspectRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.InspectResponse.SerializeToString,
             ),
+            'HashModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.HashModel,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.HashModelRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.HashModelResponse.SerializeToString,
+            ),
             'Add': grpc.unary_unary_rpc_method_handler(
                     servicer.Add,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.AddRequest.FromString,
@@ -376,6 +406,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Prune,
                     request_deserializer=potluck_dot_v1_dot_worker__pb2.PruneRequest.FromString,
                     response_serializer=potluck_dot_v1_dot_worker__pb2.PruneResponse.SerializeToString,
+            ),
+            'SetTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTemplate,
+                    request_deserializer=potluck_dot_v1_dot_worker__pb2.SetTemplateRequest.FromString,
+                    response_serializer=potluck_dot_v1_dot_worker__pb2.SetTemplateResponse.SerializeToString,
             ),
             'SearchHub': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchHub,
@@ -579,6 +614,33 @@ class WorkerService:
             _registered_method=True)
 
     @staticmethod
+    def HashModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/potluck.v1.WorkerService/HashModel',
+            potluck_dot_v1_dot_worker__pb2.HashModelRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.HashModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Add(request,
             target,
             options=(),
@@ -649,6 +711,33 @@ class WorkerService:
             '/potluck.v1.WorkerService/Prune',
             potluck_dot_v1_dot_worker__pb2.PruneRequest.SerializeToString,
             potluck_dot_v1_dot_worker__pb2.PruneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/potluck.v1.WorkerService/SetTemplate',
+            potluck_dot_v1_dot_worker__pb2.SetTemplateRequest.SerializeToString,
+            potluck_dot_v1_dot_worker__pb2.SetTemplateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class WorkerServiceStub:
     """
     Inspect: _grpc.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]
     """All that the files of a model say."""
+    HashModel: _grpc.UnaryStreamMultiCallable[_worker_pb2.HashModelRequest, _worker_pb2.HashModelResponse]
+    """Reads a model's weights for their hashes, as far as those are not known;
+    says how far it is. Closing the stream ends it.
+    """
     Add: _grpc.UnaryUnaryMultiCallable[_worker_pb2.AddRequest, _worker_pb2.AddResponse]
     """Sees a file or a folder of this machine from now on, where it lies. For the
     owner alone: others do not choose what of this machine is read.
@@ -61,6 +65,8 @@ class WorkerServiceStub:
     """Deletes what nobody needs: unfinished downloads, logs of models that are
     gone.
     """
+    SetTemplate: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SetTemplateRequest, _worker_pb2.SetTemplateResponse]
+    """Gives a model a prompt format; one in memory is unloaded."""
     SearchHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]
     """Searches the hub for models that an engine of Potluck may run."""
     ListHub: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]
@@ -135,6 +141,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     Inspect: _aio.UnaryUnaryMultiCallable[_worker_pb2.InspectRequest, _worker_pb2.InspectResponse]  # type: ignore[assignment]
     """All that the files of a model say."""
+    HashModel: _aio.UnaryStreamMultiCallable[_worker_pb2.HashModelRequest, _worker_pb2.HashModelResponse]  # type: ignore[assignment]
+    """Reads a model's weights for their hashes, as far as those are not known;
+    says how far it is. Closing the stream ends it.
+    """
     Add: _aio.UnaryUnaryMultiCallable[_worker_pb2.AddRequest, _worker_pb2.AddResponse]  # type: ignore[assignment]
     """Sees a file or a folder of this machine from now on, where it lies. For the
     owner alone: others do not choose what of this machine is read.
@@ -149,6 +159,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Deletes what nobody needs: unfinished downloads, logs of models that are
     gone.
     """
+    SetTemplate: _aio.UnaryUnaryMultiCallable[_worker_pb2.SetTemplateRequest, _worker_pb2.SetTemplateResponse]  # type: ignore[assignment]
+    """Gives a model a prompt format; one in memory is unloaded."""
     SearchHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.SearchHubRequest, _worker_pb2.SearchHubResponse]  # type: ignore[assignment]
     """Searches the hub for models that an engine of Potluck may run."""
     ListHub: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListHubRequest, _worker_pb2.ListHubResponse]  # type: ignore[assignment]
@@ -246,6 +258,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """All that the files of a model say."""
 
     @_abc_1.abstractmethod
+    def HashModel(
+        self,
+        request: _worker_pb2.HashModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.HashModelResponse], _abc.AsyncIterator[_worker_pb2.HashModelResponse]]:
+        """Reads a model's weights for their hashes, as far as those are not known;
+        says how far it is. Closing the stream ends it.
+        """
+
+    @_abc_1.abstractmethod
     def Add(
         self,
         request: _worker_pb2.AddRequest,
@@ -276,6 +298,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes what nobody needs: unfinished downloads, logs of models that are
         gone.
         """
+
+    @_abc_1.abstractmethod
+    def SetTemplate(
+        self,
+        request: _worker_pb2.SetTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.SetTemplateResponse, _abc.Awaitable[_worker_pb2.SetTemplateResponse]]:
+        """Gives a model a prompt format; one in memory is unloaded."""
 
     @_abc_1.abstractmethod
     def SearchHub(

@@ -1,7 +1,7 @@
 """Step 1 of the policy: can a node answer a request at all, however long one waits?
 
 Each check says in one clause why not, or `None`. What it takes is data: which engine runs which
-format, which licences allow what. Which architectures an engine runs, its node knows.
+format. Which architectures an engine runs, and what a licence allows, its node knows.
 """
 
 from __future__ import annotations
@@ -16,18 +16,6 @@ ENGINES_OF_FORMAT: Mapping[str, str] = {"gguf": "llama", "safetensors": "vllm", 
 """The engine that runs a format; no engine loads a pickle."""
 
 ENGINE_NAMES: Mapping[str, str] = {"llama": "llama.cpp", "vllm": "vLLM", "fake": "the fake engine"}
-
-COMMERCIAL_LICENCES = frozenset(
-    {
-        "afl-3.0", "apache-2.0", "artistic-2.0", "bigscience-bloom-rail-1.0", "bsd",
-        "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "cc-by-3.0", "cc-by-4.0",
-        "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0",
-        "creativeml-openrail-m", "ecl-2.0", "epl-2.0", "gemma", "gpl-3.0", "isc", "lgpl-3.0",
-        "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0",
-        "openrail", "openrail++", "unlicense", "wtfpl", "zlib",
-    }
-)  # fmt: skip
-"""Licences, as model files name them, that allow commercial use, some of them with conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +79,7 @@ def _lacks(tag: str, node: Node, model: Model) -> str | None:
         return None
     if kind in {"licence", "license"}:
         licence = model.licence.lower()
-        if licence == value.lower() or (value == "commercial" and licence in COMMERCIAL_LICENCES):
+        if licence == value.lower() or (value == "commercial" and model.commercial):
             return None
         return f"has it under the licence {licence or 'that its file does not name'}"
     return f"lacks the tag {tag}"

@@ -40,6 +40,8 @@ class Model:
     slots: int = 1
     engines: tuple[str, ...] = ()
     licence: str = ""
+    commercial: bool = False
+    """Its licence permits commercial use, perhaps with conditions."""
     tokenizer_sha256: str = ""
     template_sha256: str = ""
     starter: bool = False

@@ -115,7 +115,7 @@ class State:
             return
         there = ", ".join(node.name for node in nodes[:NODES_SHOWN])
         more = f" and {len(nodes) - NODES_SHOWN} more" if len(nodes) > NODES_SHOWN else ""
-        wanted = " or ".join(request.nodes)
+        wanted = " or ".join(map(repr, request.nodes))
         raise UnknownNode(f"No node is called {wanted}. There are: {there}{more}.")
 
     def best_key(self, request: Request, keys: list[ModelKey]) -> ModelKey:

@@ -40,6 +40,7 @@ COMMANDS = {
     "add": "adding.add",
     "rm": "removal.remove",
     "prune": "removal.prune",
+    "template": "template.template",
     "fit": "fit.fit",
     "bench": "bench.bench",
     "drain": "orders.drain",

@@ -205,7 +205,11 @@ def _sampling(options: argparse.Namespace) -> types.Sampling:
         value = getattr(options, name)
         if value is None:
             continue
+        option = f"--{name.replace('_', '-')}"
         if value < 0:
-            raise BadRequest(f"--{name.replace('_', '-')} cannot be {value}; it is 0 or more.")
-        setattr(sampling, name, value)
+            raise BadRequest(f"{option} cannot be {value}; it is 0 or more.")
+        try:
+            setattr(sampling, name, value)
+        except ValueError:
+            raise BadRequest(f"{option} cannot be {value}, which is too large.") from None
     return sampling

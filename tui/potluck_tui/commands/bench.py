@@ -62,8 +62,8 @@ def benchmark_lines(benchmark: pb.Benchmark) -> Iterator[str]:
     header = ["AT ONCE", "READS TOKENS/S", "WRITES TOKENS/S", "IN ALL", "FIRST TOKEN", "J/TOKEN"]
     yield from table_lines(header, [_row(level) for level in benchmark.levels])
     yield ""
-    yield "Reads and writes: of one answer. In all: written by all, over the time that prompts took"
-    yield "too. The scheduler reckons with it until answers teach it better."
+    yield "Reads and writes: of one answer. In all: written by all, over the time that"
+    yield "prompts took too. The scheduler reckons with it until answers teach it better."
 
 
 def _row(level: pb.BenchmarkLevel) -> list[str]:

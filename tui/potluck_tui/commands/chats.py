@@ -12,7 +12,7 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
-from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.commands.printing import check_count, print_json, print_table
 from potluck_tui.connect import connected
 from potluck_tui.export import Format, render
 from potluck_tui.files import write_private
@@ -23,8 +23,7 @@ CANDIDATES_SHOWN = 5
 
 async def chats(options: argparse.Namespace, home: Home) -> int:
     """List chats, or search them."""
-    if options.limit < 1:
-        raise BadRequest(f"--limit cannot be {options.limit}; it is 1 or more.")
+    check_count("--limit", options.limit)
     async with connected(home, options.ssh) as client:
         if options.words:
             return await _search(client, options)
@@ -32,6 +31,9 @@ async def chats(options: argparse.Namespace, home: Home) -> int:
         response = await client.call(client.stub.ListChats, request)
     if options.json:
         print_json(response)
+        return 0
+    if not response.chats:
+        print(_none(options), file=sys.stderr)
         return 0
     now = time.time()
     print_table(
@@ -48,11 +50,19 @@ async def _search(client: PoolClient, options: argparse.Namespace) -> int:
     if options.json:
         print_json(response)
         return 0
+    if not response.hits:
+        print("No chat has all of these words.", file=sys.stderr)
     for hit in response.hits:
         print(f"{hit.chat_id}  {_line(hit.chat_title)}")
         if snippet := "".join(part.text for part in hit.snippet):
             print(f"{'':16}  {_line(snippet)}")
     return 0 if response.hits else 1
+
+
+def _none(options: argparse.Namespace) -> str:
+    if options.archived or options.deleted:
+        return f"No chat is {'archived' if options.archived else 'deleted'}."
+    return "There is no chat yet. `potluck` opens the first."
 
 
 async def export(options: argparse.Namespace, home: Home) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 from potluck_proto import network
 from potluck_proto.daemon import running_instance
 from potluck_proto.errors import BadRequest, PotluckError
 from potluck_proto.home import Home
+from potluck_proto.identity import Role
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui import launch
 from potluck_tui.client import PoolClient
+from potluck_tui.joining import remembered_address
+from potluck_tui.words import counted, duration
 
 DAEMONS = ("scheduler", "worker")
 
@@ -22,6 +26,10 @@ async def up(options: argparse.Namespace, home: Home) -> int:
     chosen = [name for name in DAEMONS if options.only in (None, name)]
     if options.listen and "worker" not in chosen:
         raise BadRequest("--listen is for the worker; a scheduler's is in the settings.")
+    if options.listen:
+        network.split_host_port(options.listen, network.WORKER_PORT)
+    if options.idle_exit < 0:
+        raise BadRequest(f"--idle-exit cannot be {options.idle_exit}; 0 is never.")
     arguments = {"scheduler": (), "worker": ("--listen", options.listen) if options.listen else ()}
     home.prepare()
     started: dict[str, list[str]] = {}
@@ -74,26 +82,42 @@ async def status(options: argparse.Namespace, home: Home) -> int:
         }
     if report["scheduler"]:
         report["pool"] = await _pool(home)
+    if home.identity_file(Role.CLIENT).exists():
+        report["client_of"] = remembered_address(home)
     if options.json:
         print(json.dumps(report))
         return 0
     print(f"home: {home.root}")
+    if at := report.get("client_of"):
+        print(f"client of the pool at {at}; what runs here is another")
     for name in DAEMONS:
         found = report[name]
         print(f"{name}: " + (_in_words(found) if isinstance(found, dict) else "does not run"))
     pool = report.get("pool")
     if isinstance(pool, dict):
-        print(
-            "pool: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in pool.items())
-        )
+        print(f"pool: {_pool_in_words(pool)}")
     return 0
 
 
-def _in_words(instance: dict[str, object]) -> str:
+def _in_words(instance: dict[str, Any]) -> str:
     return (
-        f"runs as process {instance['process_id']} for {instance['uptime_seconds']} seconds, "
+        f"runs as process {instance['process_id']} for {duration(instance['uptime_seconds'])}, "
         f"version {instance['version']}"
     )
+
+
+def _pool_in_words(pool: dict[str, Any]) -> str:
+    """Return what the scheduler says of itself, and what is wrong with it."""
+    problem = pool.get("problem", "")
+    if "chats" not in pool:
+        return str(problem)
+    counts = [
+        f"{counted(pool['nodes_ready'], 'node')} ready",
+        counted(pool["chats"], "chat"),
+        f"{counted(pool['answers_under_way'], 'answer')} under way",
+        counted(pool["viewers"], "viewer"),
+    ]
+    return ", ".join(counts) + (f". {problem}" if problem else "")
 
 
 async def _pool(home: Home) -> dict[str, object]:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
 
-from potluck_proto.errors import BadRequest
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
+from potluck_tui.commands.printing import check_count
 from potluck_tui.connect import running_pool
+from potluck_tui.words import binary_size
 
-GIB = 2**30
 COLUMNS = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
 NAME_LENGTH = 16
 NARROWEST_REASON = 24
@@ -31,8 +31,8 @@ VERDICTS = {
 
 async def explain(options: argparse.Namespace, home: Home) -> int:
     """Show the decision for now; 0 where there is a place or a queue, 1 for a refusal."""
-    if options.context is not None and options.context < 1:
-        raise BadRequest(f"--context cannot be {options.context}; it is 1 or more tokens.")
+    if options.context is not None:
+        check_count("--context", options.context)
     request = pb.ExplainRequest(
         model=options.model, context_length=options.context or 0, tags=options.tag
     )
@@ -82,8 +82,8 @@ def _row(candidate: types.Candidate) -> tuple[str, ...]:
     return (
         clean(candidate.node_name)[:NAME_LENGTH],
         VERDICTS.get(candidate.verdict, "?"),
-        f"{candidate.needed_bytes / GIB:.1f} GiB" if candidate.needed_bytes else "-",
-        f"{candidate.free_bytes / GIB:.1f} GiB",
+        binary_size(candidate.needed_bytes) if candidate.needed_bytes else "-",
+        binary_size(candidate.free_bytes),
         f"{speed:.0f}" if speed else "-",
         clean(candidate.reason),
     )

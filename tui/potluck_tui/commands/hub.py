@@ -7,6 +7,7 @@ import asyncio
 import getpass
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
@@ -19,7 +20,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.columns import table_lines
-from potluck_tui.commands.printing import print_json, print_table
+from potluck_tui.commands.printing import check_count, line_cells, print_json, print_table
 from potluck_tui.connect import running_pool
 from potluck_tui.downloads import DownloadView, progress_line
 from potluck_tui.knowledge.quality import quality, source
@@ -27,15 +28,22 @@ from potluck_tui.model_facts import COMMERCIAL_USE
 from potluck_tui.words import count, size
 
 HUB_SECONDS = 20.0
+COLUMNS = 80
 REPOSITORY_HEADER = (
     "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL", "FETCHED"
 )  # fmt: skip
-REPOSITORY_NOTE = "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin."
+REPOSITORY_SPARE = ("FETCHED", "PARAMETERS", "COMMERCIAL", "LICENCE")
+REPOSITORY_NOTE = (
+    "Fits: about, at 4.9 bits a weight (Q4_K_M) and with a margin. Words that narrow a search: "
+    "fits, below:8B, quant:Q4_K_M, licence:commercial."
+)
 VARIANT_HEADER = ("VARIANT", "SIZE", "BITS", "QUALITY", "FITS MY POOL")
+VARIANT_SPARE = ("BITS", "QUALITY")
 
 
 async def search(options: argparse.Namespace, home: Home) -> int:
     """Search the hub, or list what a repository has; 1 where nothing is found."""
+    check_count("--limit", options.limit)
     words = " ".join(options.words)
     if "/" in words:
         return await _list(words, options, home)
@@ -46,12 +54,19 @@ async def search(options: argparse.Namespace, home: Home) -> int:
         print_json(response)
     elif response.repositories:
         rows = [repository_row(found) for found in response.repositories]
-        print_table(REPOSITORY_HEADER, rows)
-        print(f"\n{REPOSITORY_NOTE}")
+        print_table(REPOSITORY_HEADER, rows, REPOSITORY_SPARE)
+        print("\n" + textwrap.fill(REPOSITORY_NOTE, COLUMNS))
         print("`potluck search REPOSITORY` lists what it has, and what of it would fit.")
     else:
-        print(f"The hub has no GGUF model for {words!r}.")
+        print(none_found(words))
     return 0 if response.repositories else 1
+
+
+def none_found(words: str) -> str:
+    """Return what to say where a search found nothing."""
+    wishes = any(":" in word or word.lower() == "fits" for word in words.split())
+    among = ", of the 100 most fetched that have its words. Add a word" if wishes else ""
+    return f"The hub has no GGUF model for “{clean(words)}”{among}."
 
 
 async def _list(repository: str, options: argparse.Namespace, home: Home) -> int:
@@ -62,20 +77,19 @@ async def _list(repository: str, options: argparse.Namespace, home: Home) -> int
     if options.json:
         print_json(response)
         return 0
-    print("\n".join(repository_lines(response)))
+    print("\n".join(repository_lines(response, line_cells())))
     return 0
 
 
-def repository_lines(response: pb.ListRepositoryResponse) -> Iterator[str]:
-    """Yield what is said of a repository and of what it has."""
+def repository_lines(response: pb.ListRepositoryResponse, cells: int = 0) -> Iterator[str]:
+    """Yield what is said of a repository and of what it has, in a table of at most `cells`."""
     found = response.repository
     yield f"{clean(found.name)}{_gate(found)}"
     yield from (f"  {line}" for line in origin_lines(found))
     yield ""
     node = response.node_name
-    yield from table_lines(
-        VARIANT_HEADER, [variant_row(variant, node) for variant in response.variants]
-    )
+    rows = [variant_row(variant, node) for variant in response.variants]
+    yield from table_lines(VARIANT_HEADER, rows, cells, VARIANT_SPARE)
     yield ""
     yield from variant_notes()
     yield f"`potluck pull {clean(found.name)}:VARIANT` fetches one."
@@ -102,6 +116,12 @@ def origin_lines(found: types.HubRepository) -> Iterator[str]:
     yield f"licence {clean(licence.id) or 'not named'}; commercial use: {use}"
 
 
+def quantization_lines(found: types.HubRepository) -> Iterator[str]:
+    """Yield in what a repository comes, where the hub said it."""
+    if found.quantizations:
+        yield f"comes in {clean(', '.join(found.quantizations))}"
+
+
 def variant_notes() -> Iterator[str]:
     """Yield where the figures of variants are from."""
     yield f"Quality: {source()}."
@@ -125,12 +145,11 @@ def _fit(found: types.HubRepository | types.HubVariant) -> str:
 def variant_row(variant: types.HubVariant, node: str) -> list[str]:
     """Return the row of a variant, below `VARIANT_HEADER`; `node` is the one that was asked."""
     known = quality(variant.name)
-    rise = known.perplexity_rise
     return [
         variant.name,
         size(variant.size_bytes),
         f"{variant.bits_per_weight:.1f}" if variant.bits_per_weight else "?",
-        known.words + (f" (+{rise:.1%})" if rise else ""),
+        known.words + (f" ({known.cost})" if known.cost else ""),
         f"there: {node}" if variant.present else _fit(variant),
     ]
 
@@ -187,9 +206,7 @@ def _show(
         if model.HasField("problem"):
             print(f"It cannot be used there: {clean(model.problem.message)}")
     elif shows:
-        line = progress_line(
-            DownloadView.from_proto(response.download), clean(node), clean(response.from_node)
-        )
+        line = progress_line(DownloadView.from_proto(response.download), clean(node))
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
@@ -197,6 +214,10 @@ def _origin(response: pb.PullModelResponse | pb.CopyModelResponse) -> str:
     """Return where a model came from, where that is not the hub."""
     if not response.from_node:
         return ""
+    if isinstance(response, pb.PullModelResponse) and response.from_node == response.node_name:
+        if response.by_name:
+            return " already, by its name alone: the hub cannot be reached"
+        return " already: its files are those of the hub, by their hashes"
     came = f", copied from {clean(response.from_node)}"
     if isinstance(response, pb.PullModelResponse):
         came += " instead of fetched"

@@ -11,14 +11,14 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
+from potluck_tui.commands.printing import check_count
 from potluck_tui.connect import connected
 from potluck_tui.launch import until_a_node_is_ready
 
 
 async def logs(options: argparse.Namespace, home: Home) -> int:
     """Show a log; as JSON, an object for each line."""
-    if options.lines < 1:
-        raise BadRequest(f"--lines cannot be {options.lines}; it is 1 or more.")
+    check_count("--lines", options.lines)
     if options.scheduler and (options.model or options.node):
         raise BadRequest(
             "--scheduler shows the scheduler's own log; name no model or node with it."

@@ -26,7 +26,8 @@ async def load(options: argparse.Namespace, home: Home) -> int:
     """Load a model where it is placed, or on a machine."""
     where = (options.node, options.node) if options.node else ()
     async with running_pool(home, options.ssh) as client:
-        await _give(client, [Load(options.model, *where)])
+        loaded = await Load(options.model, *where).carry_out(client)
+        print(clean(loaded.done))
     return 0
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from potluck_proto.errors import NoNodes
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import print_json, print_table
-from potluck_tui.connect import running_pool
+from potluck_tui.connect import connected, running_pool
 from potluck_tui.knowledge.primer import explanation
+from potluck_tui.launch import until_a_node_is_ready
 from potluck_tui.model_facts import Fact, facts
 from potluck_tui.pool import refusal_words, stranger_words
-from potluck_tui.words import binary_size
+from potluck_tui.words import COLUMNS, NO_MACHINE, binary_size
 
 GIB = 2**30
-COLUMNS = 80
+LOOK_SECONDS = 4.0
+"""How long a pool that just started has to find a worker before what there is is listed."""
+
 DESCRIBE_SECONDS = 40.0
 HASH_SECONDS = 3600.0
 """A large model on a slow disk takes long to be read whole."""
@@ -26,14 +32,19 @@ HASH_SECONDS = 3600.0
 
 async def nodes(options: argparse.Namespace, home: Home) -> int:
     """List the machines of the pool."""
-    async with running_pool(home, options.ssh) as client:
+    async with connected(home, options.ssh) as client:
+        with suppress(NoNodes):  # whatever there is, is listed
+            await until_a_node_is_ready(client, LOOK_SECONDS)
         response = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
     if options.json:
         print_json(response)
         return 0
     rows = [_node_row(node) for node in response.nodes]
     header = ["NODE", "STATE", "MEMORY FREE", "LOADED", "TOKENS/S", "W", "FOUND BY", "ADDRESS"]
-    print_table(header, rows)
+    if rows:
+        print_table(header, rows, ("FOUND BY", "W", "ADDRESS", "TOKENS/S"))
+    else:
+        print(NO_MACHINE, file=sys.stderr)
     for node in response.nodes:
         _print_problems(node)
     _print_others(response)
@@ -45,12 +56,11 @@ def _print_others(response: pb.ListNodesResponse) -> None:
     if response.members:
         print("\nPaired: " + ", ".join(clean(f"{m.name} ({m.role})") for m in response.members))
     if response.strangers:
-        print(
-            "\nOn this network, and not of this pool. To pair one, run `potluck invite` here and "
-            "`potluck join` there:"
-        )
+        print("\nOn this network, and not of this pool:")
     for stranger in response.strangers:
         print(f"  {stranger_words(stranger)}")
+    if response.strangers:
+        print("To pair one, run `potluck invite` here and `potluck join` there.")
     for who, refusals in (
         ("The scheduler", response.refusals),
         *((node.state.name, node.state.refusals) for node in response.nodes),
@@ -69,9 +79,8 @@ async def models(options: argparse.Namespace, home: Home) -> int:
         print_json(response)
         return 0
     rows = [_model_row(model) for model in response.models]
-    print_table(
-        ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"], rows
-    )
+    header = ["MODEL", "SIZE", "PARAMETERS", "CONTEXT", "NEEDS", "LICENCE", "NODES", "STATE"]
+    print_table(header, rows, ("PARAMETERS", "LICENCE", "CONTEXT", "SIZE"))
     for model in response.models:
         description = model.description
         said = description.note if model.usable else description.problem.message
@@ -133,7 +142,7 @@ def _node_row(node: pb.Node) -> list[str]:
     return [
         state.name or "?",
         pb.NodeHealth.Name(node.health).removeprefix("NODE_HEALTH_").lower(),
-        f"{free:.1f} of {total:.1f} GiB",
+        f"{free:.1f} of {total:.1f} GiB" if total else "-",
         ", ".join(loaded.name for loaded in state.loaded) or "-",
         f"{state.tokens_per_second:.0f}",
         f"{sum(watts):.0f}" if watts else "-",

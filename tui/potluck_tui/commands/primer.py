@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from potluck_proto.home import Home
 from potluck_tui.knowledge.primer import Topic, topic, topics
-
-COLUMNS = 80
+from potluck_tui.words import COLUMNS
 
 
 async def primer(options: argparse.Namespace, home: Home) -> int:

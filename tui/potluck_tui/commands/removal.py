@@ -46,8 +46,10 @@ async def prune(options: argparse.Namespace, home: Home) -> int:
     for node in response.nodes:
         if node.HasField("problem"):
             print(f"{clean(node.node_name)}: {clean(node.problem.message)}")
-        else:
+        elif node.removals:
             _print(node.node_name, node.removals, done=options.yes)
+        else:
+            print(f"{clean(node.node_name)}: nothing that nobody needs")
     if not options.yes and any(node.removals for node in response.nodes):
         print("`potluck prune --yes` deletes it.")
     return 0

@@ -15,6 +15,7 @@ async def install(options: argparse.Namespace, home: Home) -> int:
     """Have the daemons start with this machine, in place of those that run in the background."""
     home.prepare()
     ours = services(home)
+    ours.check()
     for name in _chosen(options):
         await launch.stop(home, name)
         path = ours.install(name)
@@ -28,6 +29,7 @@ async def install(options: argparse.Namespace, home: Home) -> int:
 async def remove(options: argparse.Namespace, home: Home) -> int:
     """Stop the services, and start them no more."""
     ours = services(home)
+    ours.check()
     for name in _chosen(options):
         print(f"{name}: {'removed' if ours.remove(name) else 'was not installed'}")
     return 0

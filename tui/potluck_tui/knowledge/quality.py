@@ -23,6 +23,12 @@ class Quality:
     perplexity_rise: float | None = None
     """Over 16 bits, as a share; `None` where nobody measured it for this table."""
 
+    @property
+    def cost(self) -> str:
+        """The rise as a person reads it, `+2.8%`; empty where it is none or not known."""
+        words = f"+{self.perplexity_rise or 0.0:.1%}"
+        return "" if words == "+0.0%" else words
+
 
 def quality(scheme: str) -> Quality:
     """Return what a scheme costs, by the table where it has it, else by its bits alone."""

@@ -9,6 +9,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.events import Resize
 from textual.widgets import Input
 
 from potluck_tui.columns import table_lines
@@ -16,14 +17,15 @@ from potluck_tui.hub import Hub, Offer, Page
 from potluck_tui.instructions import Instruction, ListRepository, Recommend, SearchHub
 from potluck_tui.keys import EVERYWHERE, FIND, hints
 from potluck_tui.orders import Fetch
+from potluck_tui.pool import Health, PoolView
 from potluck_tui.screens.ordering import ExplainingScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.line import Line
 from potluck_tui.widgets.rows import Row, Rows
 
-PLACEHOLDER = "Search the hub: words; or MAKER/NAME, or MAKER/NAME:VARIANT to fetch"
+PLACEHOLDER = "Search: words, fits, below:8B, quant:Q4_K_M; MAKER/NAME[:VARIANT] to fetch"
 
 
 class FindScreen(ExplainingScreen):
@@ -50,6 +52,7 @@ class FindScreen(ExplainingScreen):
         super().__init__(session, do, read_only=read_only)
         self._typing = typing
         self._drawn: tuple[object, ...] = ()
+        self._fitted = _what_fits_by(session.pool)
         self._line = Line(placeholder=PLACEHOLDER, widget_id="find-line")
         self._title = Bar(widget_id="title")
         self._rows = Rows(widget_id="found")
@@ -63,27 +66,32 @@ class FindScreen(ExplainingScreen):
         yield KeyHints(hints(FIND, EVERYWHERE), widget_id="hints")
 
     def on_mount(self) -> None:
-        """Begin at the line or at the table; where nothing was asked, show what would run well."""
+        """Begin at the line or at the table, with what was asked last, or what would run well."""
         self.set_focus(self._line if self._typing else self._rows)
-        if self._hub.page is None:
-            self._do(self._hub.ask(Recommend()))
+        self._do(self._hub.renew() if self._hub.page else self._hub.ask(Recommend()))
         self._draw()
 
     def show_news(self, session: Session) -> None:
-        """Show what was found."""
+        """Show what was found; ask again where something else may fit by now."""
+        fitted = _what_fits_by(session.pool)
+        if fitted != self._fitted:
+            self._fitted = fitted
+            self._do(self._hub.renew())
         self._draw()
 
+    @on(Resize)
     def _draw(self) -> None:
         """Draw what the hub said, if that is another thing than was drawn."""
         hub = self._hub
         page = hub.page or Page("", (), ())
-        state = (page, hub.asking, hub.problem)
+        state = (page, hub.asking, hub.problem, self.size.width, self._session.connected)
         if state == self._drawn:
             return
         self._drawn = state
         now = "asking…" if hub.asking is not None else ""
-        self._title.show(StatusLine(f"Find a model: {page.title}", now))
-        heading, *lines = table_lines(page.header, [offer.cells for offer in page.offers])
+        self._title.show(title_line(self._session, f"Find a model: {page.title}", now))
+        cells = [offer.cells for offer in page.offers]
+        heading, *lines = table_lines(page.header, cells, self.size.width - 1, page.spare)
         rows = [
             Row(offer.name, Text.assemble((line, "green" if offer.present else "")))
             for offer, line in zip(page.offers, lines, strict=True)
@@ -157,3 +165,9 @@ class FindScreen(ExplainingScreen):
     def _chosen(self) -> Offer | None:
         offers = self._hub.page.offers if self._hub.page else ()
         return next((offer for offer in offers if offer.name == self._rows.cursor_key), None)
+
+
+def _what_fits_by(pool: PoolView) -> object:
+    """Return what of a pool decides which models fit and which are there already."""
+    nodes = tuple((node.address, node.health is Health.READY) for node in pool.nodes)
+    return nodes, tuple((model.label, model.node_names) for model in pool.models)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from textual import on
@@ -23,12 +26,18 @@ from potluck_tui.machine import DecisionView, Outcome
 from potluck_tui.pool import NodeView
 from potluck_tui.screens.ordering import MachineOrdersScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.tables import node_details
 from potluck_tui.widgets.bars import Bar, KeyHints
 
 DECISIONS_SHOWN = 8
 LOG_LINES_SHOWN = 8
+
+LEAST_CELLS = 20
+"""Of a line of the log, also before the screen has a width."""
+
+LEGEND_INDENT = 2
+"""Of the memory bar and of what its parts are: a line of 80 cells has room for little more."""
 
 _OUTCOME_STYLES = {Outcome.CHOSEN: "green", Outcome.POSSIBLE: "", Outcome.REJECTED: "yellow"}
 
@@ -82,24 +91,27 @@ class MachineScreen(MachineOrdersScreen):
         node, inspector = self.chosen, session.inspector
         if node is None or not self.is_current:
             return
-        self.query_one("#title", Bar).show(StatusLine(node.name, node.health.value))
+        self.query_one("#title", Bar).show(title_line(session, node.name, node.health.value))
         history = session.fleet.history(node.address)
+        width = self.size.width
         fresh = node.age_seconds < fleet_table.FRESH_SECONDS
         seen = replace(node, age_seconds=0.0) if fresh else node
         measured = session.pool.measured_on(node.name)
         self._update(
             "facts",
-            (seen, history, measured),
-            lambda: _facts(seen, history, measured, self.size.width),
+            (seen, history, measured, width),
+            lambda: _facts(seen, history, measured, width),
         )
         decisions = inspector.decisions[:DECISIONS_SHOWN]
         self._update("decisions", decisions, lambda: _decisions(decisions))
         log = inspector.log
         lines = log.lines[-LOG_LINES_SHOWN:] if log is not None else ()
         problem = log.problem if log is not None else ""
-        self._update("last-lines", (lines, problem), lambda: _last_lines(lines, problem))
+        self._update(
+            "last-lines", (lines, problem, width), lambda: _last_lines(lines, problem, width)
+        )
 
-    def _update(self, part: str, state: object, draw: Callable[[], Table | Text]) -> None:
+    def _update(self, part: str, state: object, draw: Callable[[], RenderableType]) -> None:
         if self._drawn.get(part) != state:
             self._drawn[part] = state
             self.query_one(f"#{part}", Static).update(draw())
@@ -123,7 +135,7 @@ class MachineScreen(MachineOrdersScreen):
 
 def _facts(
     node: NodeView, history: Sequence[Sample], measured: Sequence[tuple[str, str]], width: int
-) -> Table:
+) -> Group:
     table = node_details(node)
     if measured:
         table.add_row("")
@@ -143,24 +155,32 @@ def _facts(
         used = f" {shares[-1]:.0%} in use, {max(shares):.0%} at most"
         bars = Text(fleet_table.sparkline(shares, cells, 1.0), "magenta")
         table.add_row("  memory", bars.append(used))
+    parts: list[RenderableType] = [table]
     if (device := node.main_device) is not None:
         bar = fleet_table.memory_bar(device, max(10, min(60, width - 16)))
-        table.add_row("", bar.append("\n").append(fleet_table.memory_words(device)))
-    return table
+        legend = bar.append("\n").append(fleet_table.memory_words(device))
+        parts.append(Padding(legend, (0, 0, 0, LEGEND_INDENT)))
+    return Group(*parts)
 
 
-def _decisions(decisions: Sequence[DecisionView]) -> Text:
-    text = Text("\nLast decisions\n", "bold")
-    if not decisions:
-        text.append("  none since the scheduler started", "not bold dim")
-    for number, decision in enumerate(decisions):
-        text.append("\n" if number else "").append(f"  {decision.clock} ", "not bold dim")
-        text.append(f"{decision.outcome}", f"not bold {_OUTCOME_STYLES[decision.outcome]}")
-        text.append(f" for {decision.model}: {decision.reason}", "not bold")
-    return text
+def _decisions(decisions: Sequence[DecisionView]) -> Group:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True)
+    for decision in decisions:
+        said = Text(f"{decision.outcome}", _OUTCOME_STYLES[decision.outcome])
+        said.append(f" for {decision.model}: {decision.reason}", "default")
+        table.add_row(f"  {decision.clock}", said)
+    none = Text("  none since the scheduler started", "dim")
+    return Group(Text("\nLast decisions", "bold"), table if decisions else none)
 
 
-def _last_lines(lines: Sequence[str], problem: str) -> Text:
+def _last_lines(lines: Sequence[str], problem: str, width: int) -> Text:
     text = Text("\nLast lines of its log\n", "bold")
-    said = "\n".join(f"  {line}" for line in lines) or f"  {problem or 'nothing yet'}"
-    return text.append(said, "not bold dim")
+    wrapper = textwrap.TextWrapper(
+        max(LEAST_CELLS, width - 4),
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_on_hyphens=False,
+    )
+    wrapped = map(wrapper.fill, lines or [problem or "nothing yet"])
+    return text.append("\n".join(wrapped), "not bold dim")

@@ -21,7 +21,7 @@ from potluck_tui.pool import ModelView
 from potluck_tui.screens.live import Pace
 from potluck_tui.screens.ordering import ModelOrdersScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.rows import Row, Rows
 
@@ -90,7 +90,7 @@ class ModelScreen(ModelOrdersScreen):
         if not self.is_current:
             return
         model, pool = self.chosen, self._session.pool
-        self._title.show(StatusLine(model.label, pool.fit(model)))
+        self._title.show(title_line(self._session, model.label, pool.fit(model)))
         self._facts = with_hardware(self._session.facts.answer(model.label), model, pool)
         rows = [Row(str(number), _line(fact)) for number, fact in enumerate(self._facts)]
         self._rows.show(Text("property".ljust(NAME_CELLS) + "of this model"), rows)

@@ -20,12 +20,14 @@ from potluck_tui.pool import NodeView
 from potluck_tui.screens.live import Pace
 from potluck_tui.screens.ordering import MachineOrdersScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.filter_line import FilterLine
 from potluck_tui.widgets.rows import Row, Rows
+from potluck_tui.words import NO_MACHINE
 
 STRANGERS_SHOWN = 4
+SCHEDULER_AWAY = "This is old. Where the scheduler has ended, `potluck up` starts it again."
 
 
 class NodesScreen(MachineOrdersScreen):
@@ -87,9 +89,9 @@ class NodesScreen(MachineOrdersScreen):
         """Show more of the machine under the cursor."""
         node = self.chosen
         self._say("machine-line", self._more(node) if node else Text())
-        words = fault(node) if node else ""
-        if not self._session.pool.nodes:
-            words = "No machine has joined. `potluck up` starts a worker on this one."
+        words = fault(node) if node else self._why_none()
+        if self._session.connected is False:
+            words = SCHEDULER_AWAY
         self._say("node-problem", Text(words))
 
     def _say(self, part: str, words: Text) -> None:
@@ -161,7 +163,7 @@ class NodesScreen(MachineOrdersScreen):
         pool, fleet, width = self._session.pool, self._fleet, self.size.width
         nodes = fleet.shown(pool.nodes)
         title = f"Machines: {pool.nodes_ready} of {len(pool.nodes)} ready"
-        self.query_one("#title", Bar).show(StatusLine(title, self._how()))
+        self.query_one("#title", Bar).show(title_line(self._session, title, self._how()))
         rows = [
             Row(
                 node.address,
@@ -174,6 +176,14 @@ class NodesScreen(MachineOrdersScreen):
         self._rows.show(fleet_table.heading(width), rows)
         self._say("strangers", Text(_invitation(pool.strangers)))
         self.show_chosen()
+
+    def _why_none(self) -> str:
+        """Say why the table is empty."""
+        if not self._session.pool.nodes:
+            return NO_MACHINE
+        if self._fleet.filter:
+            return "No machine matches the filter. Esc there leaves it."
+        return "No machine has a fault. z shows all."
 
     def _how(self) -> str:
         """Say what is shown and in which order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len, set_cell_size
 from textual.binding import BindingType
 from textual.screen import Screen
 
@@ -106,16 +107,18 @@ class MachineOrdersScreen(OrderingScreen):
         if node is None:
             return
         there = {model.label for model in node.loaded}
-        models = [
+        usable = [
             model
             for model in self._session.pool.models
-            if model.usable and node.name in model.node_names and model.label not in there
+            if model.usable and node.name in model.node_names
         ]
+        models = [model for model in usable if model.label not in there]
+        none = "has no model that could be loaded" if not usable else "has all its models in memory"
         await self.choose(
             f"Load on {node.name}, where {_free(node)} are free:",
-            [f"{model.label}  {size(model.memory_needed_bytes)}" for model in models],
+            _aligned([(model.label, size(model.memory_needed_bytes)) for model in models]),
             [Load(model.label, node.address, node.name) for model in models],
-            f"{node.name} has no model that could be loaded.",
+            f"{node.name} {none}.",
         )
 
     async def action_unload(self) -> None:
@@ -137,7 +140,7 @@ class MachineOrdersScreen(OrderingScreen):
             return
         await self.choose(
             f"{words} {node.name}:",
-            [f"{model.label}  {size(model.memory_bytes)}{_pinned(model)}" for model in node.loaded],
+            _aligned([(model.label, _held(model)) for model in node.loaded]),
             [order(node, model) for model in node.loaded],
             f"{node.name} has no model in memory.",
         )
@@ -209,9 +212,15 @@ class ModelOrdersScreen(ExplainingScreen):
         self.notify(model.problem or "No machine can run it.", markup=False)
 
 
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Return names, each with what is said of it, in two columns."""
+    cells = max((cell_len(name) for name, _ in rows), default=0)
+    return [f"{set_cell_size(name, cells)}  {words}" for name, words in rows]
+
+
 def _free(node: NodeView) -> str:
     return size(node.main_device.free_bytes) if node.main_device else "0 B"
 
 
-def _pinned(model: LoadedView) -> str:
-    return ", pinned" if model.pinned else ""
+def _held(model: LoadedView) -> str:
+    return f"{size(model.memory_bytes)}{', pinned' if model.pinned else ''}"

@@ -72,6 +72,7 @@ class InviteScreen(_Waiting):
     def __init__(self, client: PoolClient) -> None:
         super().__init__()
         self._client = client
+        self._line = ""
 
     def compose(self) -> ComposeResult:
         """Build the offer."""
@@ -82,11 +83,19 @@ class InviteScreen(_Waiting):
 
     def action_invite(self, role: str) -> None:
         """Make an invitation for a role."""
+        self._line = ""
         self.wait_for(self._invite(Role(role)), "...")
+
+    def action_copy(self) -> None:
+        """Copy the line to the clipboard of the terminal, and to no file."""
+        if self._line:
+            self.app.copy_to_clipboard(self._line)
+            self.notify("Copied to the terminal's clipboard, if it allows that.")
 
     async def _invite(self, role: Role) -> str:
         request = pb.CreateInviteRequest(role=role)
         response = await self._client.call(self._client.stub.CreateInvite, request)
+        self._line = response.line
         return (
             f"Run `potluck join` on the {role} and give it this line, once, within "
             f"{response.valid_seconds / 60:.0f} minutes.\nIt is a password: carry it as one.\n\n"

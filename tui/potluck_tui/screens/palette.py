@@ -84,7 +84,8 @@ class Palette(ModalScreen[Target | None]):
         self._shown = shown
         found = self.query_one(OptionList)
         found.clear_options()
-        found.add_options([Option(_row(entry)) for entry in shown])
+        nothing = [Option("Nothing that can be done here is called so.", disabled=True)]
+        found.add_options([Option(_row(entry)) for entry in shown] or nothing)
         found.highlighted = 0 if shown else None
 
 

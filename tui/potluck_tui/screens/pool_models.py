@@ -25,7 +25,7 @@ from potluck_tui.screens.live import Pace
 from potluck_tui.screens.model import ModelScreen
 from potluck_tui.screens.ordering import ModelOrdersScreen
 from potluck_tui.session import Session
-from potluck_tui.status import StatusLine
+from potluck_tui.status import title_line
 from potluck_tui.tables import matching, model_heading, model_line
 from potluck_tui.widgets.bars import Bar, KeyHints
 from potluck_tui.widgets.filter_line import FilterLine
@@ -67,6 +67,7 @@ class PoolModelsScreen(ModelOrdersScreen):
         self._ssh = ssh
         self._pace = Pace(self, self._draw, ssh=ssh)
         self._rest: Timer | None = None
+        self._held_on: tuple[str, ...] = ()
         self._title = Bar(widget_id="title")
         self._rows = Rows(widget_id="pool-models")
         self._filter = FilterLine("Filter by words")
@@ -101,13 +102,17 @@ class PoolModelsScreen(ModelOrdersScreen):
         models = matching(pool.models, self._filter.value)
         held = sum(1 for model in pool.models if model.loaded_on)
         title = f"Models: {counted(len(pool.models), 'model')}, {held} in memory"
-        self._title.show(StatusLine(title, "read-only" if self._read_only else ""))
+        self._title.show(title_line(self._session, title, "read-only" * self._read_only))
         rows = [
             Row(model.label, model_line(model, pool, width, self._loading(model)))
             for model in models
         ]
         self._rows.show(model_heading(width), [*self._fetch_rows(), *rows])
         self._show_chosen()
+        held_on = self.chosen.loaded_on if self.chosen else ()
+        if held_on != self._held_on:  # there is more or less room than there was
+            self._held_on = held_on
+            self._ask_soon()
 
     def _fetch_rows(self) -> Iterator[Row]:
         """Yield a row for each model on its way, and for each that did not come."""
@@ -137,6 +142,9 @@ class PoolModelsScreen(ModelOrdersScreen):
     def moved(self) -> None:
         """Show what is known of the model under the cursor, and ask for more once it rests."""
         self._show_chosen()
+        self._ask_soon()
+
+    def _ask_soon(self) -> None:
         if self._rest is not None:
             self._rest.stop()
         self._rest = self.set_timer(REST_SECONDS, self._ask)

@@ -65,5 +65,5 @@ class KeyHints(Widget):
             key, words = (hint.on(keymap).short, hint.hint) if isinstance(hint, Key) else hint
             if text.cell_len + cell_len(f"{key} {words}") > self.size.width:
                 break
-            text.append(key, "bold").append(f" {words}  ", "dim")
+            text.append(key, "bold").append(f" {words}  " if words else " ", "dim")
         return text

@@ -35,4 +35,5 @@ class Line(Input, inherit_bindings=False):
         self.cursor_blink = False
 
     async def _on_key(self, event: events.Key) -> None:
-        await run_in_order(self, event)
+        if not (event.is_printable and self.app.screen.focused is self):
+            await run_in_order(self, event)

@@ -86,8 +86,9 @@ STOPS: Mapping[str, tuple[str, ...]] = {
 """What a model says where its turn ends, where its file may not have that as a token."""
 
 BASE_NOTE = (
-    "A base model: it goes on with a text, and was not made to answer. For completion set "
-    f'template = "{COMPLETION}" in [worker.models."{{name}}"] of settings.toml, or name a prompt '
-    f"format: {', '.join(name for name in FORMATS if name != COMPLETION)}."
+    "A base model: it goes on with a text, and was not made to answer. "
+    f"`potluck template {{name}} {COMPLETION}` has it go on with what you write; in the place of "
+    f"{COMPLETION} a prompt format may stand: "
+    f"{', '.join(name for name in FORMATS if name != COMPLETION)}."
 )
 """For a person who would chat with one."""

@@ -21,7 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from potluck_worker.engines.vllm.checkpoint import WEIGHTS_SUFFIX, is_checkpoint
+from potluck_worker.engines.vllm.checkpoint import (
+    PICKLE_SUFFIXES,
+    WEIGHTS_SUFFIX,
+    is_checkpoint,
+)
 
 GGUF_SUFFIX = ".gguf"
 
@@ -59,8 +63,10 @@ def borrowed_models() -> list[Borrowed]:
     for find, roots in _caches():
         for root in dict.fromkeys(roots):
             for model in _readable(find, root):
-                real = model.path.resolve()
-                found.setdefault(real, _checked(model, root))
+                checked = _checked(model, root)
+                # A link that is not followed hides nothing of where it leads.
+                file = model.path if checked.problem else model.path.resolve()
+                found.setdefault(file, checked)
     return list(found.values())
 
 
@@ -182,7 +188,9 @@ def _snapshot(repository: Path) -> Path | None:
 def _in_folder(folder: Path, owner: str, remove: str, name: str = "") -> Iterator[Borrowed]:
     """Yield the GGUF files of a folder, and the checkpoint that it is."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    if name and is_checkpoint(folder) and any(path.suffix == WEIGHTS_SUFFIX for path in files):
+    # One with pickles alone is one too, so that somebody hears why it is not used.
+    weights = (WEIGHTS_SUFFIX, *PICKLE_SUFFIXES)
+    if name and is_checkpoint(folder) and any(path.suffix in weights for path in files):
         yield Borrowed(folder, name, owner, remove)
     for path in files:
         if path.suffix == GGUF_SUFFIX and not _PROJECTOR.search(path.name):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from potluck_proto.errors import ModelFileError
 
 log = logging.getLogger(__name__)
+
+READ_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,13 @@ class FileHash:
     changed_ns: int
 
 
-_KEPT: TypeAdapter[dict[str, FileHash]] = TypeAdapter(dict[str, FileHash])
+@dataclass(slots=True)
+class Reading:
+    """How far files were read for their hashes."""
+
+    done_bytes: int = 0
+    abandoned: bool = False
+    """Nobody waits for it any more: a thread that reads stops at its next bytes."""
 
 
 class Hashes:
@@ -45,18 +52,26 @@ class Hashes:
         """Return the hashes of those files that were read before, and did not change since."""
         return [found for path in paths if (found := self._known_of(path)) is not None]
 
-    async def all(self, paths: Iterable[Path]) -> Sequence[FileHash]:
+    async def all(
+        self, paths: Iterable[Path], reading: Reading | None = None
+    ) -> Sequence[FileHash]:
         """Return the hash of each file; a file is read at some GB a second where it is new.
+
+        Args:
+            paths: The files.
+            reading: Learns how far that is.
 
         Raises:
             ModelFileError: One cannot be read.
         """
-        hashes = []
+        reading, hashes = reading or Reading(), []
         for path in paths:
             found = self._known_of(path)
             if found is None:
-                found = await asyncio.to_thread(_hash, path)
+                found = await asyncio.to_thread(_hash, path, reading)
                 self.keep(path, found)
+            else:
+                reading.done_bytes += found.size_bytes
             hashes.append(found)
         return hashes
 
@@ -64,7 +79,7 @@ class Hashes:
         """Remember the hash of a file."""
         self._known[str(path)] = found
         draft = self._cache.with_suffix(".new")
-        draft.write_text(json.dumps({place: asdict(known) for place, known in self._known.items()}))
+        draft.write_bytes(msgspec.json.encode(self._known))
         draft.replace(self._cache)
 
     def _known_of(self, path: Path) -> FileHash | None:
@@ -78,20 +93,27 @@ class Hashes:
 
     def _read(self) -> dict[str, FileHash]:
         try:
-            return _KEPT.validate_json(self._cache.read_bytes())
+            return msgspec.json.decode(self._cache.read_bytes(), type=dict[str, FileHash])
         except FileNotFoundError:
             pass
-        except (OSError, ValidationError) as error:
+        except (OSError, msgspec.MsgspecError) as error:
             log.warning("starting without the hashes kept in %s: %s", self._cache, error)
         return {}
 
 
-def _hash(path: Path) -> FileHash:
+def _hash(path: Path, reading: Reading) -> FileHash:
+    digest = hashlib.sha256()
     try:
-        digest, status = sha256_of(path), path.stat()
+        status = path.stat()
+        with path.open("rb") as file:
+            while not reading.abandoned and (data := file.read(READ_BYTES)):
+                digest.update(data)
+                reading.done_bytes += len(data)
     except OSError as error:
         raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
-    return FileHash(path.name, digest, status.st_size, status.st_mtime_ns)
+    if reading.abandoned:
+        raise ModelFileError(f"{path.name} was not read to its end: nobody waits for its hash.")
+    return FileHash(path.name, digest.hexdigest(), status.st_size, status.st_mtime_ns)
 
 
 def sha256_of(path: Path) -> str:

@@ -36,14 +36,14 @@ from potluck_worker.library.remote import (
     variants,
 )
 from potluck_worker.library.staging import held, require_disk
-from potluck_worker.library.transfer import Transfer, refusal
+from potluck_worker.library.transfer import REASON, Transfer, refusal
 
 API_SECONDS = 10.0
 """Of silence; what asks has a limit for all of an answer."""
 
 MOST_HITS = 100
 
-_EXPANDED = ("downloads", "likes", "gated", "tags", "gguf", "safetensors")
+_EXPANDED = ("downloads", "likes", "gated", "tags", "gguf", "safetensors", "siblings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Hub:
         self, repository: Repository, file: RemoteFile, target: Path, report: Callable[[int], None]
     ) -> None:
         url = hf_hub_url(repository.name, file.name, revision=repository.revision)
-        Transfer(get_session(), url, self._headers, file, target, report).run()
+        Transfer(url, self._headers, file, target, report).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,8 @@ def _in_words(what: str) -> Iterator[None]:
     except HFValidationError as error:
         raise BadRequest(f"{what} is no repository of the hub.") from error
     except HfHubHTTPError as error:
-        raise refusal(error.response.status_code, what) from error
+        reason = error.response.headers.get(REASON, "")
+        raise refusal(error.response.status_code, what, reason) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
         raise unreachable(what, str(error) or type(error).__name__) from error
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:

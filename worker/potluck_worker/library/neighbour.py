@@ -52,9 +52,12 @@ def sources(model: StoredModel) -> dict[str, Path]:
 
     Raises:
         BadRequest: Every node has it already.
+        ModelFileError: It is not read, and why.
     """
     if model.starter:
         raise BadRequest(f"{model.name} comes with Potluck: every node has it.")
+    if model.borrowed is not None and model.borrowed.problem:
+        raise ModelFileError(model.borrowed.problem)
     if model.path.is_dir():
         return {path.name: path for path in sorted(files_of(model.path)) if path.is_file()}
     files = model.files
@@ -85,10 +88,25 @@ async def content(model: StoredModel, name: str, offset: int) -> AsyncIterator[b
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            async for data in _chunks(file):
                 yield data
     except OSError as error:
         raise ModelFileError(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Yield what is left of a file; a chunk is read while the one before it goes out."""
+
+    def read() -> asyncio.Task[bytes]:
+        return asyncio.create_task(asyncio.to_thread(file.read, CHUNK_BYTES))
+
+    ahead = read()
+    try:
+        while data := await ahead:
+            ahead = read()
+            yield data
+    finally:
+        await asyncio.wait([ahead])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,9 @@ _NO_MODEL = re.compile(r"(^|[-_.])(mmproj|imatrix)", re.IGNORECASE)
 _BESIDE_WEIGHTS = (".json", ".txt", ".jinja", ".model")
 _WIDE = ("F32", "F16", "BF16", "FP16")
 """Schemes that are larger than any use of them at home deserves: Q8_0 is as good."""
+
+_OF_A_CLOCK = re.compile("certificate (is not yet valid|has expired)")
+"""What TLS says of the hub where it is this machine that has the wrong day."""
 
 MEMORY_SHARE = 1.1
 MEMORY_MORE_BYTES = GIB // 2
@@ -117,10 +121,15 @@ class Variant:
 def unreachable(what: str, reason: str) -> HubUnreachable:
     """Return what to say where the hub gave no answer on something, in one place."""
     mirror = os.environ.get("HF_ENDPOINT")
+    advice = (
+        "Check the network of this machine, and HF_ENDPOINT and HTTPS_PROXY where they are set."
+    )
+    if _OF_A_CLOCK.search(reason):
+        now = datetime.datetime.now(tz=datetime.UTC)
+        advice = f"Check the clock of this machine: it says {now:%d %B %Y, %H:%M} UTC."
     return HubUnreachable(
-        f"The hub{f' at {mirror}' if mirror else ''} cannot be reached for {what}: {reason}. Check "
-        "the network of this machine, and HF_ENDPOINT and HTTPS_PROXY where they are set. What is "
-        "on the pool's machines goes on working."
+        f"The hub{f' at {mirror}' if mirror else ''} cannot be reached for {what}: {reason}. "
+        f"{advice} What is on the pool's machines goes on working."
     )
 
 
@@ -141,6 +150,12 @@ def variants(repository: Repository) -> list[Variant]:
     if not found:
         raise ModelFileError(_nothing(repository.name, files))
     return sorted(found, key=lambda variant: -variant.size_bytes)
+
+
+def quantizations(repository: Repository) -> list[str]:
+    """Return in what a repository's GGUF files come; their sizes need not be known."""
+    files = [file for file in repository.files if _is_plain(file.name)]
+    return list(dict.fromkeys(variant.name for variant in _ggufs(files)))
 
 
 def is_present(variant: Variant, models: Path) -> bool:

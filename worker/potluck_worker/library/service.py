@@ -17,7 +17,7 @@ from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
 from potluck_worker.convert_model import describe, detail, download, hub_repository, hub_variant
 from potluck_worker.library.added import add
-from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.hashes import FileHash, Hashes, Reading
 from potluck_worker.library.neighbour import Offer, Offered, Receiver, content, offer
 from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.remote import choose, is_present
@@ -26,6 +26,8 @@ from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore, StoredModel
 
 Context = grpc.aio.ServicerContext[object, object]
+
+REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,30 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         except PotluckError as error:
             await errors.abort(context, error)
         return pb.InspectResponse(detail=detail(found, read))
+
+    async def HashModel(
+        self, request: pb.HashModelRequest, context: Context
+    ) -> AsyncIterator[pb.HashModelResponse]:
+        """Read a model's weights for their hashes; say how far it is."""
+        library, reading = self._library, Reading()
+        try:
+            model = await library.store.look_up(request.model, request.quantization)
+            work = asyncio.create_task(library.hashes.all(model.files, reading))
+            try:
+                while not work.done():
+                    yield pb.HashModelResponse(
+                        done_bytes=reading.done_bytes, total_bytes=model.file_bytes
+                    )
+                    await asyncio.wait([work], timeout=REPORT_SECONDS)
+            finally:
+                reading.abandoned = True
+                await asyncio.wait([work])
+            hashes = _hash_messages(work.result())
+        except PotluckError as error:
+            await errors.abort(context, error)
+        yield pb.HashModelResponse(
+            done_bytes=model.file_bytes, total_bytes=model.file_bytes, hashes=hashes
+        )
 
     async def Add(self, request: pb.AddRequest, context: Context) -> pb.AddResponse:
         """See what lies at a path from now on."""
@@ -106,6 +132,19 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         except PotluckError as error:
             await errors.abort(context, error)
         return pb.PruneResponse(removals=_messages(removals))
+
+    async def SetTemplate(
+        self, request: pb.SetTemplateRequest, context: Context
+    ) -> pb.SetTemplateResponse:
+        """Give a model a prompt format, from the next load on."""
+        store, manager = self._library.store, self._library.manager
+        wanted = request.model, request.quantization, request.template
+        try:
+            for model in await store.choose_template(*wanted):
+                await manager.unload(model)
+        except PotluckError as error:
+            await errors.abort(context, error)
+        return pb.SetTemplateResponse()
 
     async def SearchHub(
         self, request: pb.SearchHubRequest, context: Context
@@ -205,11 +244,14 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
 
 
 def _offer_message(found: Offer) -> pb.ModelOffer:
-    files = [
+    return pb.ModelOffer(folder=found.folder, files=_hash_messages(found.files))
+
+
+def _hash_messages(files: Iterable[Offered | FileHash]) -> list[types.FileHash]:
+    return [
         types.FileHash(name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
-        for file in found.files
+        for file in files
     ]
-    return pb.ModelOffer(folder=found.folder, files=files)
 
 
 def _offer(request: pb.ReceiveModelRequest) -> Offer:

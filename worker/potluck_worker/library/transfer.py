@@ -17,17 +17,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from potluck_proto.errors import DiskFull, HubError, PotluckError
+from potluck_worker.library.answers import ask
 from potluck_worker.library.remote import RemoteFile
 
-if TYPE_CHECKING:
-    import httpx2
-
-PIECE_BYTES = 64 * 2**20
-READ_BYTES = 2**20
+PIECE_BYTES = 128 * 2**20
+READ_BYTES = 2**19
 NOTE_BYTES = 8 * 2**20
 CONNECTIONS = 4
 
@@ -40,6 +39,9 @@ SILENCE_SECONDS = 30.0
 """A connection that brings nothing for so long is broken."""
 
 REPORT_SECONDS = 0.25
+
+REASON = "X-Error-Code"
+"""The header in which the hub says why it refuses."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,6 @@ class Transfer:
     """Fetches one file.
 
     Args:
-        client: Makes the requests.
         url: Where the file is; redirects are followed.
         headers: For the request, such as a token; those are not sent on to another host.
         file: What is to come.
@@ -70,14 +71,12 @@ class Transfer:
 
     def __init__(
         self,
-        client: httpx2.Client,
         url: str,
         headers: Mapping[str, str],
         file: RemoteFile,
         target: Path,
         report: Callable[[int], None],
     ) -> None:
-        self._client = client
         self._url = url
         self._headers = dict(headers) | {"Accept-Encoding": "identity"}
         self._file = file
@@ -184,16 +183,14 @@ class Transfer:
 
     def _fetch_piece(self, piece: Piece, descriptor: int) -> None:
         """Fetch a piece, over as many connections as it takes."""
-        import httpx2
-
         tries = 0
         while piece.done < piece.end - piece.start and self._failure is None:
             before, wait_seconds = piece.done, 0.0
             try:
                 wait_seconds = self._request(piece, descriptor)
                 reason = "the connection ended early"
-            except (httpx2.TransportError, httpx2.StreamError) as error:
-                reason = str(error) or type(error).__name__
+            except (OSError, HTTPException) as error:
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
             tries = 0 if piece.done > before else tries + 1
             if tries >= TRIES:
                 raise HubError(
@@ -213,36 +210,30 @@ class Transfer:
 
     def _request(self, piece: Piece, descriptor: int) -> float:
         """Make one request for the rest of a piece; return seconds that it is asked to wait."""
-        import httpx2
-
         start = piece.start + piece.done
         headers = self._headers | {"Range": f"bytes={start}-{piece.end - 1}"}
-        timeout = httpx2.Timeout(SILENCE_SECONDS)
-        with self._client.stream(
-            "GET", self._url, headers=headers, timeout=timeout, follow_redirects=True
-        ) as response:
-            if response.status_code == 429 or response.status_code >= 500:
-                return _retry_after(response.headers)
-            self._check(response, start)
-            for data in response.iter_raw():
-                if self._failure is not None:
-                    return 0.0
-                self._keep(piece, data[: piece.end - piece.start - piece.done], descriptor)
-                if piece.done == piece.end - piece.start:
+        with ask(self._url, headers, SILENCE_SECONDS) as answer:
+            if answer.status == 429 or answer.status >= 500:
+                return _retry_after(answer.headers)
+            self._check(answer, start)
+            while self._failure is None and (left := piece.end - piece.start - piece.done):
+                data = answer.read1(min(left, READ_BYTES))
+                if not data:
                     break
+                self._keep(piece, data, descriptor)
         return 0.0
 
-    def _check(self, response: httpx2.Response, start: int) -> None:
+    def _check(self, answer: HTTPResponse, start: int) -> None:
         """Raise where an answer is not the part that was asked for."""
-        status, size = response.status_code, self._file.size_bytes
-        said = response.headers.get("Content-Range", "")
+        status, size = answer.status, self._file.size_bytes
+        said = answer.headers.get("Content-Range", "")
         if status == 206 and said.startswith(f"bytes {start}-"):
             total = said.rpartition("/")[2]
             if total in ("*", str(size)):
                 return
             raise _changed(self._file.name, total, size)
         if status == 200:
-            total = response.headers.get("Content-Length", str(size))
+            total = answer.headers.get("Content-Length", str(size))
             if total != str(size):
                 raise _changed(self._file.name, total, size)
             if start or len(self._pieces) > 1:
@@ -250,7 +241,7 @@ class Transfer:
             return
         if status == 416:
             raise _changed(self._file.name, said.rpartition("/")[2] or "other", size)
-        raise refusal(status, self._file.name)
+        raise refusal(status, self._file.name, answer.headers.get(REASON, ""))
 
     def _keep(self, piece: Piece, data: bytes, descriptor: int) -> None:
         """Write what came of a piece."""
@@ -312,13 +303,34 @@ class Transfer:
             draft.unlink(missing_ok=True)
 
 
-def refusal(status: int, what: str) -> PotluckError:
-    """Return what an answer of the hub means that is a refusal."""
-    if status in (401, 403):
+def refusal(status: int, what: str, reason: str) -> PotluckError:
+    """Return what an answer of the hub means that is a refusal.
+
+    Args:
+        status: Of the answer.
+        what: What was asked for.
+        reason: A word, which the hub sends as `REASON`.
+    """
+    if reason == "RepoNotFound":
+        # The hub does not tell strangers which of the two it is.
         return HubError(
-            f"The hub refuses {what} ({status}): it is private, or its terms must be accepted. "
-            "Accept them on the hub's page of the model, and give a token of yours to "
-            "`potluck login`."
+            f"{what} is not at the hub, or it is private. Look for the name with `potluck search`; "
+            "to read a private one, give a token that may to `potluck login`."
+        )
+    if reason == "GatedRepo" and status == 401:
+        return HubError(
+            f"{what} is gated: its terms must be accepted first. Accept them on the hub's page of "
+            "the model, and give a token of yours to `potluck login`."
+        )
+    if status == 401:
+        return HubError(
+            f"The hub gives {what} to those alone whose token it knows: there is none here, or it "
+            "is wrong or was revoked. Give a new one to `potluck login`."
+        )
+    if status == 403:
+        return HubError(
+            f"The hub refuses {what} (403): your token is not enough. Accept its terms on the "
+            "hub's page of the model, where its maker may have to let you in, then ask again."
         )
     if status == 404:
         return HubError(f"The hub has no {what}. Look for it with `potluck search`.")
@@ -332,6 +344,6 @@ def _changed(name: str, said: str, expected: int) -> HubError:
     )
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def _retry_after(headers: HTTPMessage) -> float:
     said = headers.get("Retry-After", "")
     return float(said) if said.isdecimal() else 0.0

@@ -39,6 +39,12 @@ _WRITING_MODELS = ("LMHeadModel", "ChatModel", "ChatGLMModel")
 _OF_EXPERTS = re.compile(r"\bexperts\.")
 """Weights of experts, of which a token passes through a few; shared ones are called otherwise."""
 
+_BESIDE_PACKED = (
+    *("scales", "scale", "scale_inv", "qzeros", "zero_point", "g_idx", "_shape"),
+    *("absmax", "quant_map", "bitsandbytes__nf4", "bitsandbytes__fp4"),
+)
+"""How tensors end that say how packed weights are to be read, and are none themselves."""
+
 _ITEM_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BF16": 16, "C64": 64}
 
 
@@ -143,7 +149,7 @@ class Checkpoint:
         return sum(self._parameters(tensor) for tensor in self.tensors)
 
     def _parameters(self, tensor: Tensor) -> int:
-        if tensor.name.endswith(("scales", "scale", "qzeros", "zero_point", "g_idx", "_shape")):
+        if tensor.name.endswith(_BESIDE_PACKED):
             return 0
         if tensor.dtype in ("I32", "U8") and (bits := _quantized_bits(self._quantization)):
             return tensor.size_bytes * 8 // bits
@@ -348,7 +354,8 @@ def _tensor(name: str, entry: Mapping[str, Any]) -> Tensor:
 
 def _quantized_bits(quantization: Mapping[str, Any]) -> int:
     """Return the bits of a packed weight, 0 where weights are not packed."""
-    if quantization.get("load_in_4bit"):
+    method = str(quantization.get("quant_method", "")).lower()
+    if quantization.get("load_in_4bit") or method in ("mxfp4", "modelopt", "modelopt_fp4"):
         return 4
     bits = quantization.get("bits", quantization.get("w_bit"))
     if bits is None:
