@@ -73,7 +73,7 @@ class Choose(ModalScreen[int | None]):
             rows = OptionList(markup=False, compact=True)
             rows.add_options(f"{number} {row}" for number, row in enumerate(self._rows, 1))
             yield rows
-            yield KeyHints([("1-9", "take"), *hints(CHOICES)], widget_id="hints")
+            yield KeyHints([("1-9,", ""), *hints(CHOICES)], widget_id="hints")
 
     def on_mount(self) -> None:
         """Begin at the first row."""
