@@ -5,6 +5,7 @@ from pathlib import Path
 
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui.library import PAGE_CHATS
+from potluck_tui.widgets.chat_list import ChatList
 from tui.real_stage import ask, real_stage
 from tui.stage import LARGE, type_at_once, until
 
@@ -81,7 +82,8 @@ async def test_chats_are_pinned_archived_deleted_and_taken_back_in_the_list(
         await until(pilot, lambda: app.shows("Archived: none"))
         await pilot.press("tab")
         await until(pilot, lambda: titles() == ["One"])
-        await pilot.press("home", "enter")
+        # Also behind an empty shelf there is a chat under the cursor.
+        await pilot.press("enter")
         await until(pilot, lambda: app.shows("This chat is deleted: u takes it back."))
         await pilot.press("u", "tab")
         await until(pilot, lambda: sorted(titles()) == ["One", "Three", "Two"])
@@ -139,6 +141,15 @@ async def test_the_palette_writes_the_chat_with_all_branches_as_json(short_tmp: 
     (file,) = (short_tmp / "exports").iterdir()
     contents = [message["content"] for message in json.loads(file.read_text())["messages"]]
     assert contents == ["Name?", "Mia.", "Tom."]
+
+
+async def test_the_cursor_of_the_list_goes_to_a_chat_that_is_begun(short_tmp: Path) -> None:
+    async with real_stage(short_tmp, size=LARGE) as (app, pilot):
+        await ask(pilot, app, "Cats?", "Mia.")
+        await pilot.press("ctrl+n")
+        await ask(pilot, app, "Dogs?", "Rex.")
+        chats = app.screen.query_one(ChatList)
+        await until(pilot, lambda: chats.chat_under_cursor == app.session.chat_id)
 
 
 async def test_a_title_is_typed_over_the_old_one_in_one_go(short_tmp: Path) -> None:

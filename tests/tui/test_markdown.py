@@ -149,6 +149,24 @@ def test_a_growing_code_block_shows_the_lines_of_the_whole_at_every_moment() -> 
         assert shown == [line.text for line in code_lines(code[:stop].rstrip(), "python", 40)]
 
 
+def test_a_line_of_code_without_room_goes_on_in_the_next_one() -> None:
+    code = "for number in range(10):  # why\n    " + "x" * 20
+    drawn = [
+        "  for number in",
+        "  ↪ range(10):  #",
+        "  ↪ why",
+        f"      {'x' * 10}",
+        f"  ↪ {'x' * 10}",
+    ]
+    assert [line.text for line in code_lines(code, "python", 18)] == drawn
+
+
+def test_an_open_block_stands_as_far_from_the_one_before_as_it_will() -> None:
+    text = "| a |\n| --- |\n| 1 |\n\n> A quote that"
+    streamed = AnswerLines().lines(text, 40, complete=False)
+    assert streamed == AnswerLines().lines(text, 40, complete=True)
+
+
 def test_what_a_change_of_a_code_block_costs_does_not_grow_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

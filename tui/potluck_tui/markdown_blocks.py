@@ -88,6 +88,13 @@ class MarkdownBlocks:
                 self.fence = None  # it is complete, and closed by whatever comes after it
         self._searched = self.tail.rfind("\n") + 1
 
+    @property
+    def open(self) -> list[str]:
+        """Source of the blocks of the tail: the last closed one may not be known for it yet."""
+        lines = _lines(self.tail)
+        edges = [0, *_block_starts(self.tail)[1:], len(lines)]
+        return ["".join(lines[start:stop]) for start, stop in pairwise(edges)]
+
     def finish(self) -> None:
         """Close everything: the text is complete."""
         lines = _lines(self.tail)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import StringIO
 from typing import ClassVar
 
 from markdown_it.token import Token
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
 from rich.padding import Padding
@@ -19,6 +21,10 @@ from potluck_tui.markdown_blocks import parse
 
 CODE_THEME = "ansi_dark"
 """Sixteen colours: they follow the terminal's own palette, and their escape sequences are short."""
+
+CODE_INDENT = 2
+CODE_GOES_ON = "↪ "
+"""Before what a line of code had no room for."""
 
 _THEME = Theme(
     {
@@ -54,7 +60,7 @@ class _PlainCode(CodeBlock):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the code, highlighted and set in by two columns."""
-        yield _highlighted(str(self.text).rstrip(), self.lexer_name)
+        yield _highlighted(str(self.text).rstrip(), self.lexer_name, options.max_width)
 
 
 class _AnswerMarkdown(Markdown):
@@ -111,14 +117,35 @@ def prepare() -> None:
 
 def code_lines(code: str, language: str, width: int) -> list[Strip]:
     """Return the lines of code at a width: those that a code block of it has."""
-    return lines_of(_highlighted(code, language or "text"), width)
+    return lines_of(_highlighted(code, language or "text", width), width)
 
 
-def _highlighted(code: str, language: str) -> Padding:
-    """Return code, highlighted and set in by two columns."""
+def _highlighted(code: str, language: str, width: int) -> Padding:
+    """Return code, highlighted and set in by two columns.
+
+    What a line has no room for goes on in the next one, behind a mark.
+    """
     text = Syntax("", language, theme=CODE_THEME).highlight(code + "\n")
     text.right_crop(1)
-    return Padding(text, (0, 0, 0, 2))
+    room = max(1, width - CODE_INDENT)
+    if any(cell_len(line.expandtabs()) > room for line in code.split("\n")):
+        lines = text.split("\n", allow_blank=True)
+        text = Text("\n", no_wrap=True).join(
+            part for line in lines for part in _wrapped(line, room)
+        )
+    return Padding(text, (0, 0, 0, CODE_INDENT))
+
+
+def _wrapped(line: Text, room: int) -> Iterator[Text]:
+    """Yield a line of code in pieces that are not too wide."""
+    line.expand_tabs()
+    if line.cell_len <= room:
+        yield line
+        return
+    pieces = line.wrap(_CONSOLE, max(1, room - len(CODE_GOES_ON)), overflow="fold", no_wrap=False)
+    yield pieces[0]
+    for piece in pieces[1:]:
+        yield Text.assemble((CODE_GOES_ON, "dim"), piece)
 
 
 def lines_of(renderable: RenderableType, width: int, style: str = "") -> list[Strip]:

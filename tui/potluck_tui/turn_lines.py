@@ -73,6 +73,8 @@ class AnswerLines:
         self._closed_lines: list[Strip] = []
         self._drawn_blocks = 0
         self._code: GrowingCode | None = None
+        self._settled: dict[str, list[Strip]] = {}
+        """Lines of the blocks of the tail but the last, which are likely to be closed so."""
 
     def lines(self, text: str, width: int, *, complete: bool) -> list[Strip]:
         """Return the lines of an answer's text.
@@ -98,26 +100,34 @@ class AnswerLines:
             self._closed_lines = []
             self._drawn_blocks = 0
             self._code = None
+            self._settled = {}
         self._blocks.append(text[len(self._text) :])
         self._text = text
         if complete:
             self._blocks.finish()
         for block in self._blocks.closed[self._drawn_blocks :]:
-            _add_block(self._closed_lines, markdown_lines(block, width))
+            _add_block(self._closed_lines, self._drawn(block))
             self._code = None
         self._drawn_blocks = len(self._blocks.closed)
         lines = list(self._closed_lines)
-        _add_block(lines, self._tail_lines(width))
+        for drawn in self._tail_blocks(width):
+            _add_block(lines, drawn)
         return lines
 
-    def _tail_lines(self, width: int) -> list[Strip]:
+    def _tail_blocks(self, width: int) -> list[list[Strip]]:
         fence, tail = self._blocks.fence, self._blocks.tail
         if fence is None:
             self._code = None
-            return markdown_lines(tail, width)
+            *settled, last = self._blocks.open
+            self._settled = {block: self._drawn(block) for block in settled}
+            return [*(self._settled[block] for block in settled), markdown_lines(last, width)]
         if self._code is None:
             self._code = GrowingCode(fence.language, width)
-        return self._code.lines(tail[fence.code_start :])
+        return [self._code.lines(tail[fence.code_start :])]
+
+    def _drawn(self, block: str) -> list[Strip]:
+        lines = self._settled.get(block)
+        return markdown_lines(block, self._width) if lines is None else lines
 
 
 def _add_block(lines: list[Strip], block: list[Strip]) -> None:

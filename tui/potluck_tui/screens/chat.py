@@ -51,6 +51,9 @@ class ChatScreen(MessageActions):
         ssh: The terminal is at the other end of an ssh connection.
     """
 
+    AUTO_FOCUS = ""
+    """The prompt has the focus from the start: not the list, whose cursor would be set by that."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         key.binding() for key in CHAT if key.id not in {"chat.model", "chat.nodes", "chat.copy"}
     ]

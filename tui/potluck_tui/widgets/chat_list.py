@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from textual.widgets.option_list import Option
 from potluck_proto.ids import ChatId
 from potluck_tui.keys import CHAT_LIST
 from potluck_tui.library import Library
-from potluck_tui.views import ChatSummary, ShelfKind
+from potluck_tui.views import NEW_CHAT, ChatSummary, ShelfKind
 from potluck_tui.widgets.keys_in_order import run_in_order
 
 NEAR_THE_END = 20
@@ -65,19 +64,35 @@ class ChatList(OptionList):
     def __init__(self, *, widget_id: str | None = None) -> None:
         super().__init__(id=widget_id, markup=False, compact=True)
         self._shown: tuple[tuple[ChatSummary, ...], ChatId] | None = None
+        self._went_to = NEW_CHAT
+        """The chat that is shown, once the cursor has gone to it."""
 
     def show(self, chats: tuple[ChatSummary, ...], current: ChatId) -> None:
-        """List these chats; the cursor stays on its chat."""
+        """List these chats; the cursor stays on its chat, and goes once to one that is opened."""
         if self._shown == (chats, current):
             return
-        under_cursor = self.chat_under_cursor or current
-        at = self.highlighted
-        if self._shown is not None and self._shown[1] != current:
-            under_cursor = current
+        places = {chat.chat_id: number for number, chat in enumerate(chats)}
+        under_cursor, at = self.chat_under_cursor, self.highlighted
+        if current in places and (under_cursor is None or current != self._went_to):
+            self._went_to, at = current, places[current]
+        elif under_cursor in places:
+            at = places[under_cursor]
+        elif at is not None:
+            at = min(at, len(chats) - 1)  # what has taken its place
         self._shown = (chats, current)
         self.clear_options()
         self.add_options([Option(_row(chat, current), id=chat.chat_id) for chat in chats])
-        self.highlighted = _place(chats, under_cursor, at)
+        self.highlighted = at if chats else None
+        self._have_a_cursor()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Have a chat under the cursor that the keys act on."""
+        super().watch_has_focus(has_focus)
+        self._have_a_cursor()
+
+    def _have_a_cursor(self) -> None:
+        if self.has_focus and self.highlighted is None and self.option_count:
+            self.highlighted = 0
 
     @property
     def chat_under_cursor(self) -> ChatId | None:
@@ -163,14 +178,6 @@ class ChatPanel(Vertical):
         if words != self._words:
             self._words = words
             self._heading.update(words)
-
-
-def _place(chats: Sequence[ChatSummary], wanted: ChatId, before: int | None) -> int | None:
-    """Return where the cursor goes: to its chat, else to what has taken its place."""
-    for number, chat in enumerate(chats):
-        if chat.chat_id == wanted:
-            return number
-    return None if before is None or not chats else min(before, len(chats) - 1)
 
 
 def _row(chat: ChatSummary, current: ChatId) -> Text:
