@@ -139,7 +139,8 @@ class Neighbours:
             hashes: set[str] = set()
             try:
                 async with aclosing(hashing(key, stub, node.name)) as progress:
-                    async for download, hashes in progress:  # noqa: B007
+                    async for download, found in progress:
+                        hashes = found
                         yield download
             except grpc.aio.AioRpcError:
                 continue  # the hub has it too

@@ -83,11 +83,7 @@ async def test_escape_twice_stops_the_answer_from_the_messages_too(short_tmp: Pa
     async with real_stage(short_tmp) as (app, pilot):
         await ask(pilot, app, "Name?", "Mia.")
         opened = asyncio.Event()
-
-        async def wait() -> None:
-            await opened.wait()
-
-        app.worker.gate = lambda _: wait()
+        app.worker.gate = lambda _: opened.wait()
         await pilot.press("tab", "r")
         await until(pilot, lambda: len(app.session.under_way) == 1)
         await pilot.press("escape")
@@ -111,11 +107,8 @@ async def test_a_stopped_answer_goes_on_where_it_was(short_tmp: Path) -> None:
     async with real_stage(short_tmp) as (app, pilot):
         opened = asyncio.Event()
 
-        async def wait() -> None:
-            await opened.wait()
-
         app.will_say("one ", "two ", "three ")
-        app.worker.gate = lambda number: wait() if number == 1 else None
+        app.worker.gate = lambda number: opened.wait() if number == 1 else None
         app.prompt.insert("Count")
         await pilot.press("enter")
         await until(pilot, lambda: app.shows("one"))
@@ -167,11 +160,7 @@ async def test_both_answers_side_by_side_can_be_stopped(short_tmp: Path) -> None
     async with real_stage(short_tmp) as (app, pilot):
         await ask(pilot, app, "Name?", "Mia.")
         opened = asyncio.Event()
-
-        async def wait() -> None:
-            await opened.wait()
-
-        app.worker.gate = lambda _: wait()
+        app.worker.gate = lambda _: opened.wait()
         await pilot.press("tab", "b")
         await until(pilot, lambda: app.shows("Who answers as well?"))
         await pilot.press("2")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from potluck_proto.errors import DiskFull, HubError, PotluckError
-from potluck_worker.library.answers import ask
+from potluck_worker.library.http_get import get
 from potluck_worker.library.remote import RemoteFile
 
 PIECE_BYTES = 128 * 2**20
@@ -212,7 +212,7 @@ class Transfer:
         """Make one request for the rest of a piece; return seconds that it is asked to wait."""
         start = piece.start + piece.done
         headers = self._headers | {"Range": f"bytes={start}-{piece.end - 1}"}
-        with ask(self._url, headers, SILENCE_SECONDS) as answer:
+        with get(self._url, headers, SILENCE_SECONDS) as answer:
             if answer.status == 429 or answer.status >= 500:
                 return _retry_after(answer.headers)
             self._check(answer, start)

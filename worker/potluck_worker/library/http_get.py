@@ -1,4 +1,4 @@
-"""Asking a server for a part of a file, with the standard library.
+"""GET, and nothing else of HTTP, with the standard library.
 
 The hub's own client copies each byte three times on its way here, which costs four times as much as
 all that a fetch does with them.
@@ -26,7 +26,7 @@ from urllib.request import (
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
-def ask(url: str, headers: Mapping[str, str], silence_seconds: float) -> HTTPResponse:
+def get(url: str, headers: Mapping[str, str], silence_seconds: float) -> HTTPResponse:
     """Return the answer to a request, whatever its status; redirects are followed.
 
     Args:
