@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import resource
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,13 @@ def test_a_hub_that_goes_on_failing_is_given_up_in_words(hub: FakeHub, tmp_path:
     with pytest.raises(HubError, match="tries brought no more"):
         fetch(hub, tmp_path / NAME)
     assert not (tmp_path / NAME).exists()
+
+
+def test_a_server_that_is_gone_is_said_in_the_words_of_the_system(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        url = f"http://127.0.0.1:{door.getsockname()[1]}/"
+    with pytest.raises(HubError, match="tries brought no more: Connection refused"):
+        Transfer(url, {}, of(CONTENT), tmp_path / NAME, lambda done: None).run()
 
 
 @pytest.mark.parametrize(

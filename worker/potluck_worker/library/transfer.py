@@ -190,7 +190,7 @@ class Transfer:
                 wait_seconds = self._request(piece, descriptor)
                 reason = "the connection ended early"
             except (OSError, HTTPException) as error:
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
+                reason = _words(error)
             tries = 0 if piece.done > before else tries + 1
             if tries >= TRIES:
                 raise HubError(
@@ -335,6 +335,12 @@ def refusal(status: int, what: str, reason: str) -> PotluckError:
     if status == 404:
         return HubError(f"The hub has no {what}. Look for it with `potluck search`.")
     return HubError(f"The hub answers {status} to a request for {what}. Try again later.")
+
+
+def _words(error: Exception) -> str:
+    """Return why a connection failed; urllib wraps what the system says."""
+    cause = getattr(error, "reason", error)
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def _changed(name: str, said: str, expected: int) -> HubError:
