@@ -42,7 +42,8 @@ def lock_file(home: Home, name: str) -> Path:
 def single_instance(home: Home, name: str) -> Iterator[None]:
     """Hold the daemon's lock; the kernel frees it however the process ends.
 
-    Raises `HomeError` where another process holds it.
+    Whoever ends in order empties the file (see `died`). Raises `HomeError` where another process
+    holds the lock.
     """
     path = lock_file(home, name)
     with path.open("a+") as file:
@@ -61,7 +62,12 @@ def single_instance(home: Home, name: str) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps(info))
         file.flush()
-        yield
+        try:
+            yield
+        except PotluckError:
+            file.truncate(0)
+            raise
+        file.truncate(0)
 
 
 def _locked(file: IO[str]) -> bool:
@@ -82,6 +88,19 @@ def running_instance(home: Home, name: str) -> InstanceInfo | None:
     except FileNotFoundError:
         pass
     return None
+
+
+def died(home: Home, name: str) -> bool:
+    """Say whether the last daemon was killed, or crashed: it left its words in a free lock."""
+    try:
+        return bool(lock_file(home, name).read_text()) and running_instance(home, name) is None
+    except FileNotFoundError:
+        return False
+
+
+def forget_death(home: Home, name: str) -> None:
+    """Have a daemon that was killed on purpose count as one that ended in order."""
+    lock_file(home, name).write_text("")
 
 
 def configure_logging(home: Home, name: str) -> None:

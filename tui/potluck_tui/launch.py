@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from potluck_proto import network
-from potluck_proto.daemon import running_instance
+from potluck_proto.daemon import forget_death, running_instance
 from potluck_proto.errors import NoNodes, PotluckError, SetupError, Unreachable
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -34,6 +34,8 @@ STOP_LIMIT_SECONDS = 10.0
 """A daemon that does not end within this time after SIGTERM is killed."""
 
 _POLL_SECONDS = 0.02
+
+DAEMONS = ("scheduler", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ async def stop(home: Home, name: str) -> str | None:
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 process.kill()
+                forget_death(home, name)
                 return f"killed, as it did not stop within {STOP_LIMIT_SECONDS:.0f} seconds"
             await asyncio.sleep(_POLL_SECONDS)
     except psutil.NoSuchProcess:

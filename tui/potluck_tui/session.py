@@ -63,6 +63,8 @@ class Session:
     def __init__(self) -> None:
         self.connected: bool | None = None
         """Whether the scheduler answers; `None` before it is known."""
+        self.silent_seconds = 0.0
+        """For how long the scheduler has said nothing at all; 0 where that is as it should be."""
         self.pool = PoolView()
         self.fleet = Fleet()
         self.fits = LookUp[do.FitModel, str](do.FitModel)
@@ -309,6 +311,9 @@ class Session:
             case events.ConnectionLost():
                 self.connected = False
                 return []
+            case events.SchedulerSilent(seconds):
+                self.silent_seconds = seconds
+                return []
             case events.ChatsSeen():
                 return self._chats_seen(event)
             case events.ChatSeen():
@@ -371,7 +376,7 @@ class Session:
                 return self.hub.fetch_failed(event)
             case events.OrderDone(order):
                 return self._order_done(order)
-            case events.RequestFailed(sentence):
+            case events.RequestFailed(sentence) | events.Noted(sentence):
                 return [do.Say(sentence, problem=True)]
             case _:
                 assert_never(event)
@@ -383,6 +388,7 @@ class Session:
 
     def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
+        self.silent_seconds = 0.0
         instructions = self._news(self.pool, event)
         self.pool = event.pool
         if was_connected and event.pool.chats_revision == self._revision:
