@@ -47,7 +47,7 @@ def single_instance(home: Home, name: str) -> Iterator[None]:
     """
     path = lock_file(home, name)
     with path.open("a+") as file:
-        while not _locked(file):
+        while not _locked(file, fcntl.LOCK_EX):
             # Whoever only looks whether one runs has the lock for a moment too, and says nothing.
             if running := running_instance(home, name):
                 raise HomeError(
@@ -70,9 +70,9 @@ def single_instance(home: Home, name: str) -> Iterator[None]:
         file.truncate(0)
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -81,8 +81,9 @@ def _locked(file: IO[str]) -> bool:
 def running_instance(home: Home, name: str) -> InstanceInfo | None:
     """Return what the running daemon wrote, or `None` where none runs."""
     try:
-        with lock_file(home, name).open("r+") as file:
-            if not _locked(file):
+        with lock_file(home, name).open() as file:
+            # Shared, so that two who look do not take each other for the daemon.
+            if not _locked(file, fcntl.LOCK_SH):
                 info: InstanceInfo | None = json.loads(file.read() or "null")
                 return info
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,14 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from potluck_proto.daemon import died, forget_death, running_instance, single_instance
+from potluck_proto.daemon import (
+    died,
+    forget_death,
+    lock_file,
+    running_instance,
+    single_instance,
+)
 from potluck_proto.errors import HomeError
 from potluck_proto.home import Home
 
 HOLDER = """
 import sys
 from pathlib import Path
-from potluck_proto.daemon import single_instance
+from potluck_proto.daemon import (
+    died,
+    forget_death,
+    lock_file,
+    running_instance,
+    single_instance,
+)
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
 with single_instance(Home(Path(sys.argv[1])), "worker"):
@@ -80,3 +93,15 @@ def test_a_daemon_that_was_killed_or_crashed_is_told_from_one_that_ended(
     assert died(home, "worker") == (end in {signal.SIGKILL, "crash"})
     forget_death(home, "worker")
     assert not died(home, "worker")
+
+
+def test_two_who_look_do_not_take_each_other_for_the_daemon(short_tmp: Path) -> None:
+    home = Home(short_tmp)
+    home.prepare()
+    with single_instance(home, "worker"):
+        words = lock_file(home, "worker").read_text()
+    lock_file(home, "worker").write_text(words)
+    with lock_file(home, "worker").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert running_instance(home, "worker") is None
+        assert died(home, "worker")
