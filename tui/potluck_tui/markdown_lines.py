@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import ClassVar
@@ -114,6 +115,8 @@ def markdown_lines(markdown: str, width: int) -> list[Strip]:
         width: Columns, at least 1.
     """
     tokens = parse(markdown)
+    if too_deep(tokens):
+        return _as_written(markdown, width)
     for token in tokens:
         # A model that breaks a line means it: poems, addresses, lists without bullets.
         for child in token.children or ():
@@ -121,15 +124,21 @@ def markdown_lines(markdown: str, width: int) -> list[Strip]:
                 child.type = "hardbreak"
     try:
         lines = lines_of(_AnswerMarkdown(tokens), width)
-        whole = not too_deep(tokens) and _letters(tokens) <= sum(
-            _count(line.text) for line in lines
-        )
+        whole = sum(_count(line.text) for line in lines) >= _letters(tokens)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError):
         # Rich asserts a shape of the tokens; models write what they like.
         whole = False
-    # All of it must show, also what has no room as what it means: a table of more columns than the
-    # screen has, a list in a list in a list.
-    return _without_blank_ends(lines if whole else lines_of(Text(markdown), width))
+    return _without_blank_ends(lines) if whole else _as_written(markdown, width)
+
+
+def _as_written(markdown: str, width: int) -> list[Strip]:
+    """Return the lines of Markdown that has no room as what it means, since all of it must show.
+
+    That is a table of more columns than the screen has, a list in a list in a list.
+    """
+    indent = width // 2
+    text = re.sub(rf"^( {{{indent}}}) +", r"\1", markdown, flags=re.MULTILINE)
+    return _without_blank_ends(lines_of(Text(text), width))
 
 
 def _letters(tokens: Sequence[Token]) -> int:
