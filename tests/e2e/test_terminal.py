@@ -105,3 +105,12 @@ def test_what_was_stopped_on_purpose_stays_so(machine: Machine, terminal: Termin
     assert machine.potluck("down").returncode == 0
     terminal.until(lambda screen: "no connection to the scheduler" in screen)
     assert not any(died(machine.home, name) for name in ("scheduler", "worker"))
+
+
+def test_a_pasted_log_with_colours_is_text_and_sends_nothing(terminal: Terminal) -> None:
+    terminal.type(str(POTLUCK), "Enter")
+    terminal.until(is_ready)
+    terminal.paste("a \x1b[31mred\nline\x1b[0m\nend")
+    pasted = terminal.until(lambda screen: "end" in screen)
+    assert "a �[31mred" in pasted
+    assert "starter model answers here" in pasted, "nothing was sent"

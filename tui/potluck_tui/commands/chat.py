@@ -43,8 +43,10 @@ async def _chat(home: Home, profile: TerminalProfile, found: Read, ssh: str) -> 
     home.prepare()
     async with connected(home, ssh) as client:
         # Textual reads its environment when it is imported, so it is imported after that is set.
+        from potluck_tui import pasting
         from potluck_tui.app import PotluckApp
 
+        pasting.install()
         app = PotluckApp(client, home, profile, preferences=found)
         _leave_when_the_line_hangs_up(app.save_draft)
         async with kept_running(home, ssh, app.tell):
