@@ -162,6 +162,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         """Every fetch ends when it is set: with `fetch_problem`, if there is one."""
         self.fetch_problem: PotluckError | None = None
         self.decisions: list[types_pb2.Explanation] = []
+        self.protocol_version = PROTOCOL_VERSION
         self.frozen = False
         """Says nothing to those who watch the pool unless it changes."""
         self.submitted: list[pb.SubmitRequest] = []
@@ -384,7 +385,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
-        return pb.GetStatusResponse(protocol_version=PROTOCOL_VERSION, version="0.1.0")
+        return pb.GetStatusResponse(protocol_version=self.protocol_version, version="0.1.0")
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context

@@ -185,18 +185,28 @@ class PoolClient:
             yield event_or_gap
 
     async def watch_pool(self) -> AsyncIterator[pb.WatchPoolResponse | None]:
-        """Follow the pool for ever; `None` when the connection is lost and being tried again."""
-        delay_seconds = FIRST_RETRY_SECONDS
+        """Follow the pool for ever; `None` when the connection is lost and being tried again.
+
+        Raises:
+            ProtocolMismatch: A scheduler of another version has taken the place of the first.
+            PotluckError: The scheduler refuses.
+        """
+        delay_seconds, lost = FIRST_RETRY_SECONDS, False
         while True:
             call = self.stub.WatchPool(pb.WatchPoolRequest())
             try:
+                if lost:
+                    await self.check_version()
                 async for response in call:
                     delay_seconds = FIRST_RETRY_SECONDS
                     yield response
+            except Unreachable:
+                pass
             except grpc.aio.AioRpcError as error:
                 await self._raise_unless_unreachable(error)
             finally:
                 call.cancel()
+            lost = True
             yield None
             delay_seconds = await _wait(delay_seconds)
 

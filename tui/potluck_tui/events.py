@@ -38,7 +38,9 @@ class SchedulerSilent:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLost:
-    """The scheduler is away; the link tries again by itself."""
+    """The scheduler is away; the link tries again by itself, unless it is for good."""
+
+    for_good: bool = False
 
 
 # --- Chats ---------------------------------------------------------------------------------------

@@ -131,7 +131,8 @@ class PoolLink:
                     self._heard_seconds = time.monotonic()
                     self._post(PoolSeen(PoolView.from_proto(pool), time.monotonic()))
         except PotluckError as error:
-            self._post(ConnectionLost())
+            self._heard_seconds = math.inf
+            self._post(ConnectionLost(for_good=True))
             self._post(RequestFailed(clean(error.message)))
 
     async def _notice_silence(self) -> None:

@@ -63,6 +63,8 @@ class Session:
     def __init__(self) -> None:
         self.connected: bool | None = None
         """Whether the scheduler answers; `None` before it is known."""
+        self.refused = False
+        """The scheduler is not tried again."""
         self.silent_seconds = 0.0
         """For how long the scheduler has said nothing at all; 0 where that is as it should be."""
         self.pool = PoolView()
@@ -308,8 +310,8 @@ class Session:
         match event:
             case events.PoolSeen():
                 return self._pool_seen(event)
-            case events.ConnectionLost():
-                self.connected = False
+            case events.ConnectionLost(for_good):
+                self.connected, self.refused = False, for_good
                 return []
             case events.SchedulerSilent(seconds):
                 self.silent_seconds = seconds

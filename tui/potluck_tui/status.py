@@ -8,6 +8,7 @@ from potluck_tui.session import Session
 from potluck_tui.words import counted
 
 AWAY = "no connection to the scheduler; retrying…"
+REFUSED = "no connection to the scheduler: leave, and open it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def title_line(session: Session, left: str, right: str) -> StatusLine:
 def _trouble(session: Session) -> str:
     """Return what is wrong with the scheduler, in words; empty where it answers."""
     if session.connected is False:
-        return AWAY
+        return REFUSED if session.refused else AWAY
     if session.silent_seconds:
         return f"no word from the scheduler for {int(session.silent_seconds)} s"
     return ""
