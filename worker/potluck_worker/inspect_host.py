@@ -7,7 +7,7 @@ on standard output. Files are untrusted, so the process limits itself.
 | --- | --- | --- |
 | `describe` | `sizing.Question` | `sizing.Described`: what the file says, how this node holds it |
 | `plan` | `sizing.Question` | `sizing.Plan`: how this node holds it |
-| `fit` | `sizing.Question` | `sizing.Fit`: whether it fits in one way, and what would |
+| `fit` | `sizing.Question` | `sizing.Fit`: what it takes in one way, and what would fit |
 | `cards` | none | a list of `sizing.Card`: the cards that the engine sees |
 | `architectures` | none | a list of names: those of `gguf_names.py` that llama.cpp knows |
 
@@ -200,7 +200,7 @@ def _plan(sizer: Sizer, question: Question) -> Plan:
 
 
 def fit(question: Question) -> Fit:
-    """Return whether a file fits in one way, and what would. Raises `PotluckError`."""
+    """Return what a file takes in one way, and what would fit. Raises `PotluckError`."""
     sizer, _ = open_model(question)
     return ways.fit(sizer, question.options, question.room)
 
