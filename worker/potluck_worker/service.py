@@ -9,11 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
-import grpc
-
 from potluck_proto import PROTOCOL_VERSION
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
+from potluck_proto.rules import Context
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
@@ -34,8 +33,6 @@ WATCH_SECONDS = 0.5
 """A watcher hears from the node at least this often: it is the heartbeat."""
 
 LOAD_REPORT_SECONDS = 0.2
-
-Context = grpc.aio.ServicerContext[object, object]
 
 
 class WorkerService(LibraryCalls):

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
 from potluck_proto.errors import AmbiguousModel
 from potluck_proto.home import Home
+from potluck_proto.rules import Context
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
@@ -23,8 +22,6 @@ from potluck_worker.library.remote import choose, is_present
 from potluck_worker.library.removal import Removal, delete, leftovers, removals_of
 from potluck_worker.manager import ModelManager
 from potluck_worker.models import ModelStore, StoredModel
-
-Context = grpc.aio.ServicerContext[object, object]
 
 REPORT_SECONDS = 0.5
 
