@@ -29,9 +29,9 @@ from potluck_worker.engines.base import Load
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Options
 from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurement, Measurements
-from potluck_worker.models import Key, StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.settings import WorkerSettings
+from potluck_worker.stored_model import Key, StoredModel
 from potluck_worker.supervisor import EngineProcess
 
 log = logging.getLogger(__name__)

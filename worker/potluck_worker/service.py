@@ -21,9 +21,9 @@ from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.fitting import Fitter
 from potluck_worker.library.service import Library, LibraryCalls
 from potluck_worker.membership import Membership
-from potluck_worker.models import StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.state import NodeReporter
+from potluck_worker.stored_model import StoredModel
 from potluck_worker.supervisor import EngineProcess
 from potluck_worker.work import WorkStream
 

@@ -21,7 +21,8 @@ from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.remote import choose, is_present
 from potluck_worker.library.removal import Removal, delete, leftovers, removals_of
 from potluck_worker.manager import ModelManager
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.models import ModelStore
+from potluck_worker.stored_model import StoredModel
 
 REPORT_SECONDS = 0.5
 
