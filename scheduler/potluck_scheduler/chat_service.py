@@ -15,7 +15,8 @@ from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_scheduler.database import Database
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.shelf import ChatShelf
-from potluck_scheduler.store import ChatStore, Submission
+from potluck_scheduler.store import ChatStore
+from potluck_scheduler.submission import Submission
 
 HEAD_SECONDS = 0.02
 """What is known of an answer that has just begun waits so long for its first words, so that they go
