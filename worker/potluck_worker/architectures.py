@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from potluck_proto.errors import EngineMissing, ModelFileError, PotluckError, Un
 from potluck_proto.kept import KeptFile
 from potluck_worker import questions
 from potluck_worker.child import WATCHMAN
+from potluck_worker.child_output import output_of
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
@@ -124,25 +124,7 @@ async def _ask_llama() -> list[str]:
 
 
 async def _ask_vllm(python: str) -> list[str]:
-    child = await asyncio.create_subprocess_exec(
-        python,
-        "-c",
-        LIST_CLASSES,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        async with asyncio.timeout(LIST_SECONDS):
-            output = await child.stdout.read()
-    finally:
-        child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
-        with suppress(ProcessLookupError):
-            child.kill()  # it may not have come to reading that
-        await child.wait()
+    output = await output_of((python, "-c", LIST_CLASSES), LIST_SECONDS)
     lines = output.decode(errors="replace").splitlines()
     if not lines:
         raise ModelFileError("vLLM cannot be loaded.")
