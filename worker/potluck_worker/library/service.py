@@ -69,7 +69,7 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
                 await asyncio.wait([work], timeout=REPORT_SECONDS)
         finally:
             reading.abandoned = True
-            await asyncio.wait([work])
+            await asyncio.gather(work, return_exceptions=True)
         hashes = _hash_messages(work.result())
         yield pb.HashModelResponse(done_bytes=size_bytes, total_bytes=size_bytes, hashes=hashes)
 
