@@ -16,7 +16,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import check_count
 from potluck_tui.connect import running_pool
-from potluck_tui.words import binary_size
+from potluck_tui.words import size
 
 COLUMNS = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
 NAME_LENGTH = 16
@@ -82,8 +82,8 @@ def _row(candidate: types.Candidate) -> tuple[str, ...]:
     return (
         clean(candidate.node_name)[:NAME_LENGTH],
         VERDICTS.get(candidate.verdict, "?"),
-        binary_size(candidate.needed_bytes) if candidate.needed_bytes else "-",
-        binary_size(candidate.free_bytes),
+        size(candidate.needed_bytes) if candidate.needed_bytes else "-",
+        size(candidate.free_bytes),
         f"{speed:.0f}" if speed else "-",
         clean(candidate.reason),
     )
