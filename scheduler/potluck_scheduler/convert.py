@@ -89,6 +89,7 @@ def _model(description: bytes) -> Model:
         commercial=model.commercial_use in COMMERCIAL,
         tokenizer_sha256=model.tokenizer_sha256,
         template_sha256=model.template_sha256,
+        weights_sha256=model.weights_sha256,
         starter=model.starter,
         embeds_only=model.embeds_only,
         problem=from_proto(model.problem) if model.HasField("problem") else None,
