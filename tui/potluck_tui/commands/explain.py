@@ -18,7 +18,7 @@ from potluck_tui.commands.printing import check_count
 from potluck_tui.connect import running_pool
 from potluck_tui.words import size
 
-COLUMNS = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
+HEADER = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
 NAME_LENGTH = 16
 NARROWEST_REASON = 24
 
@@ -53,11 +53,11 @@ def lines_of(explanation: types.Explanation, width: int) -> Iterator[str]:
     if not explanation.candidates:
         return
     rows = [_row(candidate) for candidate in explanation.candidates]
-    widths = [max(len(row[at]) for row in (COLUMNS, *rows)) for at in range(len(COLUMNS) - 1)]
+    widths = [max(len(row[at]) for row in (HEADER, *rows)) for at in range(len(HEADER) - 1)]
     indent = sum(widths) + 2 * len(widths)
     room = max(NARROWEST_REASON, width - indent)
     yield ""
-    for row in (COLUMNS, *rows):
+    for row in (HEADER, *rows):
         start = "".join(cell.ljust(size) + "  " for cell, size in zip(row, widths, strict=False))
         first, *rest = textwrap.wrap(row[-1], room) or [""]
         yield (start + first).rstrip()
