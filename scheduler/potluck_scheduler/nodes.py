@@ -33,6 +33,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_proto.v1 import worker_pb2_grpc as worker_grpc
 from potluck_scheduler.arrivals import Arrival
+from potluck_scheduler.calls import failures_in_words
 from potluck_scheduler.reach import Reach, Reached
 from potluck_scheduler.work import Work
 
@@ -169,19 +170,24 @@ class NodeRegistry:
             if (state := connection.state) and node in (state.name, state.node_id)
         ]
 
-    def stub(self, node_id: NodeId) -> WorkerServiceAsyncStub | None:
-        """Return a stub for a living worker."""
-        for connection in self._connections.values():
-            if connection.node_id == node_id and connection.alive and connection.channel:
-                return worker_grpc.WorkerServiceStub(connection.channel)
-        return None
+    @contextlib.contextmanager
+    def calling(self, node_id: NodeId) -> Iterator[WorkerServiceAsyncStub]:
+        """Yield a worker to call; within, calls to it fail in words.
+
+        Raises:
+            NodeLost: It is not connected, or its connection broke.
+            PotluckError: What the worker says.
+        """
+        name, connection = self.name(node_id), self._living(node_id)
+        if connection is None or connection.channel is None:
+            raise NodeLost(f"{name} is not connected any more.")
+        with failures_in_words(name):
+            yield worker_grpc.WorkerServiceStub(connection.channel)
 
     def work(self, node_id: NodeId) -> Work | None:
         """Return the stream of work to a living worker."""
-        for connection in self._connections.values():
-            if connection.node_id == node_id and connection.alive:
-                return connection.work
-        return None
+        connection = self._living(node_id)
+        return connection.work if connection is not None else None
 
     def name(self, node_id: NodeId) -> str:
         """Return what people call a worker; its id where it is gone."""
@@ -219,6 +225,11 @@ class NodeRegistry:
     def living_states(self) -> list[types.NodeState]:
         """Return the newest state of each worker that may be sent work."""
         return [c.state for c in self._connections.values() if c.alive and c.state is not None]
+
+    def _living(self, node_id: NodeId) -> Connection | None:
+        """Return the connection to a living worker."""
+        living = (c for c in self._connections.values() if c.alive)
+        return next((connection for connection in living if connection.node_id == node_id), None)
 
     async def _drop(self, connection: Connection) -> None:
         self._connections.pop(connection.address, None)
@@ -260,6 +271,31 @@ class NodeRegistry:
     async def _listen(self, connection: Connection, reached: Reached) -> None:
         """Take the worker's states until its stream breaks or it is silent for too long."""
         stub: WorkerServiceAsyncStub = worker_grpc.WorkerServiceStub(reached.channel)
+        name = await self._greet(connection, reached, stub)
+        call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
+        measuring = asyncio.create_task(_measure_round_trip(connection, stub))
+        connection.work = Work(stub, name)
+        working = asyncio.create_task(connection.work.run())
+        try:
+            while response := await self._hear(connection, call, working):
+                self._take_in(connection, response.state)
+                if response.certificate_request and reached.node_id is not None:
+                    certificate = self._certify(reached.node_id, response.certificate_request)
+                    await stub.TakeCertificate(
+                        worker.TakeCertificateRequest(certificate=certificate),
+                        timeout=CONNECT_SECONDS,
+                    )
+        finally:
+            measuring.cancel()
+            call.cancel()
+            connection.work = None
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    async def _greet(
+        self, connection: Connection, reached: Reached, stub: WorkerServiceAsyncStub
+    ) -> str:
+        """Return the name of the worker at an address. Raises `PotluckError` for a wrong one."""
         hello = await stub.Describe(worker.DescribeRequest(), timeout=CONNECT_SECONDS)
         if hello.protocol_version != PROTOCOL_VERSION:
             raise ProtocolMismatch(
@@ -277,31 +313,17 @@ class NodeRegistry:
                 f"{connection.address} is the worker that is connected as {twin.address}."
             )
         log.info("connected to %s at %s", hello.state.name, connection.address)
-        call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
-        measuring = asyncio.create_task(_measure_round_trip(connection, stub))
-        connection.work = Work(stub, hello.state.name)
-        working = asyncio.create_task(connection.work.run())
-        try:
-            while response := await self._hear(connection, call, working):
-                response.state.name = self._unique_name(connection, response.state)
-                connection.state = response.state
-                connection.heard = time.monotonic()
-                connection.problem = None
-                connection.health = pb.NODE_HEALTH_READY
-                self._on_state(response.state)
-                self._changed()
-                if response.certificate_request and reached.node_id is not None:
-                    certificate = self._certify(reached.node_id, response.certificate_request)
-                    await stub.TakeCertificate(
-                        worker.TakeCertificateRequest(certificate=certificate),
-                        timeout=CONNECT_SECONDS,
-                    )
-        finally:
-            measuring.cancel()
-            call.cancel()
-            connection.work = None
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        return hello.state.name
+
+    def _take_in(self, connection: Connection, state: types.NodeState) -> None:
+        """Take in what a worker says of itself, which also says that it lives."""
+        state.name = self._unique_name(connection, state)
+        connection.state = state
+        connection.heard = time.monotonic()
+        connection.problem = None
+        connection.health = pb.NODE_HEALTH_READY
+        self._on_state(state)
+        self._changed()
 
     async def _hear(
         self, connection: Connection, call: WatchCall, working: asyncio.Task[None]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from potluck_proto.daemon import (
+    Background,
     died,
     forget_death,
     lock_file,
@@ -105,3 +109,27 @@ def test_two_who_look_do_not_take_each_other_for_the_daemon(short_tmp: Path) -> 
         fcntl.flock(looking, fcntl.LOCK_SH)
         assert running_instance(home, "worker") is None
         assert died(home, "worker")
+
+
+async def test_what_fails_in_the_background_is_logged_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beats = asyncio.Queue[int]()
+
+    async def beat() -> None:
+        for number in itertools.count():
+            beats.put_nowait(number)
+            await asyncio.sleep(0)
+
+    async def fail() -> None:
+        raise ZeroDivisionError("no cards")
+
+    background = Background()
+    with caplog.at_level(logging.ERROR):
+        background.keep(beat())
+        background.keep(fail())
+        while await beats.get() < 3:
+            pass
+    assert "no cards" in caplog.text
+    await background.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

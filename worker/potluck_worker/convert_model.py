@@ -12,7 +12,7 @@ from potluck_worker.library.hashes import FileHash
 from potluck_worker.library.licences import Licence, licence
 from potluck_worker.library.pulls import Pull
 from potluck_worker.library.remote import Repository, Variant, quantizations
-from potluck_worker.models import StoredModel
+from potluck_worker.stored_model import StoredModel
 
 FILE_FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
 """Of the models that an engine runs, where it is not GGUF."""
@@ -83,6 +83,7 @@ def _add_inspection(description: types.ModelDescription, found: Inspection) -> N
     description.base_model = next(iter(found.lineage.base_models), "")
     description.tokenizer_sha256 = found.tokenizer_sha256
     description.template_sha256 = found.template_sha256
+    description.weights_sha256 = found.weights_sha256
     description.tuning = TUNINGS[found.lineage.tuning]
     description.commercial_use = COMMERCIAL_USES[licence(found.licence).commercial_use]
 
