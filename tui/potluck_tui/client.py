@@ -232,10 +232,10 @@ class PoolClient:
             call.cancel()
 
     def copy(self, request: pb.CopyModelRequest) -> AsyncIterator[pb.CopyModelResponse]:
-        """Copy a model from one node to another; leaving ends it, and what came is kept.
+        """Copy a model from one node to another, or follow the copy; leaving does not end it.
 
         Raises:
-            PotluckError: Why it ended without the model, or `Unreachable`.
+            PotluckError: As for `pull`.
         """
         return self._all(self.stub.CopyModel(request))
 
