@@ -544,14 +544,16 @@ class SchedulerServiceServicer:
 
     def PullModel(self, request, context):
         """Fetches a model to a node; see the worker's `Pull`. What another node has
-        already is copied from there as by `CopyModel`: closing the stream ends it.
+        already is copied from there as by `CopyModel`. Closing the stream does not
+        end it; asking again follows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopPullModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a fetch, or a copy by the name of its model; what came is kept.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -567,7 +569,7 @@ class SchedulerServiceServicer:
 
     def CopyModel(self, request, context):
         """Copies a model from one node to another, through the scheduler. Closing the
-        stream ends it; what came is kept.
+        stream does not end it; asking again follows it, and `StopPullModel` ends it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

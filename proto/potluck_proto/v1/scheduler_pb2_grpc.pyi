@@ -127,9 +127,11 @@ class SchedulerServiceStub:
     """What can be fetched of a repository, and what of it a node would hold."""
     PullModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]
     """Fetches a model to a node; see the worker's `Pull`. What another node has
-    already is copied from there as by `CopyModel`: closing the stream ends it.
+    already is copied from there as by `CopyModel`. Closing the stream does not
+    end it; asking again follows it.
     """
     StopPullModel: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]
+    """Ends a fetch, or a copy by the name of its model; what came is kept."""
     BenchModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.BenchModelRequest, _scheduler_pb2.BenchModelResponse]
     """Measures a model on a node: loads it there, has it answer at one stream and
     at more, and keeps what it found. Closing the stream ends it; then nothing
@@ -137,7 +139,7 @@ class SchedulerServiceStub:
     """
     CopyModel: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]
     """Copies a model from one node to another, through the scheduler. Closing the
-    stream ends it; what came is kept.
+    stream does not end it; asking again follows it, and `StopPullModel` ends it.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
     """What would be decided now, without doing it."""
@@ -240,9 +242,11 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """What can be fetched of a repository, and what of it a node would hold."""
     PullModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.PullModelRequest, _scheduler_pb2.PullModelResponse]  # type: ignore[assignment]
     """Fetches a model to a node; see the worker's `Pull`. What another node has
-    already is copied from there as by `CopyModel`: closing the stream ends it.
+    already is copied from there as by `CopyModel`. Closing the stream does not
+    end it; asking again follows it.
     """
     StopPullModel: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopPullModelRequest, _scheduler_pb2.StopPullModelResponse]  # type: ignore[assignment]
+    """Ends a fetch, or a copy by the name of its model; what came is kept."""
     BenchModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.BenchModelRequest, _scheduler_pb2.BenchModelResponse]  # type: ignore[assignment]
     """Measures a model on a node: loads it there, has it answer at one stream and
     at more, and keeps what it found. Closing the stream ends it; then nothing
@@ -250,7 +254,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
     CopyModel: _aio.UnaryStreamMultiCallable[_scheduler_pb2.CopyModelRequest, _scheduler_pb2.CopyModelResponse]  # type: ignore[assignment]
     """Copies a model from one node to another, through the scheduler. Closing the
-    stream ends it; what came is kept.
+    stream does not end it; asking again follows it, and `StopPullModel` ends it.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
     """What would be decided now, without doing it."""
@@ -590,7 +594,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.PullModelResponse], _abc.AsyncIterator[_scheduler_pb2.PullModelResponse]]:
         """Fetches a model to a node; see the worker's `Pull`. What another node has
-        already is copied from there as by `CopyModel`: closing the stream ends it.
+        already is copied from there as by `CopyModel`. Closing the stream does not
+        end it; asking again follows it.
         """
 
     @_abc_1.abstractmethod
@@ -598,7 +603,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _scheduler_pb2.StopPullModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]: ...
+    ) -> _typing.Union[_scheduler_pb2.StopPullModelResponse, _abc.Awaitable[_scheduler_pb2.StopPullModelResponse]]:
+        """Ends a fetch, or a copy by the name of its model; what came is kept."""
 
     @_abc_1.abstractmethod
     def BenchModel(
@@ -618,7 +624,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.CopyModelResponse], _abc.AsyncIterator[_scheduler_pb2.CopyModelResponse]]:
         """Copies a model from one node to another, through the scheduler. Closing the
-        stream ends it; what came is kept.
+        stream does not end it; asking again follows it, and `StopPullModel` ends it.
         """
 
     @_abc_1.abstractmethod
