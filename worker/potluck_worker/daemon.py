@@ -26,7 +26,7 @@ from potluck_worker.library.service import Library
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.membership import Membership
-from potluck_worker.models import Kept, ModelStore
+from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
@@ -82,8 +82,7 @@ class WorkerDaemon:
         version = self._engines.llama.version
         self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
-            home.models,
-            Kept.of(home),
+            home,
             settings=settings,
             measurements=self._measurements,
             engines=self._engines,
