@@ -102,15 +102,9 @@ class WorkerDaemon:
         hashes = Hashes(home.root / "hashes.json")
         self._pulls = Pulls(home, self.store, hashes, self.pool.room_when_empty, self._pulse.beat)
         refusals = Refusals(self._pulse.beat)
+        library = Library(home, self.store, self.manager, hashes, self._pulls)
         reporter = NodeReporter(
-            self._node_id,
-            settings,
-            self._engines,
-            self.store,
-            self.manager,
-            self.pool,
-            refusals,
-            self._pulls,
+            self._node_id, settings, self._engines, self.pool, library, refusals
         )
         self._advertiser = Advertiser()
         self._doors = Doors(
@@ -121,13 +115,7 @@ class WorkerDaemon:
         )
         self.membership = Membership(home, settings.listen, self._doors, self._pulse.beat)
         self._service = WorkerService(
-            fitter,
-            self.pool,
-            reporter,
-            self._pulse,
-            home.logs,
-            self.membership,
-            Library(home, self.store, self.manager, hashes, self._pulls),
+            fitter, self.pool, reporter, self._pulse, home.logs, self.membership, library
         )
 
     async def run(self) -> None:
