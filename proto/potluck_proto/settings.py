@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings
 
 from potluck_proto.errors import SettingsError
 from potluck_proto.home import Home
+from potluck_proto.plain import plain
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -94,7 +95,7 @@ def _read_table(home: Home, table: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{home.settings_file} cannot be read: {error}.") from error
+        raise SettingsError(f"{home.settings_file} cannot be read: {plain(error)}.") from error
     unknown = content.keys() - set(TABLES)
     if unknown:
         name = sorted(unknown)[0]

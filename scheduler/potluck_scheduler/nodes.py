@@ -365,7 +365,10 @@ class NodeRegistry:
     def _lose(self, connection: Connection, health: pb.NodeHealth.ValueType) -> None:
         was_alive, connection.health = connection.alive, health
         if was_alive and connection.node_id is not None:
-            log.warning("lost %s: %s", connection.address, connection.problem)
+            if connection.problem is None:
+                log.info("let go of %s", connection.address)
+            else:
+                log.warning("lost %s: %s", connection.address, connection.problem)
             self._on_lost(connection.node_id)
         self._changed()
 

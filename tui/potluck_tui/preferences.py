@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from potluck_proto.plain import plain
+
 
 class Colours(StrEnum):
     """How many colours to use."""
@@ -85,7 +87,8 @@ def read(file: Path) -> Read:
         return Read(Preferences())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return Read(
-            Preferences(), (f"{file} cannot be read: {error}. The terminal takes its defaults.",)
+            Preferences(),
+            (f"{file} cannot be read: {plain(error)}. The terminal takes its defaults.",),
         )
     table = content.get("terminal", {})
     if not isinstance(table, dict):

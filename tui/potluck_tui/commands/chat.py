@@ -38,15 +38,19 @@ def chat(options: argparse.Namespace, home: Home) -> int:
 
 async def _chat(home: Home, profile: TerminalProfile, found: Read, ssh: str) -> None:
     from potluck_tui.connect import connected
+    from potluck_tui.keeping import kept_running
 
     home.prepare()
     async with connected(home, ssh) as client:
         # Textual reads its environment when it is imported, so it is imported after that is set.
+        from potluck_tui import pasting
         from potluck_tui.app import PotluckApp
 
+        pasting.install()
         app = PotluckApp(client, home, profile, preferences=found)
         _leave_when_the_line_hangs_up(app.save_draft)
-        await app.run_async(mouse=profile.mouse)
+        async with kept_running(home, ssh, app.tell):
+            await app.run_async(mouse=profile.mouse)
 
 
 def _leave_when_the_line_hangs_up(save: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from potluck_proto.errors import ContextOverflow, ModelFileError, PotluckError
+from potluck_proto.plain import plain
 from potluck_worker.engines import faults
 from potluck_worker.engines.base import (
     Embed,
@@ -93,7 +94,7 @@ class FakeModel:
         try:
             values = tomllib.loads(path.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ModelFileError(f"{path.name} cannot be read: {error}.") from error
+            raise ModelFileError(f"{path.name} cannot be read: {plain(error)}.") from error
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
         try:
