@@ -18,9 +18,9 @@ from potluck_scheduler.catalogue import Catalogue, keep_renewed
 from potluck_scheduler.copies import HASH_SECONDS, copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
-from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.hub import HUB_SECONDS, add_fit
 from potluck_scheduler.hub_search import Search
+from potluck_scheduler.named import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.pulls import pull
 from potluck_scheduler.recommend import Way, recommend
