@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from potluck_proto.daemon import died
 from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
+from potluck_proto.plain import plain
 from potluck_tui.connect import is_local
 from potluck_tui.launch import DAEMONS, ensure_daemon
 
@@ -61,6 +62,8 @@ async def _keep(home: Home, name: str, say: Callable[[str], object]) -> None:
             await ensure_daemon(home, name)
         except PotluckError as error:
             say(error.message)
+        except OSError as error:
+            say(f"The {name} cannot be started: {plain(error)}.")
         started = time.monotonic()
         pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
