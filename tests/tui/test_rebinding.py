@@ -66,7 +66,7 @@ def test_no_key_does_two_things_in_one_place(place: str) -> None:
 async def test_another_key_acts_shows_and_leaves_the_old_one_free(short_tmp: Path) -> None:
     app = with_keys(short_tmp, chat__nodes="f11", nodes__sort="s", nodes__details="e")
     async with staged(app) as pilot:
-        await until(pilot, lambda: app.shows("f11 nodes"))
+        await until(pilot, lambda: app.shows("f11 pool"))
         await pilot.press("f4", "f11")
         await until(pilot, lambda: app.shows("by name"))
         assert app.shows("s sort")

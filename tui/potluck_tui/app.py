@@ -14,7 +14,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import App
 from textual.binding import BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
 
@@ -23,6 +23,7 @@ from potluck_tui import files, markdown_lines, notices, palette
 from potluck_tui.ascii_only import AsciiOnly
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
+from potluck_tui.colourless import Colourless
 from potluck_tui.drafts import Drafts
 from potluck_tui.events import Event
 from potluck_tui.instructions import Announce, ExportChat, Instruction, PoolInstruction
@@ -84,6 +85,7 @@ class PotluckApp(App[None]):
     TITLE = "Potluck"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as in App
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]  # noqa: RUF012 - as in App
     BINDINGS: ClassVar[list[BindingType]] = [
         key.binding()
         for key in (*EVERYWHERE, *CHAT)
@@ -117,6 +119,7 @@ class PotluckApp(App[None]):
         self._profile = profile or TerminalProfile()
         self._ssh = self._profile.ssh
         self._ascii_only = AsciiOnly()
+        self._colourless = Colourless()
         self.keymap, self._key_problems = rebound(self._read.preferences.keys)
         self.set_keymap({**self.keymap})
         self.session.long_answers.long_seconds = self._read.preferences.notify_after_seconds
@@ -139,6 +142,8 @@ class PotluckApp(App[None]):
     @property
     def _first_theme(self) -> str:
         wanted = self._read.preferences.theme
+        if self.no_color:
+            return SIXTEEN_COLOURS
         if wanted in self.available_themes:
             return wanted
         sixteen = self._profile.colours is ColourSystem.SIXTEEN
@@ -147,17 +152,23 @@ class PotluckApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return what rewrites lines on their way to the terminal."""
         filters = super().get_line_filters()
+        if self.no_color:
+            filters = [each for each in filters if not isinstance(each, Monochrome)]
+            filters.append(self._colourless)
         return [*filters, self._ascii_only] if self._profile.ascii else filters
 
     def on_mount(self) -> None:
         """Start to watch the pool; say what is wrong with the settings."""
         self._link.start()
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         problems = [*self._read.problems, *self._key_problems]
         wanted = self._read.preferences.theme
-        if wanted and wanted != self.theme:
+        if wanted and wanted not in self.available_themes:
             problems.append(f"There is no theme {wanted!r}; the palette (ctrl+l) lists them.")
-        for problem in problems:
-            self.notify(problem, severity="warning", markup=False, timeout=PROBLEM_SECONDS)
+        if problems:
+            # In one note, as only the newest is shown.
+            words = "\n".join(problems)
+            self.notify(words, severity="warning", markup=False, timeout=PROBLEM_SECONDS)
         self._later = asyncio.create_task(self._prepare())
 
     async def _prepare(self) -> None:
@@ -347,7 +358,7 @@ class PotluckApp(App[None]):
         rows = help_rows(place, self.keymap)
         if place == "logs":
             rows += LOGS_HELP
-        await self.push_screen(help_screen(place, rows))
+        await self.push_screen(help_screen(place, rows, self.size.width))
 
     def action_help_quit(self) -> None:
         """Say how to leave: ctrl+c has something else to do here, and there it would be missed."""

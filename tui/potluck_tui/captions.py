@@ -40,7 +40,7 @@ def fact_lines(turn: Turn, width: int) -> list[str]:
         if lines and cell_len(longer) <= width:
             lines[-1] = longer
         else:
-            lines.append(_fitted(fact, width))
+            lines.append(fitted(fact, width))
     return lines
 
 
@@ -96,7 +96,7 @@ def _figures(ending: Ending) -> Iterator[str]:
         yield f"waited {ending.queue_seconds:.1f} s"
 
 
-def _fitted(text: str, width: int) -> str:
+def fitted(text: str, width: int) -> str:
     """Return a text of at most `width` cells, with an ellipsis where it was cut."""
     if cell_len(text) <= width:
         return text

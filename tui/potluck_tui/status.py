@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from potluck_tui.session import Session
 from potluck_tui.words import counted
 
+MORE_BELOW = "more below: ctrl+end"
 AWAY = "no connection to the scheduler, trying again…"
 
 
@@ -76,9 +77,9 @@ def _now(session: Session, following: bool, escape_armed: bool) -> str:
         return "asking anew, esc leaves it"
     if (hits := session.library.hits) and session.library.hit_number >= 0:
         return f"hit {session.library.hit_number + 1} of {len(hits)}: n, N"
-    if not following:
-        return "more below: ctrl+end"
     if session.under_way:
         waiting = f", {len(session.queue)} waiting" if session.queue else ""
-        return f"answering{waiting}, Esc Esc stops"
+        return f"answering{waiting}, {'Esc Esc stops' if following else MORE_BELOW}"
+    if not following:
+        return MORE_BELOW
     return "opening the chat…" if session.loading else ""

@@ -38,6 +38,9 @@ from potluck_tui.words import counted
 DRAFT_SECONDS = 0.5
 """A draft is written this long after the last key."""
 
+_CHAT_HINTS = hints(EVERYWHERE[:2], CHAT, EVERYWHERE[2:])
+"""Help and the way out come first: those at the end give way in a narrow terminal."""
+
 
 class ChatScreen(MessageActions):
     """The main place. It shows the session and turns keys into what the session does.
@@ -70,6 +73,7 @@ class ChatScreen(MessageActions):
     ) -> None:
         super().__init__(session, act, copy)
         self._drafts = drafts
+        session.unfinished = drafts.unfinished
         self._home = home
         self._ssh = ssh
         self._escape = DoubleEscape()
@@ -82,7 +86,7 @@ class ChatScreen(MessageActions):
         self._composer = Composer(home.pasted, widget_id="composer")
         self._prompt = self._composer.prompt
         self._status = Bar(widget_id="status")
-        self._hints = KeyHints(hints(CHAT, EVERYWHERE), widget_id="hints")
+        self._hints = KeyHints(_CHAT_HINTS, widget_id="hints")
 
     def compose(self) -> ComposeResult:
         """Build the places of the screen."""
@@ -97,9 +101,9 @@ class ChatScreen(MessageActions):
 
     def on_mount(self) -> None:
         """Start with the new chat's draft."""
-        self._built = True
         self.set_class(self._ssh, "-ssh")
         self._prompt.fill(self._drafts.get(self._session.chat_id))
+        self._built = True
         self.set_focus(self._prompt)
         self.show_session()
 
@@ -193,8 +197,9 @@ class ChatScreen(MessageActions):
 
     def write_draft(self) -> None:
         """Write now what must not be lost. Raises `OSError`."""
-        self._put_draft()
-        self._drafts.save()
+        if self._built:
+            self._put_draft()
+            self._drafts.save()
 
     def _put_draft(self) -> None:
         self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
@@ -251,11 +256,11 @@ class ChatScreen(MessageActions):
         """Show the keys of the part that has the focus."""
         match event.widget:
             case ChatList():
-                self._hints.show(hints(CHAT_LIST))
+                self._hints.show(hints(CHAT_LIST[-1:], CHAT_LIST[:-1]))
             case Transcript():
-                self._hints.show(hints(TRANSCRIPT))
+                self._hints.show(hints(TRANSCRIPT[-2:], TRANSCRIPT[:-2]))
             case _:
-                self._hints.show(hints(CHAT, EVERYWHERE))
+                self._hints.show(_CHAT_HINTS)
 
     def action_read(self) -> None:
         """Go to the messages."""

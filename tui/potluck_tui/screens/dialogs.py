@@ -149,10 +149,10 @@ class Details(ModalScreen[None]):
         self.dismiss(None)
 
 
-def help_screen(place: str, rows: Sequence[tuple[str, str]]) -> Details:
-    """Return the help of a place: keys and what they do."""
+def help_screen(place: str, rows: Sequence[tuple[str, str]], cells: int) -> Details:
+    """Return the help of a place: keys and what they do, for a terminal of so many cells."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", max_width=2 * cells // 5)
     table.add_column()
     for keys, words in rows:
         table.add_row(keys, words)
