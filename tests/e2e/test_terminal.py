@@ -108,5 +108,5 @@ def test_escape_twice_stops_an_answer_and_once_does_not(
     terminal.type("", "Escape")
     terminal.until(lambda screen: "word12" in screen)
     terminal.type("", "Escape", "Escape")
-    stopped = terminal.until(lambda screen: "stopped" in screen.lower())
+    stopped = terminal.until(lambda screen: "Stopped." in screen and "tokens/s" in screen)
     assert WORDS[-1] not in stopped

@@ -12,7 +12,8 @@ from tui.stage import StagedApp, make_stage, staged, until
 
 REFUSED = [
     ({"chat.newer": "f12"}, "No key has the id 'chat.newer'; did you mean 'chat.new'?"),
-    ({"zoom": "f12"}, "No key has the id 'zoom'; F1 shows what there is."),
+    ({"chat.nu": "f12"}, "No key has the id 'chat.nu'; did you mean 'chat.new'?"),
+    ({"zoom": "f12"}, "No key has the id 'zoom'; F1 shows them where the terminal is wide."),
     ({"chat.new": "ctrl-e"}, "chat.new cannot be 'ctrl-e': write ctrl+e."),
     ({"chat.new": "hyper+e"}, "chat.new cannot be 'hyper+e': there is no key 'hyper+e'."),
     ({"chat.new": ""}, "there is no key ''."),
@@ -65,7 +66,7 @@ def test_no_key_does_two_things_in_one_place(place: str) -> None:
 
 async def test_another_key_acts_shows_and_leaves_the_old_one_free(short_tmp: Path) -> None:
     app = with_keys(short_tmp, chat__nodes="f11", nodes__sort="s", nodes__details="e")
-    async with staged(app) as pilot:
+    async with staged(app, (90, 24)) as pilot:
         await until(pilot, lambda: app.shows("f11 pool"))
         await pilot.press("f4", "f11")
         await until(pilot, lambda: app.shows("by name"))

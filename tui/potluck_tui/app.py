@@ -44,7 +44,7 @@ from potluck_tui.pool import NodeView
 from potluck_tui.preferences import Preferences, Read
 from potluck_tui.rebinding import rebound
 from potluck_tui.screens.chat import ChatScreen
-from potluck_tui.screens.dialogs import Details, help_screen
+from potluck_tui.screens.dialogs import WIDE_CELLS, Details, help_screen
 from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import ColourSystem, TerminalProfile
@@ -84,7 +84,7 @@ class PotluckApp(App[None]):
     CSS_PATH = Path(__file__).with_name("potluck.tcss")
     TITLE = "Potluck"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as in App
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_CELLS, "-wide")]  # noqa: RUF012 - as in App
     VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]  # noqa: RUF012 - as in App
     BINDINGS: ClassVar[list[BindingType]] = [
         key.binding()

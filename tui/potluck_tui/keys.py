@@ -321,9 +321,9 @@ def hints(*tables: Table) -> list[Key]:
     return [key for table in tables for key in table if key.hint]
 
 
-def help_rows(place: str, keymap: Keymap) -> list[tuple[str, str]]:
-    """Return the help of a place: keys and what they do."""
-    return [(key.on(keymap).shown, key.words) for table in PLACES[place] for key in table]
+def help_rows(place: str, keymap: Keymap) -> list[tuple[str, ...]]:
+    """Return the help of a place: keys, what they do, and their ids."""
+    return [(key.on(keymap).shown, key.words, key.id) for table in PLACES[place] for key in table]
 
 
 def _shown(name: str) -> str:
