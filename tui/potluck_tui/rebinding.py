@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterator, Mapping
-from os.path import commonprefix
 
 from textual.keys import Keys
 
@@ -32,8 +31,8 @@ def rebound(wanted: Mapping[str, str]) -> tuple[Keymap, tuple[str, ...]]:
     for name, keys in wanted.items():
         if name not in known:
             near = difflib.get_close_matches(name, known)
-            # Those that begin alike are of the same place.
-            nearest = max(near, key=lambda each: len(commonprefix([each, name])), default="")
+            place = name.partition(".")[0] + "."
+            nearest = max(near, key=lambda each: each.startswith(place), default="")
             advice = f"did you mean {nearest!r}?" if near else _WHERE_IDS_ARE
             problems.append(f"No key has the id {name!r}; {advice}")
         elif problem := next(filter(None, map(_problem, keys.split(","))), ""):
