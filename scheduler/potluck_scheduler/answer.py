@@ -166,7 +166,7 @@ class Answer:
 
     @property
     def tokens_per_second(self) -> float:
-        """How fast it came from where it is, by when it was heard here; 0 for less than two pieces."""
+        """How fast it comes from where it is, as heard here; 0 before there are two pieces."""
         seconds = self._heard - self._heard_first
         return (len(self.token_ids) - self._tokens_first) / seconds if seconds > 0 else 0.0
 

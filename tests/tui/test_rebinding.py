@@ -88,6 +88,23 @@ async def test_other_keys_count_in_the_prompt_too(short_tmp: Path) -> None:
         assert app.scheduler.submitted[0].content == "a\nb"
 
 
+async def test_a_chosen_key_counts_before_what_a_field_of_text_does_with_it(
+    short_tmp: Path,
+) -> None:
+    app = with_keys(short_tmp, chat__new="ctrl+e", chat__nodes="ctrl+k", options__close="ctrl+u")
+    app.scheduler.add_chat("c1", "First", ("q", "answer one"), age_seconds=10)
+    async with staged(app) as pilot:
+        await until(pilot, lambda: app.shows("answer one"))
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: not app.shows("answer one"))
+        await pilot.press("ctrl+k")
+        await until(pilot, lambda: app.shows("Machines:"))
+        await pilot.press("escape", "ctrl+s")
+        await until(pilot, lambda: app.shows("How this chat is answered"))
+        await pilot.press("tab", "x", "ctrl+u")
+        await until(pilot, lambda: not app.shows("How this chat is answered"))
+
+
 async def test_what_is_wrong_is_said_at_the_start(short_tmp: Path) -> None:
     wanted = Preferences(keys={"chat.new": "ctrl+f"}, theme="purple")
     app = make_stage(short_tmp, preferences=Read(wanted, ("settings.toml is odd.",)))
