@@ -27,7 +27,7 @@ from potluck_tui.colourless import Colourless
 from potluck_tui.drafts import Drafts
 from potluck_tui.events import Event
 from potluck_tui.instructions import Announce, ExportChat, Instruction, PoolInstruction
-from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, help_rows
+from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, choose, help_rows, press, twice
 from potluck_tui.link import PoolLink
 from potluck_tui.log_view import LogKey
 from potluck_tui.palette import (
@@ -122,6 +122,7 @@ class PotluckApp(App[None]):
         self._colourless = Colourless()
         self.keymap, self._key_problems = rebound(self._read.preferences.keys)
         self.set_keymap({**self.keymap})
+        choose(self.keymap)
         self.session.long_answers.long_seconds = self._read.preferences.notify_after_seconds
         self._chat_screen = ChatScreen(
             self.session,
@@ -164,7 +165,8 @@ class PotluckApp(App[None]):
         problems = [*self._read.problems, *self._key_problems]
         wanted = self._read.preferences.theme
         if wanted and wanted not in self.available_themes:
-            problems.append(f"There is no theme {wanted!r}; the palette (ctrl+l) lists them.")
+            listed = f"the palette ({press('app.palette')}) lists them"
+            problems.append(f"There is no theme {wanted!r}; {listed}.")
         if problems:
             # In one note, as only the newest is shown.
             words = "\n".join(problems)
@@ -362,8 +364,8 @@ class PotluckApp(App[None]):
 
     def action_help_quit(self) -> None:
         """Say how to leave: ctrl+c has something else to do here, and there it would be missed."""
-        leave = next(key for key in EVERYWHERE if key.action == "leave").on(self.keymap)
-        self.notify(f"{leave.shown} leaves; answers go on. Esc Esc stops an answer.", markup=False)
+        leave, stop = press("app.quit"), twice("chat.escape")
+        self.notify(f"{leave} leaves; answers go on. {stop} stops an answer.", markup=False)
 
     @property
     def _place(self) -> str:

@@ -316,6 +316,27 @@ PLACES: dict[str, tuple[Table, ...]] = {
 """The places, and the tables of keys that count there."""
 
 
+_chosen: dict[str, str] = {}
+
+
+def choose(keymap: Keymap) -> None:
+    """Have `press` name keys as a reader has bound them. A process has one reader."""
+    _chosen.clear()
+    _chosen.update(keymap)
+
+
+def press(key_id: str) -> str:
+    """Return the key that does something, for a sentence."""
+    key = next(k for tables in PLACES.values() for table in tables for k in table if k.id == key_id)
+    return key.on(_chosen).shown.split(", ")[0].replace("escape", "esc")
+
+
+def twice(key_id: str) -> str:
+    """Return a key that is pressed twice, for the beginning of a sentence."""
+    key = press(key_id).capitalize()
+    return f"{key} {key}"
+
+
 def hints(*tables: Table) -> list[Key]:
     """Return the keys of some tables that have a word for the line of hints."""
     return [key for table in tables for key in table if key.hint]

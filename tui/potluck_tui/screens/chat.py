@@ -21,7 +21,7 @@ from potluck_tui.escape import WINDOW_SECONDS, DoubleEscape
 from potluck_tui.export import Format
 from potluck_tui.highlight import words_of
 from potluck_tui.instructions import Instruction, ScreenInstruction
-from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints
+from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints, press
 from potluck_tui.screens.dialogs import Ask
 from potluck_tui.screens.message_actions import MessageActions
 from potluck_tui.session import Session
@@ -312,7 +312,7 @@ class ChatScreen(MessageActions):
         """Show the chat that was chosen; a deleted one must be taken back first."""
         chat_id = ChatId(event.option_id or "")
         if self._session.library.shelf is ShelfKind.DELETED:
-            self.notify("This chat is deleted: u takes it back.")
+            self.notify(f"This chat is deleted: {press('chats.restore')} takes it back.")
             return
         self.keep_draft()
         self._close_drawer()

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static, TextArea
 
 from potluck_proto.errors import BadRequest
 from potluck_tui.instructions import DeletePreset, Instruction, SavePreset
-from potluck_tui.keys import EVERYWHERE, OPTIONS, UNDO, hints
+from potluck_tui.keys import EVERYWHERE, OPTIONS, UNDO, hints, press
 from potluck_tui.preset import NUMBERS, STOP_SEPARATOR, THINKING, Preset, check_name
 from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
@@ -188,7 +188,10 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
         name = self.query_one("#name", Input).value.strip()
         at = next((n for n, preset in enumerate(known) if preset.name == name), 0)
         if len(known) == 1:
-            self._say("No preset is kept yet: give these values a name, and keep them with ctrl+s.")
+            keep = press("options.keep")
+            self._say(
+                f"No preset is kept yet: give these values a name, and keep them with {keep}."
+            )
         else:
             self._show(known[(at + step) % len(known)])
 
