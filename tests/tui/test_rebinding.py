@@ -105,6 +105,16 @@ async def test_a_chosen_key_counts_before_what_a_field_of_text_does_with_it(
         await until(pilot, lambda: not app.shows("How this chat is answered"))
 
 
+async def test_sentences_name_the_keys_that_were_chosen(short_tmp: Path) -> None:
+    app = with_keys(short_tmp, chat__model="f11", chat__restore="ctrl+y")
+    app.scheduler.add_chat("c1", "One", ("q", "answer one"), age_seconds=10)
+    async with staged(app) as pilot:
+        await until(pilot, lambda: app.shows("answer one"))
+        await pilot.press("f8")
+        await until(pilot, lambda: app.shows("is deleted. ctrl+y brings it back"))
+        await until(pilot, lambda: app.shows("f11 picks another model"))
+
+
 async def test_what_is_wrong_is_said_at_the_start(short_tmp: Path) -> None:
     wanted = Preferences(keys={"chat.new": "ctrl+f"}, theme="purple")
     app = make_stage(short_tmp, preferences=Read(wanted, ("settings.toml is odd.",)))

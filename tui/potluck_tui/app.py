@@ -186,6 +186,7 @@ class PotluckApp(App[None]):
 
     async def on_unmount(self) -> None:
         """End what runs in the background."""
+        choose({})
         self._later.cancel()
         await self._link.close()
 
