@@ -121,6 +121,30 @@ def run(name: str, serve: Callable[[Home], Coroutine[None, None, None]]) -> int:
     return 0
 
 
+class Background:
+    """Work that goes on for as long as a daemon does. What fails is logged; the rest goes on."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def keep(self, work: Coroutine[None, None, None]) -> None:
+        """Begin some work."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(_log_failure)
+        self._tasks.append(task)
+
+    async def close(self) -> None:
+        """End all of it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a part of this daemon failed, and is not done any more", exc_info=error)
+
+
 async def until_stopped_or_idle(in_use: Callable[[], bool], idle_exit_seconds: float) -> None:
     """Return on a signal, or when nothing was in use for `idle_exit_seconds`; 0 is never."""
     stop = asyncio.Event()

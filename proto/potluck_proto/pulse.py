@@ -18,7 +18,7 @@ class Pulse:
         """Return a future that the next beat sets; all who wait share it."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        return _shared(self._next)
+        return asyncio.shield(self._next)  # one that stops waiting leaves the others alone
 
     async def wait(self, timeout_seconds: float) -> None:
         """Return at the next beat, or after `timeout_seconds` without one."""
@@ -29,8 +29,3 @@ class Pulse:
         if self._next is not None:
             self._next.set_result(None)
             self._next = None
-
-
-def _shared(future: asyncio.Future[None]) -> asyncio.Future[None]:
-    """Return a view of a future whose cancellation leaves the others waiting."""
-    return asyncio.shield(future)

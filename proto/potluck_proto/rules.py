@@ -1,7 +1,8 @@
 """Who may call what: one table for both services, and the gate that holds it.
 
 A method that is not in the table is refused to everybody; a test fails when a method of the
-contract is missing here.
+contract is missing here. The gate also tells the caller how a method failed: whatever
+`PotluckError` a method raises ends its call, in the error's own words.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ class Gate(grpc.aio.ServerInterceptor):
         if self._counts is not None and (problem := self._counts.problem()):
             return _refusing(problem, PENALTY_SECONDS)
         handler = await continuation(handler_call_details)
-        return None if handler is None else self._counting(handler)
+        return None if handler is None else self._guarded(handler)
 
     @contextmanager
     def _call(self) -> Iterator[None]:
@@ -164,52 +165,39 @@ class Gate(grpc.aio.ServerInterceptor):
         finally:
             self._counts.running -= 1
 
-    def _counting(self, handler: Handler) -> Handler:
-        """Return a method that is counted while it runs."""
-        kind = (bool(handler.request_streaming), bool(handler.response_streaming))
-        inner: Any = {
-            (False, False): handler.unary_unary,
-            (False, True): handler.unary_stream,
-            (True, False): handler.stream_unary,
-            (True, True): handler.stream_stream,
-        }[kind]
-
-        async def checked(request: object, context: Context) -> object:
-            if handler.request_streaming:
-                return _readable(cast(AsyncIterator[object], request), context)
-            await _check_readable(request, context)
-            return request
+    def _guarded(self, handler: Handler) -> Handler:
+        """Return a method that is counted while it runs, and whose errors reach the caller."""
+        # gRPC's types are those of its methods without asyncio.
+        kinds: dict[tuple[bool, bool], tuple[Any, Callable[..., Handler]]] = {
+            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+        }
+        inner, make = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
+        readable: Callable[[Any], Any] = _all_readable if handler.request_streaming else _readable
 
         async def once(request: object, context: Context) -> object:
-            with self._call():
-                return await inner(await checked(request, context), context)
+            try:
+                with self._call():
+                    return await inner(readable(request), context)
+            except PotluckError as error:
+                await abort(context, error)
 
         async def stream(request: object, context: Context) -> AsyncIterator[object]:
-            with self._call():
-                request = await checked(request, context)
-                async with aclosing(inner(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+            try:
+                with self._call():
+                    async with aclosing(inner(readable(request), context)) as responses:
+                        async for response in responses:
+                            yield response
+            except PotluckError as error:
+                await abort(context, error)
 
-        make: Any = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[kind]
-        made = make(
+        return make(
             stream if handler.response_streaming else once,
             _or_none(handler.request_deserializer),
             handler.response_serializer,
         )
-        return cast(Handler, made)
-
-
-async def _readable(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
-    """Yield what comes until something is no message; that ends the call."""
-    async for request in requests:
-        await _check_readable(request, context)
-        yield request
 
 
 class _Counts:
@@ -255,10 +243,17 @@ def _or_none(read: Callable[[bytes], object] | None) -> Callable[[bytes], object
     return read_or_none
 
 
-async def _check_readable(request: object, context: Context) -> None:
-    """Fail a call whose message could not be read."""
+def _readable(request: object) -> object:
+    """Return a message. Raises `BadRequest` for one that could not be read."""
     if request is None:
-        await abort(context, BadRequest("The call's message is malformed. Compare the versions."))
+        raise BadRequest("The call's message is malformed. Compare the versions.")
+    return request
+
+
+async def _all_readable(requests: AsyncIterator[object]) -> AsyncIterator[object]:
+    """Yield messages. Raises `BadRequest` at one that could not be read."""
+    async for request in requests:
+        yield _readable(request)
 
 
 def _refusing(error: PotluckError, after_seconds: float) -> Handler:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
-from potluck_proto.home import write_private
-
-log = logging.getLogger(__name__)
+from potluck_proto.kept import KeptFile
 
 
 class AddedWorkers:
@@ -19,14 +15,8 @@ class AddedWorkers:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._addresses = [str(address) for address in json.loads(path.read_text())]
-        except FileNotFoundError:
-            self._addresses = []
-        except (OSError, ValueError, TypeError) as error:
-            log.warning("%s cannot be read, added workers are forgotten: %s", path, error)
-            self._addresses = []
+        self._file = KeptFile(path, list[str], "workers added")
+        self._addresses = self._file.read() or []
 
     def all(self) -> list[str]:
         """Return the addresses."""
@@ -36,13 +26,10 @@ class AddedWorkers:
         """Add an address, if it is not there yet."""
         if address not in self._addresses:
             self._addresses.append(address)
-            self._save()
+            self._file.write(self._addresses)
 
     def remove(self, address: str) -> None:
         """Remove an address, if it is there."""
         if address in self._addresses:
             self._addresses.remove(address)
-            self._save()
-
-    def _save(self) -> None:
-        write_private(self._path, json.dumps(self._addresses).encode())
+            self._file.write(self._addresses)

@@ -18,7 +18,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.answer_store import Record
 from potluck_scheduler.core.model import Model
-from potluck_scheduler.store import Submission
+from potluck_scheduler.submission import Submission
 
 STALL_SECONDS = 5.0
 STALL_GAPS = 20.0

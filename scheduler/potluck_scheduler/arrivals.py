@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from potluck_proto.errors import HubError
+from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 
 
@@ -33,6 +34,17 @@ class Arrival:
         progress.variant = self.download.variant
         self.download = progress
         return progress
+
+    def add_to(
+        self,
+        message: pb.PullModelResponse | pb.CopyModelResponse,
+        event: types.Download | types.ModelDescription,
+    ) -> None:
+        """Put what a copy says into a message. Raises `HubError` where it was stopped."""
+        if isinstance(event, types.ModelDescription):
+            message.model.CopyFrom(event)
+        else:
+            message.download.CopyFrom(self.note(event))
 
     def check(self) -> None:
         """Raise `HubError` where it was stopped."""

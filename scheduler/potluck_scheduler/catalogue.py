@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from potluck_proto.errors import SettingsError
 from potluck_proto.home import Home
-
-log = logging.getLogger(__name__)
+from potluck_proto.kept import KeptFile
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 
@@ -52,10 +50,9 @@ class Row(BaseModel):
         return 4 * self.layers * self.kv_width * context_length
 
 
-class Renewed(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Renewed:
     """What the hub said of a repository: what it left out is 0 or empty."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: int
     licence: str
@@ -64,7 +61,6 @@ class Renewed(BaseModel):
     date: str
 
 
-_RENEWED: TypeAdapter[dict[str, Renewed]] = TypeAdapter(dict[str, Renewed])
 RENEWED_NAME = "catalogue-hub.json"
 
 
@@ -95,31 +91,23 @@ class Catalogue:
             read = _File.model_validate(tomllib.loads(path.read_text()))
         except (OSError, ValueError, ValidationError) as error:
             raise SettingsError(f"The catalogue {path} cannot be used: {error}.") from error
-        renewed = _read_renewed(home)
+        renewed = _renewed_file(home).read() or {}
         return cls([_renewed(row, renewed.get(row.repository)) for row in read.model], read.date)
 
 
 def keep_renewed(home: Home, renewed: Mapping[str, Renewed]) -> None:
     """Keep what the hub said in the home, beside what it said before of others."""
-    path = home.root / RENEWED_NAME
-    draft = path.with_suffix(".new")
-    draft.write_bytes(_RENEWED.dump_json({**_read_renewed(home), **renewed}, indent=1))
-    draft.replace(path)
+    file = _renewed_file(home)
+    file.write({**(file.read() or {}), **renewed})
 
 
-def _read_renewed(home: Home) -> dict[str, Renewed]:
-    try:
-        return _RENEWED.validate_json((home.root / RENEWED_NAME).read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("going on without what the hub said of the catalogue: %s", error)
-        return {}
+def _renewed_file(home: Home) -> KeptFile[dict[str, Renewed]]:
+    return KeptFile(home.root / RENEWED_NAME, dict[str, Renewed], "hub's words on the catalogue")
 
 
 def _renewed(row: Row, said: Renewed | None) -> Row:
     """Return a row with what the hub said of it."""
     if said is None:
         return row
-    known = {name: value for name, value in said.model_dump().items() if value}
+    known = {name: value for name, value in asdict(said).items() if value}
     return row.model_copy(update=known)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
-from potluck_proto import errors
-from potluck_proto.errors import BadRequest, LimitReached, PotluckError
+from potluck_proto.errors import BadRequest, LimitReached
 from potluck_proto.identity import Role
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_proto.limits import Limits
-from potluck_proto.rules import caller
+from potluck_proto.rules import Context, caller
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_scheduler.database import Database
-from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.shelf import ChatShelf
-from potluck_scheduler.store import ChatStore, Submission
+from potluck_scheduler.store import ChatStore
+from potluck_scheduler.submission import Submission
 
 HEAD_SECONDS = 0.02
 """What is known of an answer that has just begun waits so long for its first words, so that they go
@@ -55,7 +54,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Store a prompt, then begin its answer."""
-        return _submitted(await or_abort(self._submit(request), context))
+        return _submitted(await self._submit(request))
 
     async def _submit(self, request: pb.SubmitRequest) -> Submission:
         if not request.content.strip() and not request.attachments:
@@ -102,8 +101,8 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.RegenerateRequest, context: Context
     ) -> pb.RegenerateResponse:
         """Begin another answer to a question."""
-        await or_abort(self._check_room(ChatId(request.chat_id)), context)
-        submission = await or_abort(self._store.regenerate(request), context)
+        await self._check_room(ChatId(request.chat_id))
+        submission = await self._store.regenerate(request)
         self._generations.start(submission)
         return pb.RegenerateResponse(
             answer_message_id=submission.answer_message_id, generation_id=submission.generation_id
@@ -112,8 +111,8 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     async def Continue(self, request: pb.ContinueRequest, context: Context) -> pb.ContinueResponse:
         """Go on with a cut answer."""
         chat_id, message_id = ChatId(request.chat_id), MessageId(request.answer_message_id)
-        await or_abort(self._check_room(chat_id), context)
-        submission = await or_abort(self._store.reopen(chat_id, message_id), context)
+        await self._check_room(chat_id)
+        submission = await self._store.reopen(chat_id, message_id)
         self._generations.start(submission)
         return pb.ContinueResponse(generation_id=submission.generation_id)
 
@@ -122,7 +121,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     ) -> pb.SelectBranchResponse:
         """Show another branch."""
         chat_id, message_id = ChatId(request.chat_id), MessageId(request.message_id)
-        await or_abort(self._store.select(chat_id, message_id), context)
+        await self._store.select(chat_id, message_id)
         self._chats_changed()
         return pb.SelectBranchResponse()
 
@@ -131,29 +130,23 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.AttachResponse]:
         """Show an answer from an offset on."""
         with self._viewer():
-            try:
-                generation_id = GenerationId(request.generation_id)
-                async for events in self._generations.attach(generation_id, request.from_offset):
-                    yield pb.AttachResponse(events=events)
-            except PotluckError as error:
-                await errors.abort(context, error)
+            generation_id = GenerationId(request.generation_id)
+            async for events in self._generations.attach(generation_id, request.from_offset):
+                yield pb.AttachResponse(events=events)
 
     async def Ask(self, request: pb.AskRequest, context: Context) -> AsyncIterator[pb.AskResponse]:
         """Store a prompt, begin its answer, and show it."""
         with self._viewer():
-            try:
-                submission = await self._submit(request.submit)
-                submitted: pb.SubmitResponse | None = _submitted(submission)
-                answer = self._generations.attach(submission.generation_id, 0, HEAD_SECONDS)
-                async for events in answer:
-                    yield pb.AskResponse(submitted=submitted, events=events)
-                    submitted = None
-            except PotluckError as error:
-                await errors.abort(context, error)
+            submission = await self._submit(request.submit)
+            submitted: pb.SubmitResponse | None = _submitted(submission)
+            answer = self._generations.attach(submission.generation_id, 0, HEAD_SECONDS)
+            async for events in answer:
+                yield pb.AskResponse(submitted=submitted, events=events)
+                submitted = None
 
     async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
         """End an answer."""
-        await or_abort(self._generations.stop(GenerationId(request.generation_id)), context)
+        await self._generations.stop(GenerationId(request.generation_id))
         return pb.StopResponse()
 
     # --- chats ---------------------------------------------------------------------------------
@@ -162,14 +155,14 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.ListChatsRequest, context: Context
     ) -> pb.ListChatsResponse:
         """List chats, a page at a time."""
-        chats, token = await or_abort(self._shelf.chats(request), context)
+        chats, token = await self._shelf.chats(request)
         for chat in chats:
             chat.active = bool(self._generations.in_chat(ChatId(chat.chat_id)))
         return pb.ListChatsResponse(chats=chats, next_page_token=token)
 
     async def GetChat(self, request: pb.GetChatRequest, context: Context) -> pb.GetChatResponse:
         """Return a chat; answers under way with all that they have."""
-        response = await or_abort(self._shelf.chat(request), context)
+        response = await self._shelf.chat(request)
         active = {
             answer.generation_id: answer
             for answer in self._generations.in_chat(ChatId(request.chat_id))
@@ -186,12 +179,8 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.UpdateChatRequest, context: Context
     ) -> pb.UpdateChatResponse:
         """Change a chat."""
-
-        async def update() -> pb.Chat:
-            self._check_settings(request.ByteSize())
-            return await self._shelf.update(request)
-
-        chat = await or_abort(update(), context)
+        self._check_settings(request.ByteSize())
+        chat = await self._shelf.update(request)
         self._chats_changed()
         return pb.UpdateChatResponse(chat=chat)
 
@@ -202,7 +191,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         chat_id = ChatId(request.chat_id)
         for answer in self._generations.in_chat(chat_id):
             await self._generations.stop(answer.generation_id)
-        await or_abort(self._shelf.delete(chat_id), context)
+        await self._shelf.delete(chat_id)
         self._chats_changed()
         return pb.DeleteChatResponse()
 
@@ -210,7 +199,7 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.RestoreChatRequest, context: Context
     ) -> pb.RestoreChatResponse:
         """Take a deleted chat back."""
-        await or_abort(self._shelf.restore(ChatId(request.chat_id)), context)
+        await self._shelf.restore(ChatId(request.chat_id))
         self._chats_changed()
         return pb.RestoreChatResponse()
 
@@ -218,14 +207,14 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.SearchChatsRequest, context: Context
     ) -> pb.SearchChatsResponse:
         """Search all chats."""
-        hits = await or_abort(self._shelf.search(request.query, request.limit), context)
+        hits = await self._shelf.search(request.query, request.limit)
         return pb.SearchChatsResponse(hits=hits)
 
     async def ListPrompts(
         self, request: pb.ListPromptsRequest, context: Context
     ) -> pb.ListPromptsResponse:
         """List what was asked lately."""
-        prompts = await or_abort(self._shelf.prompts(request.limit), context)
+        prompts = await self._shelf.prompts(request.limit)
         return pb.ListPromptsResponse(prompts=prompts)
 
     # --- presets -------------------------------------------------------------------------------
@@ -234,26 +223,22 @@ class ChatService(pb_grpc.SchedulerServiceServicer):
         self, request: pb.ListPresetsRequest, context: Context
     ) -> pb.ListPresetsResponse:
         """List the presets that have a name."""
-        presets = await or_abort(self._shelf.presets(), context)
+        presets = await self._shelf.presets()
         return pb.ListPresetsResponse(presets=presets)
 
     async def SavePreset(
         self, request: pb.SavePresetRequest, context: Context
     ) -> pb.SavePresetResponse:
         """Keep a preset under its name."""
-
-        async def save() -> None:
-            self._check_settings(request.ByteSize())
-            await self._shelf.save_preset(request.preset)
-
-        await or_abort(save(), context)
+        self._check_settings(request.ByteSize())
+        await self._shelf.save_preset(request.preset)
         return pb.SavePresetResponse()
 
     async def DeletePreset(
         self, request: pb.DeletePresetRequest, context: Context
     ) -> pb.DeletePresetResponse:
         """Forget a preset."""
-        await or_abort(self._shelf.delete_preset(request.name), context)
+        await self._shelf.delete_preset(request.name)
         return pb.DeletePresetResponse()
 
     @contextmanager

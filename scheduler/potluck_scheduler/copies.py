@@ -8,15 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from potluck_proto.errors import LostError
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
-from potluck_scheduler.core.model import ModelKey
-
-if TYPE_CHECKING:
-    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+from potluck_scheduler.core.model import ModelKey, Node
+from potluck_scheduler.nodes import NodeRegistry
 
 REPORT_SECONDS = 0.5
 HASH_SECONDS = 3600.0
@@ -24,100 +21,125 @@ HASH_SECONDS = 3600.0
 
 
 async def hashing(
-    key: ModelKey, source: WorkerServiceAsyncStub, source_name: str
+    nodes: NodeRegistry, source: Node, key: ModelKey
 ) -> AsyncGenerator[tuple[types.Download, set[str]], None]:
     """Have a node read a model's weights; yield how far it is, and the hashes once it is through.
 
-    Raises `grpc.aio.AioRpcError` where it refuses.
+    Raises `PotluckError` where it refuses, or is lost.
     """
     asked = worker.HashModelRequest(model=key.name, quantization=key.quantization)
-    call = source.HashModel(asked, timeout=HASH_SECONDS)
-    try:
-        async for response in call:
-            download = types.Download(
-                repository=str(key),
-                done_bytes=response.done_bytes,
-                total_bytes=response.total_bytes,
-                from_node=source_name,
-                hashing=True,
-            )
-            yield download, {found.sha256 for found in response.hashes}
-    finally:
-        call.cancel()
+    with nodes.calling(source.node_id) as stub:
+        call = stub.HashModel(asked, timeout=HASH_SECONDS)
+        try:
+            async for response in call:
+                download = types.Download(
+                    repository=str(key),
+                    done_bytes=response.done_bytes,
+                    total_bytes=response.total_bytes,
+                    from_node=source.name,
+                    hashing=True,
+                )
+                yield download, {found.sha256 for found in response.hashes}
+        finally:
+            call.cancel()
 
 
 async def copy(
+    nodes: NodeRegistry,
     key: ModelKey,
-    source: WorkerServiceAsyncStub,
-    target: WorkerServiceAsyncStub,
-    source_name: str,
-    names: Mapping[str, str] | None = None,
+    source: Node,
+    target: Node,
+    names: Mapping[str, str],
 ) -> AsyncGenerator[types.Download | types.ModelDescription, None]:
     """Copy a model; yield how far it is, at last the model as the target lists it.
 
     Args:
+        nodes: The workers.
         key: Which model.
         source: Has it.
         target: Gets it.
-        source_name: What people call the source.
         names: What files are called at the target, by their hashes; others keep their names.
 
     Raises:
-        LostError: A node ended the copy without a word.
-        grpc.aio.AioRpcError: One refused, with its reason.
+        LostError: A node ended the copy without a word, or was lost.
+        PotluckError: One refused, with its reason.
     """
-    async with aclosing(hashing(key, source, source_name)) as reading:
+    async with aclosing(hashing(nodes, source, key)) as reading:
         async for download, _ in reading:
             yield download
-    asked = worker.SendModelRequest(model=key.name, quantization=key.quantization)
-    offer = await _offer(source, asked)
-    at_source = {}
-    for file in offer.files:
-        named = (names or {}).get(file.sha256, file.name)
-        at_source[named], file.name = file.name, named
-    progress = _Progress(
-        str(key), source_name, {file.name: file.size_bytes for file in offer.files}
-    )
-    receiving = target.ReceiveModel()
-    try:
-        await receiving.write(worker.ReceiveModelRequest(offer=offer))
-        async for response in receiving:
-            if response.HasField("model"):
-                yield response.model
-                return
-            wanted = response.wanted
-            asked.file, asked.offset = at_source[wanted.file], wanted.offset
-            progress.begin(wanted.file, wanted.offset)
-            async for part in source.SendModel(asked):
-                await receiving.write(worker.ReceiveModelRequest(data=part.data))
-                if progress.add(len(part.data)):
-                    yield progress.message()
-            if not progress.is_through(wanted.file):
-                raise LostError(f"{wanted.file} ended early: it changed meanwhile. Copy again.")
-    finally:
-        receiving.cancel()
+    offer, at_source = _renamed(await _offer(nodes, source, key), names)
+    progress = _Progress(key, source.name, {file.name: file.size_bytes for file in offer.files})
+    with nodes.calling(target.node_id) as stub:
+        receiving = stub.ReceiveModel()
+        try:
+            await receiving.write(worker.ReceiveModelRequest(offer=offer))
+            async for response in receiving:
+                if response.HasField("model"):
+                    yield response.model
+                    return
+                wanted = response.wanted
+                progress.begin(wanted.file, wanted.offset)
+                file = at_source[wanted.file]
+                async with aclosing(_content(nodes, source, key, file, wanted.offset)) as content:
+                    async for data in content:
+                        await receiving.write(worker.ReceiveModelRequest(data=data))
+                        if progress.add(len(data)):
+                            yield progress.message()
+                if not progress.is_through(wanted.file):
+                    raise LostError(f"{wanted.file} ended early: it changed meanwhile. Copy again.")
+        finally:
+            receiving.cancel()
     raise LostError("The copy ended before the model was there. Copy again to go on.")
 
 
-async def _offer(
-    source: WorkerServiceAsyncStub, asked: worker.SendModelRequest
-) -> worker.ModelOffer:
-    async for response in source.SendModel(asked):
-        return response.offer
+async def _offer(nodes: NodeRegistry, source: Node, key: ModelKey) -> worker.ModelOffer:
+    """Return what a node would send of a model. Raises `PotluckError`."""
+    asked = worker.SendModelRequest(model=key.name, quantization=key.quantization)
+    with nodes.calling(source.node_id) as stub:
+        async for response in stub.SendModel(asked):
+            return response.offer
     raise LostError("The node that has the model offered nothing. Copy again.")
+
+
+def _renamed(
+    offer: worker.ModelOffer, names: Mapping[str, str]
+) -> tuple[worker.ModelOffer, dict[str, str]]:
+    """Return an offer with other names for its files, and by those what the files are called."""
+    renamed, at_source = worker.ModelOffer(), {}
+    renamed.CopyFrom(offer)
+    for file in renamed.files:
+        name = names.get(file.sha256, file.name)
+        at_source[name], file.name = file.name, name
+    return renamed, at_source
+
+
+async def _content(
+    nodes: NodeRegistry, source: Node, key: ModelKey, file: str, offset: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield what a node sends of a file, from an offset on. Raises `PotluckError`."""
+    asked = worker.SendModelRequest(
+        model=key.name, quantization=key.quantization, file=file, offset=offset
+    )
+    with nodes.calling(source.node_id) as stub:
+        call = stub.SendModel(asked)
+        try:
+            async for part in call:
+                yield part.data
+        finally:
+            call.cancel()
 
 
 class _Progress:
     """How far a copy is, and how fast.
 
     Args:
-        model: Its name.
+        key: Which.
         source_name: The node that it comes from.
         sizes: Bytes of each file, in the order in which they go.
     """
 
-    def __init__(self, model: str, source_name: str, sizes: dict[str, int]) -> None:
-        self._model = model
+    def __init__(self, key: ModelKey, source_name: str, sizes: dict[str, int]) -> None:
+        self._key = key
         self._source_name = source_name
         self._sizes = sizes
         self._done = self._sent = 0
@@ -149,7 +171,7 @@ class _Progress:
         total = sum(self._sizes.values())
         speed = self._sent / max(1e-6, time.monotonic() - self._started)
         return types.Download(
-            repository=self._model,
+            repository=str(self._key),
             done_bytes=self._done,
             total_bytes=total,
             bytes_per_second=speed,

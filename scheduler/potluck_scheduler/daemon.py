@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 
 from potluck_proto import daemon, network
 from potluck_proto.doors import Doors
@@ -70,7 +69,7 @@ class SchedulerDaemon:
         self._settings = settings
         self._validate = validate
         self._pulse = Pulse()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = daemon.Background()
         self.database = Database(home.chat_store)
         self.store = ChatStore(self.database)
         self._shelf = ChatShelf(self.database)
@@ -139,7 +138,7 @@ class SchedulerDaemon:
             self._keep_speeds(),
             self._purge_often(),
         ):
-            self._keep(work)
+            self._background.keep(work)
         self.nodes.add(network.unix_address(self._home.worker_socket), "local")
         for address in (*self._settings.workers, *self._gatehouse.added.all()):
             self.nodes.add(address, "static")
@@ -175,16 +174,11 @@ class SchedulerDaemon:
         await self._doors.stop(STOP_SECONDS)
         await self._gatehouse.discovery.stop()
         await self.generations.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._conductor.close()
         await self.nodes.close()
         await self._save_speeds()
         await self.database.close()
-
-    def _keep(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
 
     async def _purge_often(self) -> None:
         """Delete for good, now and then, what can no longer be restored."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
-
-from potluck_proto.errors import NodeLost, NoNodes, UnknownModel, UnknownNode, from_rpc
+from potluck_proto.errors import NoNodes, PotluckError, UnknownModel, UnknownNode
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
@@ -97,14 +95,10 @@ def _is_meant(node: Node, asked: str, nodes: NodeRegistry) -> bool:
 
 async def _ask(node: Node, options: types.LoadOptions, nodes: NodeRegistry) -> pb.NodeFit:
     answer = pb.NodeFit(node_id=node.node_id, node_name=node.name)
-    stub = nodes.stub(node.node_id)
-    if stub is None:
-        answer.problem.CopyFrom(NodeLost(f"{node.name} is not connected any more.").to_proto())
-        return answer
     try:
-        response = await stub.Fit(worker.FitRequest(options=options), timeout=FIT_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        answer.problem.CopyFrom(from_rpc(error, node.name).to_proto())
-    else:
+        with nodes.calling(node.node_id) as stub:
+            response = await stub.Fit(worker.FitRequest(options=options), timeout=FIT_SECONDS)
         answer.fit.CopyFrom(response.fit)
+    except PotluckError as error:
+        answer.problem.CopyFrom(error.to_proto())
     return answer

@@ -29,7 +29,7 @@ from potluck_scheduler.journey import Journey
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.prefix import prefix_of
 from potluck_scheduler.saver import Saver
-from potluck_scheduler.store import Submission
+from potluck_scheduler.submission import Submission
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,8 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import grpc
-
-from potluck_proto.errors import HubUnreachable, from_rpc
+from potluck_proto.errors import HubUnreachable, PotluckError
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
@@ -18,9 +15,6 @@ from potluck_scheduler.convert import node_from_proto
 from potluck_scheduler.copies import hashing
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.nodes import NodeRegistry
-
-if TYPE_CHECKING:
-    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
 HUB_SECONDS = 15.0
 """A worker gives a silent hub up before."""
@@ -58,7 +52,6 @@ class Neighbour:
     """A node that has what is to be fetched; it may be the one that would fetch it."""
 
     node: Node
-    worker: WorkerServiceAsyncStub
     key: ModelKey
     names: Mapping[str, str] = field(default_factory=dict)
     """What the hub calls its files, by their hashes."""
@@ -71,102 +64,87 @@ Search = AsyncGenerator[types.Download | Neighbour, None]
 model."""
 
 
-class Neighbours:
-    """Looks on the nodes for what one is to fetch.
+async def find_neighbour(nodes: NodeRegistry, request: pb.PullModelRequest, target: Node) -> Search:
+    """Look for a node with the very files that a pull would fetch; none where it is to fetch.
 
     Args:
         nodes: The workers.
+        request: The pull.
+        target: The node that would fetch. It is looked at first.
+
+    Raises:
+        HubUnreachable: The hub cannot be reached, and nobody has a model of that name.
+        PotluckError: The worker refuses the pull, or is lost.
     """
-
-    def __init__(self, nodes: NodeRegistry) -> None:
-        self._registry = nodes
-
-    async def having(self, request: pb.PullModelRequest, target: Node) -> Search:
-        """Look for a node with the very files that a pull would fetch; none where it is to fetch.
-
-        Args:
-            request: The pull.
-            target: The node that would fetch. It is looked at first.
-
-        Raises:
-            HubUnreachable: The hub cannot be reached, and nobody has a model of that name.
-            grpc.aio.AioRpcError: The worker refuses the pull.
-        """
-        places = list(self._places(target, request.repository))
-        stub = self._registry.stub(target.node_id)
-        if not places or stub is None:
-            return
-        asked = worker.ChooseVariantRequest(repository=request.repository, variant=request.variant)
-        try:
+    places = list(_places(nodes, target, request.repository))
+    if not places:
+        return
+    asked = worker.ChooseVariantRequest(repository=request.repository, variant=request.variant)
+    try:
+        with nodes.calling(target.node_id) as stub:
             response = await stub.ChooseVariant(asked, timeout=HUB_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            unreachable = from_rpc(error, target.name)
-            if not isinstance(unreachable, HubUnreachable):
-                raise
-            if (near := self._named_so(request, target, places)) is None:
-                raise unreachable from error
-            yield near
+    except HubUnreachable:
+        if (near := _named_so(request, target, places)) is None:
+            raise
+        yield near
+        return
+    async with aclosing(_with_the_files(nodes, response.variant, places)) as search:
+        async for found in search:
+            yield found
+
+
+def _places(nodes: NodeRegistry, target: Node, repository: str) -> Iterator[tuple[Node, ModelKey]]:
+    """Yield the models of all nodes, unless the target is fetching already."""
+    states = nodes.living_states()
+    for state in states:
+        fetching = {download.repository.lower() for download in state.downloads}
+        if state.node_id == target.node_id and repository.lower() in fetching:
             return
-        async with aclosing(self._with_the_files(response.variant, places)) as search:
-            async for found in search:
-                yield found
+    living = sorted(map(node_from_proto, states), key=lambda n: n.node_id != target.node_id)
+    for node in living:
+        yield from ((node, key) for key, model in node.files.items() if not model.starter)
 
-    def _places(self, target: Node, repository: str) -> Iterator[tuple[Node, ModelKey]]:
-        """Yield the models of all nodes, unless the target is fetching already."""
-        states = self._registry.living_states()
-        for state in states:
-            fetching = {download.repository.lower() for download in state.downloads}
-            if state.node_id == target.node_id and repository.lower() in fetching:
-                return
-        nodes = sorted(map(node_from_proto, states), key=lambda n: n.node_id != target.node_id)
-        for node in nodes:
-            yield from ((node, key) for key, model in node.files.items() if not model.starter)
 
-    async def _with_the_files(
-        self, variant: types.HubVariant, places: Sequence[tuple[Node, ModelKey]]
-    ) -> Search:
-        """Look for a node whose files have the hashes that the hub names; it may have to read them.
+async def _with_the_files(
+    nodes: NodeRegistry, variant: types.HubVariant, places: Sequence[tuple[Node, ModelKey]]
+) -> Search:
+    """Look for a node whose files have the hashes that the hub names; it may have to read them.
 
-        The small files of a checkpoint have none there, so a checkpoint is always fetched.
-        """
-        names = {file.sha256: file.name.rpartition("/")[2] for file in variant.files}
-        if variant.present or not names or "" in names:
+    The small files of a checkpoint have none there, so a checkpoint is always fetched.
+    """
+    names = {file.sha256: file.name.rpartition("/")[2] for file in variant.files}
+    if variant.present or not names or "" in names:
+        return
+    for node, key in places:
+        if node.files[key].file_bytes != variant.size_bytes:
+            continue
+        hashes: set[str] = set()
+        try:
+            async with aclosing(hashing(nodes, node, key)) as progress:
+                async for download, found in progress:
+                    hashes = found
+                    yield download
+        except PotluckError:
+            continue  # the hub has it too
+        if hashes == set(names):
+            yield Neighbour(node, key, names)
             return
-        for node, key in places:
-            stub = self._registry.stub(node.node_id)
-            if stub is None or node.files[key].file_bytes != variant.size_bytes:
-                continue
-            hashes: set[str] = set()
-            try:
-                async with aclosing(hashing(key, stub, node.name)) as progress:
-                    async for download, found in progress:
-                        hashes = found
-                        yield download
-            except grpc.aio.AioRpcError:
-                continue  # the hub has it too
-            if hashes == set(names):
-                yield Neighbour(node, stub, key, names)
-                return
 
-    def _named_so(
-        self,
-        request: pb.PullModelRequest,
-        target: Node,
-        places: Sequence[tuple[Node, ModelKey]],
-    ) -> Neighbour | None:
-        """Return a node with the best model of the name that a repository's files would have."""
-        same = [
-            (node, key)
-            for node, key in places
-            if is_named_so(key, request) and node.files[key].usable
-        ]
-        for node, key in sorted(same, key=lambda p: p[0].files[p[1]].bits_per_weight, reverse=True):
-            stub = self._registry.stub(node.node_id)
-            # What the target has is as good as anything of that name.
-            here = node.node_id == target.node_id
-            if stub is not None and (here or key not in target.files):
-                return Neighbour(node, stub, key, by_name=True)
-        return None
+
+def _named_so(
+    request: pb.PullModelRequest, target: Node, places: Sequence[tuple[Node, ModelKey]]
+) -> Neighbour | None:
+    """Return a node with the best model of the name that a repository's files would have."""
+    same = [
+        (node, key)
+        for node, key in places
+        if is_named_so(key, request)
+        and node.files[key].usable
+        # What the target has is as good as anything of that name.
+        and (node.node_id == target.node_id or key not in target.files)
+    ]
+    best = max(same, key=lambda place: place[0].files[place[1]].bits_per_weight, default=None)
+    return Neighbour(*best, by_name=True) if best is not None else None
 
 
 def is_named_so(key: ModelKey, request: pb.PullModelRequest) -> bool:

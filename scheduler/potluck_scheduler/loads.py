@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from potluck_proto.errors import NodeLost
 from potluck_proto.ids import NodeId
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
-from potluck_scheduler.calls import failures_in_words
 from potluck_scheduler.core.model import ModelKey
 from potluck_scheduler.nodes import NodeRegistry
 
@@ -23,10 +21,7 @@ async def load_model(
     Raises:
         PotluckError: What the worker said, or `NodeLost`.
     """
-    stub, name = nodes.stub(node_id), nodes.name(node_id)
-    if stub is None:
-        raise NodeLost(f"{name} was lost before it could load {key}.")
-    with failures_in_words(name):
+    with nodes.calling(node_id) as stub:
         for other in evict:
             unload = worker.UnloadRequest(
                 model=other.name, quantization=other.quantization, only_idle=True

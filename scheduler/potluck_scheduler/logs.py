@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Iterable
 
 from potluck_proto.errors import BadRequest, NoNodes, UnknownModel
+from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
-
-if TYPE_CHECKING:
-    from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+from potluck_scheduler.nodes import NodeRegistry
 
 
 def node_of_log(states: Iterable[types.NodeState], model: str, local_node_id: str) -> str:
@@ -45,23 +43,24 @@ def node_of_log(states: Iterable[types.NodeState], model: str, local_node_id: st
 
 
 async def relay(
-    stub: WorkerServiceAsyncStub, request: pb.ReadLogsRequest, node_name: str
-) -> AsyncIterator[pb.ReadLogsResponse]:
-    """Yield what a worker sends of a log, until the viewer leaves."""
+    nodes: NodeRegistry, node_id: NodeId, request: pb.ReadLogsRequest
+) -> AsyncGenerator[pb.ReadLogsResponse, None]:
+    """Yield what a worker sends of a log, until the viewer leaves. Raises `PotluckError`."""
     name, _, quantization = request.model.partition(":")
-    call = stub.Logs(
-        worker.LogsRequest(
-            model=name, quantization=quantization, lines=request.lines, follow=request.follow
-        )
+    asked = worker.LogsRequest(
+        model=name, quantization=quantization, lines=request.lines, follow=request.follow
     )
-    try:
-        async for response in call:
-            yield pb.ReadLogsResponse(
-                lines=response.lines, node_name=node_name, models=response.models
-            )
-            node_name = ""
-    finally:
-        call.cancel()
+    node_name = nodes.name(node_id)
+    with nodes.calling(node_id) as stub:
+        call = stub.Logs(asked)
+        try:
+            async for response in call:
+                yield pb.ReadLogsResponse(
+                    lines=response.lines, node_name=node_name, models=response.models
+                )
+                node_name = ""
+        finally:
+            call.cancel()
 
 
 def _in_memory(states: list[types.NodeState], model: str) -> list[types.NodeState]:

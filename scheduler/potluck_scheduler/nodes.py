@@ -33,6 +33,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_proto.v1 import worker_pb2_grpc as worker_grpc
 from potluck_scheduler.arrivals import Arrival
+from potluck_scheduler.calls import failures_in_words
 from potluck_scheduler.reach import Reach, Reached
 from potluck_scheduler.work import Work
 
@@ -169,19 +170,24 @@ class NodeRegistry:
             if (state := connection.state) and node in (state.name, state.node_id)
         ]
 
-    def stub(self, node_id: NodeId) -> WorkerServiceAsyncStub | None:
-        """Return a stub for a living worker."""
-        for connection in self._connections.values():
-            if connection.node_id == node_id and connection.alive and connection.channel:
-                return worker_grpc.WorkerServiceStub(connection.channel)
-        return None
+    @contextlib.contextmanager
+    def calling(self, node_id: NodeId) -> Iterator[WorkerServiceAsyncStub]:
+        """Yield a worker to call; within, calls to it fail in words.
+
+        Raises:
+            NodeLost: It is not connected, or its connection broke.
+            PotluckError: What the worker says.
+        """
+        name, connection = self.name(node_id), self._living(node_id)
+        if connection is None or connection.channel is None:
+            raise NodeLost(f"{name} is not connected any more.")
+        with failures_in_words(name):
+            yield worker_grpc.WorkerServiceStub(connection.channel)
 
     def work(self, node_id: NodeId) -> Work | None:
         """Return the stream of work to a living worker."""
-        for connection in self._connections.values():
-            if connection.node_id == node_id and connection.alive:
-                return connection.work
-        return None
+        connection = self._living(node_id)
+        return connection.work if connection is not None else None
 
     def name(self, node_id: NodeId) -> str:
         """Return what people call a worker; its id where it is gone."""
@@ -219,6 +225,11 @@ class NodeRegistry:
     def living_states(self) -> list[types.NodeState]:
         """Return the newest state of each worker that may be sent work."""
         return [c.state for c in self._connections.values() if c.alive and c.state is not None]
+
+    def _living(self, node_id: NodeId) -> Connection | None:
+        """Return the connection to a living worker."""
+        living = (c for c in self._connections.values() if c.alive)
+        return next((connection for connection in living if connection.node_id == node_id), None)
 
     async def _drop(self, connection: Connection) -> None:
         self._connections.pop(connection.address, None)

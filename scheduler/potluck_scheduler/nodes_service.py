@@ -12,13 +12,12 @@ from potluck_proto.identity import Role
 from potluck_proto.limits import Limits
 from potluck_proto.pulse import Pulse
 from potluck_proto.refusals import Refusals
-from potluck_proto.rules import caller
+from potluck_proto.rules import Context, caller
 from potluck_proto.ssh import SSH_SCHEME, ssh_address
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc as pb_grpc
 from potluck_scheduler.added import AddedWorkers
 from potluck_scheduler.discovery import Discovery
-from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.members import Member
 from potluck_scheduler.nodes import Connection, NodeRegistry
 from potluck_scheduler.pairing import Pairing
@@ -68,10 +67,7 @@ class NodeCalls(pb_grpc.SchedulerServiceServicer):
 
     async def AddNode(self, request: pb.AddNodeRequest, context: Context) -> pb.AddNodeResponse:
         """Take in a worker by address; say what became of it after a moment."""
-        return await or_abort(self._add_node(request.address), context)
-
-    async def _add_node(self, address: str) -> pb.AddNodeResponse:
-        wait_seconds = FOUND_SECONDS
+        address, wait_seconds = request.address, FOUND_SECONDS
         if address.startswith(SSH_SCHEME):
             address, wait_seconds = ssh_address(address), SSH_FOUND_SECONDS
         elif not address.startswith("unix:"):
@@ -88,10 +84,7 @@ class NodeCalls(pb_grpc.SchedulerServiceServicer):
         self, request: pb.RemoveNodeRequest, context: Context
     ) -> pb.RemoveNodeResponse:
         """Let go of a worker, and end the memberships of its machine."""
-        await or_abort(self._remove_node(request.node), context)
-        return pb.RemoveNodeResponse()
-
-    async def _remove_node(self, name: str) -> None:
+        name = request.node
         connection = self._only(name, self._pairing.members.named(name))
         if connection is not None and "local" in connection.sources:
             name = connection.state.name if connection.state else name
@@ -109,28 +102,23 @@ class NodeCalls(pb_grpc.SchedulerServiceServicer):
             await self._nodes.forget(connection)
         elif not removed:
             raise _unknown(name)
+        return pb.RemoveNodeResponse()
 
     async def CreateInvite(
         self, request: pb.CreateInviteRequest, context: Context
     ) -> pb.CreateInviteResponse:
         """Return the line by which a machine can join."""
-        return await or_abort(self._create_invite(request.role), context)
-
-    async def _create_invite(self, role: str) -> pb.CreateInviteResponse:
-        if role not in (Role.WORKER, Role.CLIENT):
-            raise BadRequest(f"A machine joins as worker or client, not as {role!r}.")
-        invite, valid_seconds = await self._pairing.invite(Role(role))
+        if request.role not in (Role.WORKER, Role.CLIENT):
+            raise BadRequest(f"A machine joins as worker or client, not as {request.role!r}.")
+        invite, valid_seconds = await self._pairing.invite(Role(request.role))
         return pb.CreateInviteResponse(line=invite.line(), valid_seconds=valid_seconds)
 
     async def RenewCertificate(
         self, request: pb.RenewCertificateRequest, context: Context
     ) -> pb.RenewCertificateResponse:
         """Return the certificate that follows the caller's."""
-
-        async def renew() -> bytes:
-            return self._pairing.renewed(caller.get(), request.certificate_request)
-
-        return pb.RenewCertificateResponse(certificate=await or_abort(renew(), context))
+        certificate = self._pairing.renewed(caller.get(), request.certificate_request)
+        return pb.RenewCertificateResponse(certificate=certificate)
 
     def connection(self, node: str) -> Connection:
         """Return a worker by name, id or address. Raises `UnknownNode`, `BadRequest`."""

@@ -6,17 +6,16 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING
 
-import grpc
-
-from potluck_proto import PROTOCOL_VERSION, __version__, errors
-from potluck_proto.errors import NotEnoughMemory, PotluckError, UnknownNode
+from potluck_proto import PROTOCOL_VERSION, __version__
+from potluck_proto.errors import NotEnoughMemory, UnknownNode
 from potluck_proto.home import Home
 from potluck_proto.ids import GenerationId, NodeId
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
+from potluck_proto.rules import Context
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
@@ -29,7 +28,6 @@ from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.explanation import Decision
 from potluck_scheduler.core.model import ModelKey, Request
 from potluck_scheduler.database import Database
-from potluck_scheduler.edge import Context, or_abort
 from potluck_scheduler.fits import fit_model, having_model
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.library_service import LibraryCalls
@@ -129,38 +127,27 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         self, request: pb.DrainNodeRequest, context: Context
     ) -> pb.DrainNodeResponse:
         """Have a worker take no new work, or take it again."""
-
-        async def drain() -> None:
-            stub = self._stub(request.node)
+        with self._calling(request.node) as stub:
             await stub.Drain(worker.DrainRequest(draining=request.draining))
-
-        await or_abort(drain(), context)
         return pb.DrainNodeResponse()
 
     async def LoadModel(
         self, request: pb.LoadModelRequest, context: Context
     ) -> pb.LoadModelResponse:
         """Load a model where it would be placed now; return when it is in memory."""
-
-        async def load() -> pb.LoadModelResponse:
-            node_id, decision = self._place(request.model, request.node)
-            explanation = decision.explanation
-            await load_model(self._nodes, node_id, explanation.model, decision.evict)
-            return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
-
-        return await or_abort(load(), context)
+        node_id, decision = self._place(request.model, request.node)
+        explanation = decision.explanation
+        await load_model(self._nodes, node_id, explanation.model, decision.evict)
+        return pb.LoadModelResponse(explanation=explanation_to_proto(explanation))
 
     async def BenchModel(
         self, request: pb.BenchModelRequest, context: Context
     ) -> AsyncIterator[pb.BenchModelResponse]:
         """Measure a model where it would be placed now; keep and teach what was found."""
         with self._viewer():
-            try:
-                async with aclosing(self._bench(request)) as responses:
-                    async for response in responses:
-                        yield response
-            except PotluckError as error:
-                await errors.abort(context, error)
+            async with aclosing(self._bench(request)) as responses:
+                async for response in responses:
+                    yield response
 
     async def _bench(self, request: pb.BenchModelRequest) -> AsyncGenerator[pb.BenchModelResponse]:
         # Placing would say that it fits nowhere; that a node lacks it is said better here.
@@ -186,44 +173,30 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
         self, request: pb.UnloadModelRequest, context: Context
     ) -> pb.UnloadModelResponse:
         """Free a model on one worker."""
-
-        async def unload() -> None:
-            name, _, quantization = request.model.partition(":")
-            message = worker.UnloadRequest(model=name, quantization=quantization)
-            await self._stub(request.node).Unload(message)
-
-        await or_abort(unload(), context)
+        name, _, quantization = request.model.partition(":")
+        with self._calling(request.node) as stub:
+            await stub.Unload(worker.UnloadRequest(model=name, quantization=quantization))
         return pb.UnloadModelResponse()
 
     async def FitModel(self, request: pb.FitModelRequest, context: Context) -> pb.FitModelResponse:
         """Say what a model takes on each node that has it."""
-        return await or_abort(
-            fit_model(request, self._nodes, self._settings.default_model), context
-        )
+        return await fit_model(request, self._nodes, self._settings.default_model)
 
     async def PinModel(self, request: pb.PinModelRequest, context: Context) -> pb.PinModelResponse:
         """Keep a model on one worker when others need room, or no longer."""
-
-        async def pin() -> None:
-            name, _, quantization = request.model.partition(":")
-            message = worker.PinRequest(
-                model=name, quantization=quantization, pinned=request.pinned
-            )
-            await self._stub(request.node).Pin(message)
-
-        await or_abort(pin(), context)
+        name, _, quantization = request.model.partition(":")
+        asked = worker.PinRequest(model=name, quantization=quantization, pinned=request.pinned)
+        with self._calling(request.node) as stub:
+            await stub.Pin(asked)
         return pb.PinModelResponse()
 
     async def ListDecisions(
         self, request: pb.ListDecisionsRequest, context: Context
     ) -> pb.ListDecisionsResponse:
         """Return the last decisions, of all or those that looked at a worker."""
-
-        async def decisions() -> list[types.Explanation]:
-            node_id = self.connection(request.node).node_id if request.node else ""
-            return self._conductor.decisions.last(node_id or "", request.limit)
-
-        return pb.ListDecisionsResponse(decisions=await or_abort(decisions(), context))
+        node_id = self.connection(request.node).node_id if request.node else ""
+        decisions = self._conductor.decisions.last(node_id or "", request.limit)
+        return pb.ListDecisionsResponse(decisions=decisions)
 
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
@@ -235,17 +208,12 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
                 async for lines in read_log(own_log, request.lines, request.follow):
                     yield pb.ReadLogsResponse(lines=lines)
                 return
-            try:
-                node = request.node or node_of_log(
-                    self._nodes.living_states(), request.model, self._nodes.local_node_id or ""
-                )
-                state = self.connection(node).state
-                async for response in relay(self._stub(node), request, state.name if state else ""):
+            node = request.node or node_of_log(
+                self._nodes.living_states(), request.model, self._nodes.local_node_id or ""
+            )
+            async with aclosing(relay(self._nodes, self._node_id(node), request)) as responses:
+                async for response in responses:
                     yield response
-            except PotluckError as error:
-                await errors.abort(context, error)
-            except grpc.aio.AioRpcError as error:
-                await errors.abort(context, errors.from_rpc(error, "The worker"))
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Say what would be decided now."""
@@ -271,7 +239,7 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
             uptime_seconds=time.monotonic() - self._started,
             home=str(self._home.root),
             nodes_ready=len(self._nodes.living_states()),
-            chats=await or_abort(self._shelf.count(), context),
+            chats=await self._shelf.count(),
             active_generations=len(self._generations.active()),
             viewers=self.viewers,
             problem=self._database.problem,
@@ -305,12 +273,15 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
     def _decide(self, request: Request) -> Decision:
         return self._conductor.core.explain(request)
 
-    def _stub(self, node: str) -> WorkerServiceAsyncStub:
-        connection = self.connection(node)
-        stub = connection.node_id and self._nodes.stub(connection.node_id)
-        if not stub:
+    def _calling(self, node: str) -> AbstractContextManager[WorkerServiceAsyncStub]:
+        return self._nodes.calling(self._node_id(node))
+
+    def _node_id(self, node: str) -> NodeId:
+        """Return the id of a worker by name, id or address. Raises `UnknownNode`."""
+        node_id = self.connection(node).node_id
+        if node_id is None:
             raise UnknownNode(f"{node} is not connected now.")
-        return stub
+        return node_id
 
 
 def _active(answer: Answer) -> pb.ActiveGeneration:

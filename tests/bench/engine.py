@@ -61,7 +61,7 @@ class PlainLoop:
 
     def tokens_per_second(self, streams: int, tokens: int) -> float:
         """Return the speed with prompts as long as those of the servers."""
-        context, batch = self._engine._context, self._engine._batch
+        context, batch = self._engine._decoder.context, self._engine._batch
         memory = api.llama_get_memory(context)
         api.llama_memory_clear(memory, True)
         sampler = api.llama_sampler_init_greedy()

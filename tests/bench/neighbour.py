@@ -54,12 +54,12 @@ class Bench:
     def __init__(self, model: str) -> None:
         self._engine = LlamaEngine()
         self._engine.load(Load(model, 1024, 1, threads=MOST))
-        self._adaptive = self._engine._threads
+        self._adaptive = self._engine._decoder.threads
         self._names = map(str, itertools.count())
 
     def speed(self, seconds: float, threads: int | None) -> float:
         """Return tokens per second with so many threads, `None` for our own choice."""
-        self._engine._threads = self._adaptive if threads is None else Fixed(threads)  # type: ignore[assignment]
+        self._engine._decoder.threads = self._adaptive if threads is None else Fixed(threads)  # type: ignore[assignment]
         tokens, until = 0, time.monotonic() + seconds
         while time.monotonic() < until:
             if not self._engine.busy:

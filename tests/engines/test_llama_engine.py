@@ -357,7 +357,7 @@ engine.load(Load(sys.argv[1], 256, 1, threads=1))
 gc.collect()
 engine._batch.add(0, 0, [10**6], wants_logits=True)
 from llama_cpp import llama_cpp as api
-api.llama_decode(engine._context, engine._batch.native)
+api.llama_decode(engine._decoder.context, engine._batch.native)
 engine.close()
 """
 

@@ -49,9 +49,9 @@ def undecided(engine: LlamaEngine) -> NDArray[np.float32]:
     tokens = engine._vocabulary.tokenize("the a of 7", special=False)
     engine._batch.clear()
     row = engine._batch.add(0, 0, tokens, wants_logits=True)
-    assert api.llama_decode(engine._context, engine._batch.native) == 0
-    api.llama_memory_clear(api.llama_get_memory(engine._context), True)
-    found = logits_of(engine._context, row, engine._vocabulary.size)
+    assert api.llama_decode(engine._decoder.context, engine._batch.native) == 0
+    api.llama_memory_clear(api.llama_get_memory(engine._decoder.context), True)
+    found = logits_of(engine._decoder.context, row, engine._vocabulary.size)
     found = np.minimum(found, np.sort(found)[-2] + 0.5)
     return np.asarray(found * 0.6, np.float32)
 
@@ -70,7 +70,7 @@ def sampler_of(engine: LlamaEngine, prompt: list[int] | None = None, **options: 
 def drawn(engine: LlamaEngine, count: int, **options: Any) -> list[int]:
     """Return draws at many positions from the same logits, each as the first of its answer."""
     sampler = sampler_of(engine, seed=3, **options)
-    tokens = [sampler.sample(engine._context, 0, index) for index in range(count)]
+    tokens = [sampler.sample(engine._decoder.context, 0, index) for index in range(count)]
     sampler.close()
     return tokens
 
@@ -195,7 +195,7 @@ def test_penalties_are_those_of_the_formula(
         changed[token] = (value / 1.3 if value > 0 else value * 1.3) - 0.4 * count - 0.7
     sampler = sampler_of(engine, history, temperature=temperature, **options)
     for _ in range(5):
-        token = sampler.sample(engine._context, 0, 0)
+        token = sampler.sample(engine._decoder.context, 0, 0)
         assert token == int(changed.argmax())
         changed[token] = -math.inf
         sampler.close()
@@ -222,7 +222,7 @@ def test_dry_breaks_a_loop_and_its_breakers_let_it_be(
         ({"dry": Dry(50.0, sequence_breakers=[breaker])}, history, True),
     ):
         sampler = sampler_of(engine, prompt, **greedy, **options)
-        assert (sampler.sample(engine._context, 0, 0) == top) is loops, (options, prompt)
+        assert (sampler.sample(engine._decoder.context, 0, 0) == top) is loops, (options, prompt)
         sampler.close()
 
 
@@ -233,7 +233,7 @@ def test_mirostat_steers_to_its_surprise(
     sampler = sampler_of(engine, seed=1, temperature=2.0, mirostat=Mirostat(tau, eta=0.3))
     surprises = []
     for index in range(600):
-        sampler.accept(sampler.sample(engine._context, 0, index))
+        sampler.accept(sampler.sample(engine._decoder.context, 0, index))
         surprises.append(sampler._surprise)
     sampler.close()
     assert abs(np.mean(surprises[100:]) - tau) < 0.3
@@ -336,7 +336,7 @@ def test_log_probabilities_are_the_models_own(
 ) -> None:
     expected = np.log(softmax(logits))
     sampler = sampler_of(engine, temperature=0.0, frequency_penalty=1.0, logprobs=alternatives)
-    sampler.sample(engine._context, 0, 0)
+    sampler.sample(engine._decoder.context, 0, 0)
     (found,) = sampler.logprobs(7)
     sampler.close()
     assert isinstance(found, TokenLogprobs)

@@ -42,8 +42,8 @@ from potluck_worker.daemon import WorkerDaemon
 from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.neighbour import Offer, Offered, Receiver
 from potluck_worker.library.removal import leftovers
-from potluck_worker.models import StoredModel
 from potluck_worker.settings import WorkerSettings
+from potluck_worker.stored_model import StoredModel
 from scheduler.conftest import Pool, start
 from worker.conftest import Worker
 from worker.stores import store

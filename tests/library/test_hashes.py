@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -36,7 +37,7 @@ async def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
 
 
 async def test_a_large_file_is_followed_while_it_is_read_and_left_where_nobody_waits(
-    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("potluck_worker.library.service.REPORT_SECONDS", 0.02)
     home = Home(short_tmp)
@@ -58,6 +59,8 @@ async def test_a_large_file_is_followed_while_it_is_read_and_left_where_nobody_w
     assert {step.total_bytes for step in steps} == {LARGE_BYTES}
     (found,) = last.hashes
     assert found.sha256 == hashlib.sha256(bytes(LARGE_BYTES)).hexdigest()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_damaged_cache_costs_only_time(tmp_path: Path) -> None:

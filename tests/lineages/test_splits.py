@@ -12,8 +12,10 @@ from lineages.engines import answers, loaded
 from lineages.kinds import LINEAGES
 from lineages.make import make
 from potluck_proto.errors import ModelFileError
-from potluck_worker.models import Finding, ModelStore, StoredModel
-from potluck_worker.places import Place
+from potluck_worker import questions
+from potluck_worker.engines.sizing import Described, Question
+from potluck_worker.models import ModelStore
+from potluck_worker.stored_model import StoredModel
 from worker.stores import MANY, store
 
 PROMPTS = ["the house and the computer"]
@@ -69,17 +71,19 @@ async def test_a_truncated_part_is_said(folder: Path) -> None:
     assert "truncated" in model.problem.message
 
 
-async def test_a_part_that_changed_is_read_again(folder: Path) -> None:
+async def test_a_part_that_changed_is_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = store(folder)
     (before,) = await listed(models)
     os.utime(part(folder, 3), ns=(1, 2**62))
     read: list[str] = []
-    inspect = models._inspect
+    ask = questions.ask
 
-    async def counted(place: Place) -> Finding:
-        read.append(place.path.name)
-        return await inspect(place)
+    async def counted(verb: str, kind: type[Described], question: Question) -> Described:
+        read.append(Path(question.path).name)
+        return await ask(verb, kind, question)
 
-    models._inspect = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(questions, "ask", counted)
     assert [model.path for model in await listed(models)] == [before.path]
     assert read == [part(folder, 1).name]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from potluck_proto.daemon import running_instance, single_instance
+from potluck_proto.daemon import Background, running_instance, single_instance
 from potluck_proto.errors import HomeError
 from potluck_proto.home import Home
 
@@ -47,3 +50,27 @@ def test_a_second_daemon_of_a_home_says_who_the_first_is(short_tmp: Path) -> Non
         assert running_instance(home, "worker") is None
     with single_instance(home, "worker"):
         pass
+
+
+async def test_what_fails_in_the_background_is_logged_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beats = asyncio.Queue[int]()
+
+    async def beat() -> None:
+        for number in itertools.count():
+            beats.put_nowait(number)
+            await asyncio.sleep(0)
+
+    async def fail() -> None:
+        raise ZeroDivisionError("no cards")
+
+    background = Background()
+    with caplog.at_level(logging.ERROR):
+        background.keep(beat())
+        background.keep(fail())
+        while await beats.get() < 3:
+            pass
+    assert "no cards" in caplog.text
+    await background.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

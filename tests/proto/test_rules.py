@@ -10,7 +10,13 @@ import pytest
 
 from potluck_proto import network
 from potluck_proto.doors import Doors
-from potluck_proto.errors import LimitReached, NotAllowed, PotluckError, from_rpc
+from potluck_proto.errors import (
+    LimitReached,
+    NotAllowed,
+    NotEnoughMemory,
+    PotluckError,
+    from_rpc,
+)
 from potluck_proto.identity import OWNER, Peer, Role
 from potluck_proto.ids import NodeId
 from potluck_proto.limits import Limits
@@ -54,21 +60,27 @@ class Everything(grpc.GenericRpcHandler):
 
     Attributes:
         seen: Who called.
+        error: What methods fail with.
     """
 
     def __init__(self) -> None:
         self.seen: list[Peer] = []
+        self.error: PotluckError | None = None
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def once(_: bytes, __: object) -> bytes:
             self.seen.append(caller.get())
+            if self.error is not None:
+                raise self.error
             return b"done"
 
         async def stream(_: bytes, __: object) -> AsyncIterator[bytes]:
             self.seen.append(caller.get())
             yield b"first"
+            if self.error is not None:
+                raise self.error
             await asyncio.get_running_loop().create_future()
 
         if "Watch" in handler_call_details.method:
@@ -138,6 +150,19 @@ async def test_a_stream_that_is_not_allowed_never_begins(short_tmp: Path) -> Non
         with pytest.raises(grpc.aio.AioRpcError, match="A worker may not do this"):
             await watch(channel).read()
         assert not everything.seen
+
+
+async def test_what_a_method_raises_reaches_its_caller_as_it_is(short_tmp: Path) -> None:
+    async with served(short_tmp, Role.CLIENT) as (channel, everything):
+        everything.error = NotEnoughMemory("It needs 2 and 1 is free.", needed_bytes=2)
+        with pytest.raises(NotEnoughMemory) as caught:
+            await call(channel, SUBMIT)
+        assert caught.value == everything.error
+        stream = watch(channel)
+        assert await stream.read() == b"first"
+        with pytest.raises(grpc.aio.AioRpcError) as broken:
+            await stream.read()
+        assert from_rpc(broken.value, "It") == everything.error
 
 
 async def test_a_client_with_too_many_streams_gets_no_more_until_one_ends(short_tmp: Path) -> None:

@@ -13,7 +13,8 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_scheduler.answer_store import AnswerStore, Record
 from potluck_scheduler.database import Database
 from potluck_scheduler.shelf import ChatShelf
-from potluck_scheduler.store import ChatStore, Submission
+from potluck_scheduler.store import ChatStore
+from potluck_scheduler.submission import Submission
 
 ENDED = types.End(reason=types.END_REASON_END_OF_TURN)
 STOPPED = types.End(reason=types.END_REASON_STOPPED)

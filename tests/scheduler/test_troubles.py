@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
+
 from fakes.worker import Context, FakeWorker, deltas
+from potluck_proto.errors import NodeLost
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker_pb
@@ -38,6 +41,25 @@ async def test_what_comes_twice_or_late_is_dropped(pool: Pool) -> None:
     submitted = await pool.submit("Hello")
     text, seams, end = await followed(pool, submitted.generation_id)
     assert (text, seams, end.reason) == (ANSWER, [], types.END_REASON_END_OF_TURN)
+
+
+class Thinker(FakeWorker):
+    """Says nothing of its models for ever, and of itself from then on."""
+
+    async def Inspect(
+        self, request: worker_pb.InspectRequest, context: Context
+    ) -> worker_pb.InspectResponse:
+        self.silent = True
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+async def test_a_call_to_a_worker_that_is_lost_meanwhile_says_which_was_lost(pool: Pool) -> None:
+    await pool.add(Thinker())
+    with pytest.raises(NodeLost, match="The connection to fake broke"):
+        await pool.client.call(
+            pool.client.stub.DescribeModel, pb.DescribeModelRequest(model="echo")
+        )
 
 
 async def problem(pool: Pool, *, there: bool) -> str:

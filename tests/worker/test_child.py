@@ -234,7 +234,7 @@ async def test_a_frozen_child_goes_when_its_model_is_unloaded(
 async def test_nothing_is_left_of_a_hundred_loads_and_crashes(
     worker: Worker, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("potluck_worker.manager.LONGEST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("potluck_worker.crashes.LONGEST_BACKOFF_SECONDS", 0.0)
     add_fake(home, "good")
     add_fake(home, "bad", AFTER_TWO)
     add_fake(home, "worse", ON_LOAD)

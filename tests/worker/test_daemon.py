@@ -51,6 +51,25 @@ async def test_the_node_says_what_it_is(worker: Worker) -> None:
     assert 2**20 < starter.memory_needed_bytes < 2**30
 
 
+async def test_a_stream_ends_in_words_at_a_request_that_cannot_be_read(home: Home) -> None:
+    async with running(home), network.dial(network.unix_address(home.worker_socket)) as channel:
+        make: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+        make = channel.stream_stream("/potluck.v1.WorkerService/Work")
+        call = make()
+        await call.write(b"\xff" * 4)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert "malformed" in from_rpc(caught.value, "The worker").message
+
+
+async def test_a_copy_that_ends_before_its_offer_is_refused(worker: Worker) -> None:
+    call = worker.stub.ReceiveModel()
+    await call.done_writing()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert isinstance(from_rpc(caught.value, "The worker"), BadRequest)
+
+
 async def test_a_watcher_hears_changes_and_the_heartbeat(worker: Worker, home: Home) -> None:
     add_fake(home, "late")
     revisions: list[int] = []

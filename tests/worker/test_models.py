@@ -18,9 +18,7 @@ from potluck_proto.errors import (
     UnknownModel,
 )
 from potluck_proto.home import Home
-from potluck_worker.engines.base import failure_of
-from potluck_worker.models import Finding
-from potluck_worker.places import Place
+from potluck_worker.engines.sizing import Described, Question
 from potluck_worker.settings import ModelSettings, WorkerSettings
 from worker.conftest import running
 from worker.stores import MANY, store
@@ -54,11 +52,13 @@ async def test_a_new_file_is_found_when_it_is_asked_for(folder: Path) -> None:
 async def test_a_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "m.fake.toml").touch()
     await store(folder).scan()
-    read: list[Path] = []
+
+    async def ask(verb: str, kind: type[Described], question: Question) -> Described:
+        raise AssertionError(f"{question.path} is read again")
+
+    monkeypatch.setattr("potluck_worker.questions.ask", ask)
     again = store(folder)
-    monkeypatch.setattr(again, "_inspect", lambda place: read.append(place.path))
     await again.scan()
-    assert not read
     assert "m" in {model.name for model in again.models}
 
 
@@ -96,12 +96,11 @@ async def test_without_the_engine_a_model_keeps_its_name_and_says_what_is_missin
 ) -> None:
     (folder / "some-model-Q4_K_M.gguf").symlink_to(STARTER)
     models = store(folder)
-    missing = failure_of(EngineMissing("llama.cpp is not installed."))
 
-    async def inspect(place: Place) -> Finding:
-        return Finding(place.stamp, failure=missing)
+    async def ask(verb: str, kind: type[Described], question: Question) -> Described:
+        raise EngineMissing("llama.cpp is not installed.")
 
-    monkeypatch.setattr(models, "_inspect", inspect)
+    monkeypatch.setattr("potluck_worker.questions.ask", ask)
     await models.scan()
     assert ("some-model", "Q4_K_M") in {(m.name, m.quantization) for m in models.models}
     with pytest.raises(EngineMissing, match="not installed"):

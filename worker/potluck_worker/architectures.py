@@ -10,15 +10,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from potluck_proto.errors import EngineMissing, ModelFileError, PotluckError, UnsupportedModel
+from potluck_proto.kept import KeptFile
 from potluck_worker import questions
 from potluck_worker.child import WATCHMAN
+from potluck_worker.child_output import output_of
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
@@ -48,9 +47,6 @@ class Answer:
     names: tuple[str, ...]
 
 
-_ANSWERS: TypeAdapter[dict[str, Answer]] = TypeAdapter(dict[str, Answer])
-
-
 class Architectures:
     """What each engine runs, as far as it was asked.
 
@@ -59,8 +55,8 @@ class Architectures:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self._file = file
-        self._answers = _read(file)
+        self._file = KeptFile(file, dict[str, Answer], "architectures") if file else None
+        self._answers = (self._file and self._file.read()) or {}
 
     async def learn(
         self, llama: EngineAvailability, vllm: EngineAvailability, vllm_python: str
@@ -82,7 +78,9 @@ class Architectures:
             self._answers[name] = Answer(engine.version, tuple(names))
             news = True
         if news and self._file is not None:
-            await asyncio.to_thread(_write, self._file, self._answers)
+            # Those that would not say it are asked again by the next daemon.
+            said = {name: answer for name, answer in self._answers.items() if answer.names}
+            await asyncio.to_thread(self._file.write, said)
         return news
 
     def problem(
@@ -121,46 +119,12 @@ class Architectures:
         return frozenset(answer.names)
 
 
-def _read(file: Path | None) -> dict[str, Answer]:
-    try:
-        return _ANSWERS.validate_json(file.read_text()) if file is not None else {}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("engines are asked again what they run: %s", error)
-        return {}
-
-
-def _write(file: Path, answers: Mapping[str, Answer]) -> None:
-    """Keep what engines said; those that would not are asked again by the next daemon."""
-    said = {name: answer for name, answer in answers.items() if answer.names}
-    file.write_bytes(_ANSWERS.dump_json(said))
-
-
 async def _ask_llama() -> list[str]:
     return await questions.ask("architectures", list[str])
 
 
 async def _ask_vllm(python: str) -> list[str]:
-    child = await asyncio.create_subprocess_exec(
-        python,
-        "-c",
-        LIST_CLASSES,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        async with asyncio.timeout(LIST_SECONDS):
-            output = await child.stdout.read()
-    finally:
-        child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
-        with suppress(ProcessLookupError):
-            child.kill()  # it may not have come to reading that
-        await child.wait()
+    output = await output_of((python, "-c", LIST_CLASSES), LIST_SECONDS)
     lines = output.decode(errors="replace").splitlines()
     if not lines:
         raise ModelFileError("vLLM cannot be loaded.")

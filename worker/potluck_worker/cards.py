@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,6 @@ class Cards:
     def read(self, card: Card) -> Reading:
         """Return how a card is now, or was at the last look."""
         return self._read(card) or Reading(card.memory_free_bytes)
-
-    def current(self) -> list[Card]:
-        """Return the cards with what is free on them now."""
-        return [
-            replace(card, memory_free_bytes=self.read(card).memory_free_bytes)
-            for card in self.known
-        ]
 
     def _read(self, card: Card) -> Reading | None:
         if not card.bus_id:

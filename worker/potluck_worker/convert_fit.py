@@ -11,8 +11,8 @@ from potluck_worker.convert import accelerator_of
 from potluck_worker.engines.base import KvType
 from potluck_worker.engines.sizing import HOST, Options
 from potluck_worker.fitting import Verdict, Way
-from potluck_worker.models import StoredModel
 from potluck_worker.pool import MemoryPool
+from potluck_worker.stored_model import StoredModel
 
 KV_TYPES: dict[str, KvType | None] = {"": None, "f16": "f16", "q8_0": "q8_0", "q4_0": "q4_0"}
 SLOTS_LIMIT = 64

@@ -12,7 +12,7 @@ from potluck_worker.library.hashes import FileHash
 from potluck_worker.library.licences import Licence, licence
 from potluck_worker.library.pulls import Pull
 from potluck_worker.library.remote import Repository, Variant, quantizations
-from potluck_worker.models import StoredModel
+from potluck_worker.stored_model import StoredModel
 
 FILE_FORMATS = {"vllm": types.MODEL_FORMAT_SAFETENSORS}
 """Of the models that an engine runs, where it is not GGUF."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from potluck_proto import daemon, network
 from potluck_proto.doors import Doors
@@ -69,7 +69,7 @@ class WorkerDaemon:
         self._settings = settings
         self._node_id = home.node_id()
         self._pulse = Pulse()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = daemon.Background()
         self._engines = Engines(
             settings.vllm_python, home.root / "packages", home.root / "architectures.json"
         )
@@ -153,11 +153,11 @@ class WorkerDaemon:
         await self.pool.cards.look(vllm_has_cards=self._engines.vllm_has_cards)
         # Other programs may have hundreds of models, which come to the list one by one.
         await self.store.scan(caches=False)
-        self._keep(self._rescan())
-        self._keep(self._yield_memory())
-        self._keep(self._look_at_cards())
-        self._keep(self.membership.keep_looking(SCAN_SECONDS))
-        self._keep(self._announce())
+        self._background.keep(self._rescan())
+        self._background.keep(self._yield_memory())
+        self._background.keep(self._look_at_cards())
+        self._background.keep(self.membership.keep_looking(SCAN_SECONDS))
+        self._background.keep(self._announce())
         log.info("listening on %s", ", ".join(self.addresses))
 
     @property
@@ -170,17 +170,12 @@ class WorkerDaemon:
 
     async def stop(self) -> None:
         """Take leave of the network, end the answers, free the models, end the calls."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._advertiser.stop()
         await self._pulls.close()
         await self.manager.close(STOP_SECONDS)
         self._measurements.save()
         await self._doors.stop(STOP_SECONDS)
-
-    def _keep(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
 
     async def _rescan(self) -> None:
         while True:

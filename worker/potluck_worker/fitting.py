@@ -9,10 +9,11 @@ from potluck_worker import questions
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Fit, Options, Plan, Question, Room
 from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurements
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
 from potluck_worker.questions import Answer
 from potluck_worker.settings import WorkerSettings
+from potluck_worker.stored_model import StoredModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ on standard output. Files are untrusted, so the process limits itself.
 | --- | --- | --- |
 | `describe` | `sizing.Question` | `sizing.Described`: what the file says, how this node holds it |
 | `plan` | `sizing.Question` | `sizing.Plan`: how this node holds it |
-| `fit` | `sizing.Question` | `sizing.Fit`: whether it fits in one way, and what would |
+| `fit` | `sizing.Question` | `sizing.Fit`: what it takes in one way, and what would fit |
 | `cards` | none | a list of `sizing.Card`: the cards that the engine sees |
 | `architectures` | none | a list of names: those of `gguf_names.py` that llama.cpp knows |
 
@@ -21,10 +21,9 @@ than half a minute.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,7 @@ from potluck_worker.engines import ways
 from potluck_worker.engines.base import failure_of
 from potluck_worker.engines.fake import FAKE_SUFFIX, FakeModel, FakeSizer
 from potluck_worker.engines.gguf_names import GGUF_NAMES
-from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
-from potluck_worker.engines.lineage import lineage
+from potluck_worker.engines.inspection import Inspection
 from potluck_worker.engines.llama import require_library
 from potluck_worker.engines.sizing import Card, Described, Fit, Plan, Question, Room, Sizer
 
@@ -52,10 +50,6 @@ MEMORY_LIMIT_BYTES = 4 * 2**30
 """What the process may write to: a dry run takes some 100 MB, and a graphics driver a few more. The
 limit is on data and not on addresses, of which drivers reserve as many as there are."""
 
-SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
-"""What people call the file types that the library calls otherwise."""
-
-
 Opened = tuple[Sizer, Callable[[], Inspection]]
 """A file to be asked for sizes, and what it says of itself."""
 
@@ -64,32 +58,9 @@ def open_model(question: Question) -> Opened:
     """Open a file with the engine that runs it. Raises `PotluckError`."""
     path = Path(question.path)
     if path.name.endswith(FAKE_SUFFIX):
-        return _open_fake(path)
+        model = FakeModel.read(path)
+        return FakeSizer(model), lambda: model.inspect(path)
     return _open_checkpoint(path, question.room) if path.is_dir() else _open_gguf(path)
-
-
-def _open_fake(path: Path) -> Opened:
-    model = FakeModel.read(path)
-    inspection = Inspection(
-        architecture="fake",
-        parameter_count=0,
-        active_parameter_count=0,
-        quantization=model.quantization,
-        bits_per_weight=model.bits_per_weight,
-        bytes_by_type={},
-        training_context_length=model.context_length,
-        vocabulary_size=2**24,
-        has_chat_template=True,
-        template_supports=("system",),
-        embeds_only=False,
-        modalities=("text",),
-        title=path.name.removesuffix(FAKE_SUFFIX),
-        lineage=Lineage(tuning="tuned", tuning_source="it is a fake"),
-        licence=LicenceWords("mit"),
-        tokenizer_sha256="fake",
-        template_sha256="fake",
-    )
-    return FakeSizer(model), lambda: inspection
 
 
 def _open_gguf(path: Path) -> Opened:
@@ -98,65 +69,14 @@ def _open_gguf(path: Path) -> Opened:
     from potluck_worker.engines.llama.sizer import LlamaSizer
 
     sizer = LlamaSizer(path, library.start())
-    return sizer, lambda: _inspect_gguf(path, sizer.model)
 
+    def inspect() -> Inspection:
+        # Loaded after the sizer has measured this process.
+        from potluck_worker.engines.llama import description
 
-def _inspect_gguf(path: Path, model: Any) -> Inspection:
-    from llama_cpp import llama_cpp as api
+        return description.inspect(path, sizer.model)
 
-    from potluck_worker.engines.llama.header import read_header
-    from potluck_worker.engines.llama.vocabulary import Vocabulary
-    from potluck_worker.engines.template_features import features
-
-    metadata, header = model.metadata(), read_header(path)
-    vocabulary = Vocabulary(model.vocabulary)
-    weights_bytes = int(api.llama_model_size(model.pointer))
-    parameters = int(api.llama_model_n_params(model.pointer))
-    template = metadata.get("tokenizer.chat_template", "")
-    tool_use = metadata.get("tokenizer.chat_template.tool_use", "")
-    file_type = api.llama_ftype_name(api.llama_model_ftype(model.pointer)) or b""
-    return Inspection(
-        architecture=metadata.get("general.architecture", ""),
-        parameter_count=parameters,
-        active_parameter_count=parameters - round(header.expert_weights * model.idle_experts),
-        quantization=_scheme(file_type.decode()),
-        bits_per_weight=8 * weights_bytes / max(1, parameters),
-        bytes_by_type=header.bytes_by_type,
-        training_context_length=model.training_context_length,
-        vocabulary_size=vocabulary.size,
-        has_chat_template=bool(template),
-        template_supports=features(template, tool_use),
-        embeds_only=model.embeds_only,
-        modalities=("text",),
-        title=metadata.get("general.name", ""),
-        lineage=lineage(
-            organization=metadata.get("general.organization", ""),
-            base_models=_base_models(metadata),
-            finetune=metadata.get("general.finetune", ""),
-            title=metadata.get("general.name", ""),
-            tags=header.tags,
-            file_name=path.stem,
-            has_chat_template=bool(template),
-        ),
-        licence=LicenceWords(
-            metadata.get("general.license", ""),
-            metadata.get("general.license.name", ""),
-            metadata.get("general.license.link", ""),
-        ),
-        tokenizer_sha256=vocabulary.sha256(),
-        template_sha256=hashlib.sha256(template.encode()).hexdigest(),
-    )
-
-
-def _base_models(metadata: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a GGUF file says that its model was made from."""
-    count = metadata.get("general.base_model.count", "0")
-    for number in range(min(int(count), 20) if count.isdecimal() else 0):
-        key = f"general.base_model.{number}"
-        place = metadata.get(f"{key}.repo_url", "").rstrip("/").split("/")
-        maker = metadata.get(f"{key}.organization", "").replace(" ", "-")
-        names = place[-2:] if len(place) >= 5 else (maker, metadata.get(f"{key}.name", ""))
-        yield "/".join(filter(None, names))
+    return sizer, inspect
 
 
 def _open_checkpoint(folder: Path, room: Room) -> Opened:
@@ -165,19 +85,6 @@ def _open_checkpoint(folder: Path, room: Room) -> Opened:
 
     checkpoint = Checkpoint.read(folder)
     return VllmSizer(checkpoint, room), checkpoint.inspect
-
-
-def _scheme(file_type: str) -> str:
-    """Return the name that people use, such as Q4_K_M, of llama.cpp's name for a file type.
-
-    The library says `Q4_K - Medium` and adds `(guessed)` where the file does not say.
-    """
-    name = file_type.removeprefix("(guessed)").removesuffix("(guessed)").strip()
-    if name in SCHEMES:
-        return SCHEMES[name]
-    for words, letter in ((" - Small", "_S"), (" - Medium", "_M"), (" - Large", "_L")):
-        name = name.replace(words, letter)
-    return name.split(" ")[0]
 
 
 def describe(question: Question) -> Described:
@@ -200,7 +107,7 @@ def _plan(sizer: Sizer, question: Question) -> Plan:
 
 
 def fit(question: Question) -> Fit:
-    """Return whether a file fits in one way, and what would. Raises `PotluckError`."""
+    """Return what a file takes in one way, and what would fit. Raises `PotluckError`."""
     sizer, _ = open_model(question)
     return ways.fit(sizer, question.options, question.room)
 

@@ -22,6 +22,7 @@ import potluck_proto
 import potluck_worker
 from potluck_proto.errors import PotluckError
 from potluck_worker.architectures import Architectures
+from potluck_worker.child_output import output_of
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.hardware import EngineAvailability, llama_availability, vllm_advice
@@ -161,26 +162,11 @@ async def _probe(python: Path) -> EngineAvailability:
     """Ask another Python whether it can run vLLM, without loading it."""
     named = f"{python}, which the setting worker.vllm_python names,"
     try:
-        child = await asyncio.create_subprocess_exec(
-            python,
-            "-c",
-            PROBE,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError as error:
-        return EngineAvailability("vllm", "", f"{named} cannot be run: {error.strerror}.")
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            output, _ = await child.communicate()
-        said = json.loads(output)
+        said = json.loads(await output_of((python, "-c", PROBE), PROBE_SECONDS))
     except (TimeoutError, ValueError):
         return EngineAvailability("vllm", "", f"{named} is no Python that works.")
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+    except OSError as error:
+        return EngineAvailability("vllm", "", f"{named} cannot be run: {error.strerror}.")
     if said["missing"]:
         return EngineAvailability(
             "vllm",

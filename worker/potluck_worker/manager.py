@@ -15,38 +15,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from potluck_proto.errors import (
-    BadRequest,
-    Displaced,
-    Draining,
-    EngineDied,
-    ModelBusy,
-    NotEnoughMemory,
-    Stalled,
-)
+from potluck_proto.errors import BadRequest, Displaced, Draining, EngineDied, ModelBusy, Stalled
+from potluck_worker.crashes import Crashes
 from potluck_worker.engine_log import engine_log_path
 from potluck_worker.engines.base import Load
 from potluck_worker.engines.sizing import AS_PLANNED, Estimate, Options
 from potluck_worker.installed import Engines
 from potluck_worker.measurements import Measurement, Measurements
-from potluck_worker.models import Key, StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.settings import WorkerSettings
+from potluck_worker.stored_model import Key, StoredModel
 from potluck_worker.supervisor import EngineProcess
 
 log = logging.getLogger(__name__)
-
-LONGEST_BACKOFF_SECONDS = 30.0
-CRASH_MEMORY_SECONDS = 60.0
-"""Crashes further apart than this are not in a row."""
 
 YIELD_SHARE = 0.5
 """Of a margin: with less free, idle models make way, until the whole margin is free again. A load
 leaves the whole margin, so that a model does not go as soon as it came."""
 
 NOTICES_KEPT = 8
-
-GIB = 2**30
 
 
 @dataclass(slots=True)
@@ -84,15 +71,6 @@ class Notice:
     text: str
 
 
-@dataclass(slots=True)
-class Crashes:
-    """How often a model's engine died in a row, and when it may be tried again."""
-
-    count: int = 0
-    last: float = 0.0
-    not_before: float = 0.0
-
-
 class ModelManager:
     """Loads models, and knows what is in memory.
 
@@ -128,7 +106,7 @@ class ModelManager:
         self._size = size
         self._changed = changed
         self._residents: dict[Key, Resident] = {}
-        self._crashes: dict[Key, Crashes] = {}
+        self._crashes = Crashes()
         self.draining = False
         self.notices: deque[Notice] = deque(maxlen=NOTICES_KEPT)
 
@@ -255,8 +233,9 @@ class ModelManager:
         """
         short = self._pool.short_devices(YIELD_SHARE)
         while short and (resident := self._least_recently_used(short)):
+            free_bytes = self._pool.free_bytes()
             free = ", ".join(
-                f"{mib(self._pool.free_bytes()[device_id])} MiB of {self._pool.name(device_id)}"
+                f"{free_bytes[device_id] / 2**20:,.0f} MiB of {self._pool.name(device_id)}"
                 for device_id in short
             )
             text = f"{resident.model.name} was unloaded, since other programs left {free} free."
@@ -285,8 +264,9 @@ class ModelManager:
 
     def _begin_load(self, model: StoredModel, estimate: Estimate, asked: Options) -> None:
         key = model.key
-        self._check_backoff(key)
-        self._check_memory(model, estimate)
+        self._crashes.check(key)
+        idle = [resident.model.name for resident in self.residents if resident.idle]
+        self._pool.check(model.name, estimate, idle)
         log_path = engine_log_path(self._logs, *key)
         interpreter = self._engines.interpreter(model.engine)
         process = EngineProcess(
@@ -309,7 +289,7 @@ class ModelManager:
         except BaseException as error:
             self._forget(resident)
             if isinstance(error, EngineDied | Stalled):
-                self._count_crash(model.key)
+                self._crashes.note(model.key)
             raise
         resident.loading = None
         self._measure(resident)
@@ -339,7 +319,7 @@ class ModelManager:
         if resident and resident.process.death is not None and resident.process.loaded:
             self._forget(resident)
             if resident.draining is None:
-                self._count_crash(key)
+                self._crashes.note(key)
         elif resident and resident.process.loaded:
             self._measure(resident)
         self._changed()
@@ -360,47 +340,6 @@ class ModelManager:
             self._pool.release(key)
             self._changed()
 
-    def _count_crash(self, key: Key) -> None:
-        """Let the second and further crashes in a row cost a growing pause."""
-        crashes, now = self._crashes.setdefault(key, Crashes()), time.monotonic()
-        crashes.count = crashes.count + 1 if now - crashes.last < CRASH_MEMORY_SECONDS else 1
-        crashes.last = now
-        pause = 2.0 ** (crashes.count - 2) if crashes.count > 1 else 0.0
-        crashes.not_before = now + min(LONGEST_BACKOFF_SECONDS, pause)
-
-    def _check_backoff(self, key: Key) -> None:
-        crashes = self._crashes.get(key)
-        if crashes and (rest := crashes.not_before - time.monotonic()) > 0:
-            raise EngineDied(
-                f"The engine of {key[0]} died {crashes.count} times in a row; it is tried again in "
-                f"{rest:.0f} seconds. `potluck logs {key[0]}` may say why."
-            )
-
-    def _check_memory(self, model: StoredModel, estimate: Estimate) -> None:
-        room = self._pool.room()
-        if room.holds(estimate):
-            return
-        taken = room.taken(estimate)
-        tightest = min(taken, key=lambda device: room.free_bytes.get(device, 0) - taken[device])
-        share = estimate.on(tightest)
-        parts = (
-            f"{gib(share.weights_bytes)} weights, {gib(share.kv_cache_bytes)} KV cache, "
-            f"{gib(share.compute_bytes + share.process_bytes)} working memory"
-        )
-        needed, margin = taken[tightest], self._pool.margin_bytes(tightest)
-        free = max(0, self._pool.free_bytes().get(tightest, 0))
-        idle = [resident.model.name for resident in self.residents if resident.idle]
-        advice = f"`potluck fit {model.name}` says what would fit"
-        if idle:
-            advice += f"; or unload {', '.join(idle)}"
-        raise NotEnoughMemory(
-            f"{model.name} needs {gib(needed)} GiB ({parts}) of {self._pool.name(tightest)} and "
-            f"{gib(margin)} GiB kept free; {gib(free)} of "
-            f"{gib(self._pool.total_bytes(tightest))} GiB are free. {advice}.",
-            needed_bytes=needed,
-            free_bytes=free,
-        )
-
 
 def _busy(resident: Resident, asked: Options) -> ModelBusy:
     """Return the refusal to hold a model in another way while it is in use."""
@@ -419,13 +358,3 @@ def _busy(resident: Resident, asked: Options) -> ModelBusy:
 
 def _displaced(why: str) -> Displaced:
     return Displaced(f"{why} before the answer ended; what it had said is kept. Ask again.")
-
-
-def gib(size_bytes: int) -> str:
-    """Return a size in GiB for a person."""
-    return f"{size_bytes / GIB:.1f}"
-
-
-def mib(size_bytes: int) -> str:
-    """Return a size in MiB for a person."""
-    return f"{size_bytes / 2**20:,.0f}"

@@ -8,17 +8,13 @@ batch at the end of a full cache, after which nothing that the engine set aside 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
+from potluck_proto.kept import KeptFile
 from potluck_worker.engines.sizing import Estimate, Share
-
-log = logging.getLogger(__name__)
 
 FULL_USE = 0.95
 """The fullness from which on a peak is what the model takes."""
@@ -36,7 +32,12 @@ class Measurement:
     fullness: float
 
 
-_KEPT: TypeAdapter[dict[str, Measurement]] = TypeAdapter(dict[str, Measurement])
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the file has."""
+
+    engine: str
+    measured: dict[str, Measurement]
 
 
 class Measurements:
@@ -48,9 +49,10 @@ class Measurements:
     """
 
     def __init__(self, path: Path, engine_version: str) -> None:
-        self._path = path
+        self._file = KeptFile(path, _Kept, "measurements")
         self._engine_version = engine_version
-        self._kept = self._read()
+        kept = self._file.read()
+        self._kept = kept.measured if kept and kept.engine == engine_version else {}
         self._saved = True
 
     def note(self, file: str, estimate: Estimate, measured: Measurement) -> None:
@@ -97,21 +99,7 @@ class Measurements:
         if self._saved:
             return
         self._saved = True
-        draft = self._path.with_suffix(".new")
-        kept = {key: asdict(measured) for key, measured in self._kept.items()}
-        draft.write_text(json.dumps({"engine": self._engine_version, "measured": kept}))
-        draft.replace(self._path)
-
-    def _read(self) -> dict[str, Measurement]:
-        try:
-            kept = json.loads(self._path.read_text())
-            if kept["engine"] == self._engine_version:
-                return _KEPT.validate_python(kept["measured"])
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-            log.warning("starting without the measurements in %s: %s", self._path, error)
-        return {}
+        self._file.write(_Kept(self._engine_version, self._kept))
 
 
 def _key(file: str, estimate: Estimate) -> str:

@@ -7,9 +7,10 @@ load or later. What is booked is measured on the way, and given up when the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
+from potluck_proto.errors import NotEnoughMemory
 from potluck_worker.cards import Cards
 from potluck_worker.engines.sizing import HOST, Card, Estimate, Room
 from potluck_worker.footprint import private_bytes
@@ -102,6 +103,33 @@ class MemoryPool:
             for device_id, holding in self._holdings(key).items():
                 free[device_id] = free.get(device_id, 0) - holding.owed_bytes
         return free
+
+    def check(self, name: str, estimate: Estimate, idle: Sequence[str]) -> None:
+        """Raise `NotEnoughMemory`, with all the numbers, where a model does not fit.
+
+        Args:
+            name: The model's.
+            estimate: How it would be held.
+            idle: Models in memory that nobody uses.
+        """
+        room = self.room()
+        if room.holds(estimate):
+            return
+        taken = room.taken(estimate)
+        tightest = min(taken, key=lambda device: room.free_bytes.get(device, 0) - taken[device])
+        share, free_bytes = estimate.on(tightest), max(0, self.free_bytes().get(tightest, 0))
+        advice = f"`potluck fit {name}` says what would fit"
+        if idle:
+            advice += f"; or unload {', '.join(idle)}"
+        raise NotEnoughMemory(
+            f"{name} needs {_gib(taken[tightest])} GiB ({_gib(share.weights_bytes)} weights, "
+            f"{_gib(share.kv_cache_bytes)} KV cache, "
+            f"{_gib(share.compute_bytes + share.process_bytes)} working memory) of "
+            f"{self.name(tightest)} and {_gib(self.margin_bytes(tightest))} GiB kept free; "
+            f"{_gib(free_bytes)} of {_gib(self.total_bytes(tightest))} GiB are free. {advice}.",
+            needed_bytes=taken[tightest],
+            free_bytes=free_bytes,
+        )
 
     def room(self, without: Hashable = None) -> Room:
         """Return what another model may take.
@@ -206,3 +234,7 @@ class _Holding:
     def owed_bytes(self) -> int:
         """What was promised and is not taken yet."""
         return max(0, self.promised_bytes - self.taken_bytes)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f}"

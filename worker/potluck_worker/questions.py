@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from potluck_proto.errors import ModelFileError, PotluckError
+from potluck_worker.child_output import output_of
 from potluck_worker.engines.base import Failure, error_of
 from potluck_worker.engines.sizing import Question
 
@@ -31,28 +31,13 @@ async def ask(verb: str, kind: type[Answer], question: Question | None = None) -
         PotluckError: The file cannot be used; or the child died of it, or took too long.
     """
     name = Path(question.path).name if question else f"The engine's list of {verb}"
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "potluck_worker.inspect_host",
-        verb,
-        *([msgspec.json.encode(question)] if question else []),
-        "--lifeline",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
+    command = [sys.executable, "-m", "potluck_worker.inspect_host", "--lifeline", verb]
+    if question:
+        command.append(msgspec.json.encode(question).decode())
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            output = await child.stdout.read()
+        output = await output_of(command, ANSWER_SECONDS)
     except TimeoutError:
         raise ModelFileError(f"{name} could not be read within a minute.") from None
-    finally:
-        child.stdin.close()  # the end of this pipe is the end of the child: see `child.py`
-        await child.wait()
     try:
         return msgspec.json.decode(output, type=kind)
     except msgspec.MsgspecError:

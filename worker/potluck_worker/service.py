@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
-import grpc
-
-from potluck_proto import PROTOCOL_VERSION, errors
-from potluck_proto.errors import PotluckError
+from potluck_proto import PROTOCOL_VERSION
 from potluck_proto.logs import read_log
 from potluck_proto.pulse import Pulse
+from potluck_proto.rules import Context
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_worker.convert import embed_frame, embed_response, generate_frame, response
@@ -22,9 +21,9 @@ from potluck_worker.engine_log import find_engine_log, logged_models
 from potluck_worker.fitting import Fitter
 from potluck_worker.library.service import Library, LibraryCalls
 from potluck_worker.membership import Membership
-from potluck_worker.models import StoredModel
 from potluck_worker.pool import MemoryPool
 from potluck_worker.state import NodeReporter
+from potluck_worker.stored_model import StoredModel
 from potluck_worker.supervisor import EngineProcess
 from potluck_worker.work import WorkStream
 
@@ -35,11 +34,9 @@ WATCH_SECONDS = 0.5
 
 LOAD_REPORT_SECONDS = 0.2
 
-Context = grpc.aio.ServicerContext[object, object]
-
 
 class WorkerService(LibraryCalls):
-    """Serves one node.
+    """Serves one node. What a method raises, the gate of `rules.py` tells the caller.
 
     Args:
         fitter: Asks what models would take.
@@ -99,30 +96,22 @@ class WorkerService(LibraryCalls):
 
     async def Fit(self, request: pb.FitRequest, context: Context) -> pb.FitResponse:
         """Say what a model takes, whether that is free, and what would fit instead."""
-        found = await self._find(request.options.model, request.options.quantization, context)
-        try:
-            asked = options_of(request.options, found, self._store.adapter)
-            verdict = await self._fitter.fit(found, asked)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        found = await self._find(request.options.model, request.options.quantization)
+        asked = options_of(request.options, found, self._store.adapter)
+        verdict = await self._fitter.fit(found, asked)
         return pb.FitResponse(fit=fit_to_proto(verdict, self._pool))
 
     async def Load(
         self, request: pb.LoadRequest, context: Context
     ) -> AsyncIterator[pb.LoadResponse]:
         """Load a model, reporting how far it is."""
-        found = await self._find(request.options.model, request.options.quantization, context)
-        try:
-            asked = options_of(request.options, found, self._store.adapter)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        found = await self._find(request.options.model, request.options.quantization)
+        asked = options_of(request.options, found, self._store.adapter)
         loading = asyncio.create_task(self._manager.ensure_loaded(found, asked))
         try:
             async for fraction in self._progress(found, loading):
                 yield pb.LoadResponse(fraction=fraction)
             await loading
-        except PotluckError as error:
-            await errors.abort(context, error)
         finally:
             loading.cancel()
         if (resident := self._manager.resident(found)) is not None:
@@ -130,20 +119,14 @@ class WorkerService(LibraryCalls):
 
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
         """Free a model, once its answers ended or `drain_seconds` passed."""
-        found = await self._find(request.model, request.quantization, context)
-        try:
-            freed_bytes = await self._manager.unload(found, only_idle=request.only_idle)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        found = await self._find(request.model, request.quantization)
+        freed_bytes = await self._manager.unload(found, only_idle=request.only_idle)
         return pb.UnloadResponse(freed_bytes=freed_bytes)
 
     async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
         """Keep a model when others need room, or no longer."""
-        found = await self._find(request.model, request.quantization, context)
-        try:
-            self._manager.pin(found, request.pinned)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        found = await self._find(request.model, request.quantization)
+        self._manager.pin(found, request.pinned)
         return pb.PinResponse()
 
     async def Generate(
@@ -153,11 +136,9 @@ class WorkerService(LibraryCalls):
 
         What fails before the engine has the request fails the call; after that, it is an `end`.
         """
-        try:
-            async for said in self._answer(request):
+        async with aclosing(self._answer(request)) as answer:
+            async for said in answer:
                 yield said
-        except PotluckError as error:
-            await errors.abort(context, error)
 
     async def Work(
         self, request_iterator: AsyncIterator[pb.WorkRequest], context: Context
@@ -166,9 +147,11 @@ class WorkerService(LibraryCalls):
         async for said in WorkStream(self._answer).run(request_iterator):
             yield said
 
-    async def _answer(self, request: pb.GenerateRequest) -> AsyncIterator[pb.GenerateResponse]:
+    async def _answer(
+        self, request: pb.GenerateRequest
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """Yield what comes of a request. Raises `PotluckError` before the engine has it."""
-        found = await self._find_model(request.model, request.quantization)
+        found = await self._find(request.model, request.quantization)
         loading = asyncio.create_task(self._manager.ensure_loaded(found))
         self.generations += 1
         try:
@@ -185,14 +168,12 @@ class WorkerService(LibraryCalls):
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         """Return a vector of unit length for each input, loading the model first where needed."""
-        found = await self._find(request.model, request.quantization, context)
+        found = await self._find(request.model, request.quantization)
         self.generations += 1
         try:
             frame = embed_frame(request, f"embed-{next(self._numbers)}")
             engine = await self._manager.ensure_loaded(found)
             return embed_response(await engine.embed(frame))
-        except PotluckError as error:
-            await errors.abort(context, error)
         finally:
             self.generations -= 1
 
@@ -202,10 +183,7 @@ class WorkerService(LibraryCalls):
         """Show a log: of a model, loaded or not, or the worker's own."""
         path = self._logs / "worker.log"
         if request.model:
-            try:
-                path = find_engine_log(self._logs, request.model, request.quantization)
-            except PotluckError as error:
-                await errors.abort(context, error)
+            path = find_engine_log(self._logs, request.model, request.quantization)
         models: list[str] | None = logged_models(self._logs)
         async for lines in read_log(path, request.lines, request.follow):
             yield pb.LogsResponse(lines=lines, models=models)
@@ -220,20 +198,11 @@ class WorkerService(LibraryCalls):
         self, request: pb.TakeCertificateRequest, context: Context
     ) -> pb.TakeCertificateResponse:
         """Use the certificate that was asked for in the `Watch` stream."""
-        try:
-            self._membership.take(request.certificate)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        self._membership.take(request.certificate)
         return pb.TakeCertificateResponse()
 
-    async def _find(self, name: str, quantization: str, context: Context) -> StoredModel:
-        """Return the model that is meant, or fail the call."""
-        try:
-            return await self._find_model(name, quantization)
-        except PotluckError as error:
-            await errors.abort(context, error)
-
-    async def _find_model(self, name: str, quantization: str) -> StoredModel:
+    async def _find(self, name: str, quantization: str) -> StoredModel:
+        """Return the model that is meant. Raises `PotluckError`."""
         return await self._store.find(name, quantization, self._pool.room())
 
     async def _progress(

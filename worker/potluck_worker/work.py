@@ -29,7 +29,10 @@ class WorkStream:
         self._filled = asyncio.Event()
 
     async def run(self, requests: AsyncIterator[pb.WorkRequest]) -> AsyncIterator[pb.WorkResponse]:
-        """Do what is asked until nobody asks any more; yield what comes of it."""
+        """Do what is asked until nobody asks any more; yield what comes of it.
+
+        Raises what the requests raise, such as `BadRequest` for one that cannot be read.
+        """
         reading = asyncio.create_task(self._read(requests))
         try:
             while not reading.done() or self._outbox:
@@ -38,6 +41,7 @@ class WorkStream:
                 events, self._outbox = self._outbox, []
                 if events:
                     yield pb.WorkResponse(events=events)
+            await reading
         finally:
             for task in (reading, *self._jobs.values()):
                 task.cancel()

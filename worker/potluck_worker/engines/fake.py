@@ -38,6 +38,7 @@ from potluck_worker.engines.base import (
     failed,
 )
 from potluck_worker.engines.faults import Crash, Stall
+from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
 from potluck_worker.engines.sizing import HOST, Estimate, Options, Share
 from potluck_worker.engines.text import AnswerText
 from potluck_worker.footprint import private_bytes
@@ -98,6 +99,28 @@ class FakeModel:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError as error:
             raise ModelFileError(f"{path.name}: {error}.") from error
+
+    def inspect(self, path: Path) -> Inspection:
+        """Return what its file says of it."""
+        return Inspection(
+            architecture="fake",
+            parameter_count=0,
+            active_parameter_count=0,
+            quantization=self.quantization,
+            bits_per_weight=self.bits_per_weight,
+            bytes_by_type={},
+            training_context_length=self.context_length,
+            vocabulary_size=2**24,
+            has_chat_template=True,
+            template_supports=("system",),
+            embeds_only=False,
+            modalities=("text",),
+            title=path.name.removesuffix(FAKE_SUFFIX),
+            lineage=Lineage(tuning="tuned", tuning_source="it is a fake"),
+            licence=LicenceWords("mit"),
+            tokenizer_sha256="fake",
+            template_sha256="fake",
+        )
 
     def slots_of(self, asked: int) -> int:
         """Return the answers at once of a model that is loaded with `asked` slots."""

@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping
 
 from potluck_proto.errors import BadRequest
+from potluck_worker.engines.base import Sampling
 
 LOGIT_BIAS_LIMIT = 10_000
 """The most tokens that a request may bias."""
 
 LOGPROBS_LIMIT = 100
 """The most alternatives that are reported at a position."""
+
+SCHEMA_LIMIT_CHARACTERS = 2**18
+"""The longest JSON schema."""
 
 
 def checked(name: str, value: float, lowest: float, highest: float) -> float:
@@ -38,3 +42,14 @@ def checked_bias(asked: Mapping[int, float], vocabulary_size: int) -> Mapping[in
                 "infinity to rule a token out."
             )
     return asked
+
+
+def check_constraint(asked: Sampling) -> None:
+    """Raise `BadRequest` for a grammar beside a JSON schema, or for a schema that is too long."""
+    if asked.grammar and asked.json_schema:
+        raise BadRequest("The request has a grammar and a JSON schema; only one can be met.")
+    if len(asked.json_schema) > SCHEMA_LIMIT_CHARACTERS:
+        raise BadRequest(
+            f"The JSON schema is {len(asked.json_schema):,} characters long; at most "
+            f"{SCHEMA_LIMIT_CHARACTERS:,} work."
+        )

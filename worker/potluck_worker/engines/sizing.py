@@ -166,16 +166,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a model fits in one way, and what would."""
+    """What a model takes in one way, and what would fit."""
 
     asked: Estimate
-    fits: bool
     largest: Estimate | None
     """With the longest context that fits, all else as asked."""
     instead: tuple[Estimate, ...] = ()
     """Where it does not fit: other ways that do, the better before the worse."""
-    questions: int = 0
-    """Times that the engine was asked."""
 
 
 @dataclass(frozen=True, slots=True)

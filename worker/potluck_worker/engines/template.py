@@ -111,7 +111,7 @@ class ChatTemplate:
         with_tools = bool(conversation.tools)
         self._require_tools(conversation)
         template = self._tool_template if with_tools else self._template
-        thinking = conversation.thinking
+        names = () if conversation.thinking is None else ("enable_thinking", "thinking")
         try:
             with limited(RENDER_SECONDS):
                 return template.render(
@@ -122,8 +122,7 @@ class ChatTemplate:
                     add_generation_prompt=True,
                     # Whether it is there at all matters to templates. Most know the
                     # first name, some the second.
-                    **({} if thinking is None else {"enable_thinking": thinking}),
-                    **({} if thinking is None else {"thinking": thinking}),
+                    **dict.fromkeys(names, conversation.thinking),
                     **self._tokens,
                 )
         except Exception as error:

@@ -149,18 +149,14 @@ def _last_that_fits(
 
 
 def fit(sizer: Sizer, options: Options, room: Room) -> Fit:
-    """Say whether a model fits, with what context at most, and what would fit instead."""
-    counted = _Counted(sizer)
-    asked = counted.ask(options)
+    """Say what a model takes, with what context at most, and what would fit where it does not."""
+    asked = sizer.ask(options)
     longest = sizer.training_context_length
-    shortest = min(CONTEXT_STEP, longest)
-    largest = largest_context(counted, options, room, shortest, longest)
-    fits = room.holds(asked)
-    instead: tuple[Estimate, ...] = ()
-    if not fits:
-        instead = tuple(_instead(counted, asked, options, room, largest))
-        instead = instead or tuple(_least(counted, options, room))
-    return Fit(asked, fits, largest, instead, counted.questions)
+    largest = largest_context(sizer, options, room, min(CONTEXT_STEP, longest), longest)
+    if room.holds(asked):
+        return Fit(asked, largest)
+    instead = tuple(_instead(sizer, asked, options, room, largest))
+    return Fit(asked, largest, instead or tuple(_least(sizer, options, room)))
 
 
 def _instead(
@@ -196,16 +192,3 @@ def _with_half_the_cache(sizer: Sizer, options: Options) -> Estimate | None:
         return sizer.ask(replace(options, kv_type=SPARED_BY_HALF))
     except PotluckError:
         return None
-
-
-class _Counted:
-    """A sizer that counts how often it is asked."""
-
-    def __init__(self, sizer: Sizer) -> None:
-        self._sizer = sizer
-        self.training_context_length = sizer.training_context_length
-        self.questions = 0
-
-    def ask(self, options: Options) -> Estimate:
-        self.questions += 1
-        return self._sizer.ask(options)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
 from potluck_proto.errors import BadRequest, ModelFileError
-from potluck_proto.home import write_private
+from potluck_proto.kept import KeptFile
 from potluck_worker.engines.vllm.checkpoint import (
     CONFIG,
     PICKLE_SUFFIXES,
@@ -22,11 +18,8 @@ from potluck_worker.engines.vllm.checkpoint import (
 from potluck_worker.places import find_models
 
 if TYPE_CHECKING:
-    from potluck_worker.models import ModelStore, StoredModel
-
-log = logging.getLogger(__name__)
-
-_PATHS: TypeAdapter[list[Path]] = TypeAdapter(list[Path])
+    from potluck_worker.models import ModelStore
+from potluck_worker.stored_model import StoredModel
 
 
 class AddedPaths:
@@ -37,8 +30,8 @@ class AddedPaths:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self.paths: Sequence[Path] = self._read()
+        self._file = KeptFile(file, list[str], "models added")
+        self.paths: Sequence[Path] = [Path(path) for path in self._file.read() or []]
 
     def add(self, path: Path) -> None:
         """Remember a path."""
@@ -52,17 +45,8 @@ class AddedPaths:
         """Return what was added for a model to be seen: its file, or the folder that it is in."""
         return next((path for path in self.paths if path in (model, model.parent)), None)
 
-    def _read(self) -> list[Path]:
-        try:
-            return _PATHS.validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return []
-        except (OSError, ValidationError) as error:
-            log.warning("starting without the models added in %s: %s", self._file, error)
-            return []
-
     def _write(self, paths: list[Path]) -> None:
-        write_private(self._file, json.dumps([str(path) for path in paths]).encode())
+        self._file.write([str(path) for path in paths])
         self.paths = paths
 
 

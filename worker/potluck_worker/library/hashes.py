@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from potluck_proto.errors import ModelFileError
-
-log = logging.getLogger(__name__)
+from potluck_proto.kept import KeptFile
 
 READ_BYTES = 2**20
 
@@ -45,8 +41,8 @@ class Hashes:
     """
 
     def __init__(self, cache: Path) -> None:
-        self._cache = cache
-        self._known = self._read()
+        self._file = KeptFile(cache, dict[str, FileHash], "hashes")
+        self._known = self._file.read() or {}
 
     def known(self, paths: Iterable[Path]) -> Sequence[FileHash]:
         """Return the hashes of those files that were read before, and did not change since."""
@@ -69,18 +65,23 @@ class Hashes:
             found = self._known_of(path)
             if found is None:
                 found = await asyncio.to_thread(_hash, path, reading)
-                self.keep(path, found)
+                self._keep({path: found})
             else:
                 reading.done_bytes += found.size_bytes
             hashes.append(found)
         return hashes
 
-    def keep(self, path: Path, found: FileHash) -> None:
-        """Remember the hash of a file."""
-        self._known[str(path)] = found
-        draft = self._cache.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(self._known))
-        draft.replace(self._cache)
+    def learn(self, sha256: Mapping[Path, str]) -> None:
+        """Remember what somebody else has found of files, as they are now."""
+        found = {}
+        for path, digest in sha256.items():
+            status = path.stat()
+            found[path] = FileHash(path.name, digest, status.st_size, status.st_mtime_ns)
+        self._keep(found)
+
+    def _keep(self, found: Mapping[Path, FileHash]) -> None:
+        self._known |= {str(path): each for path, each in found.items()}
+        self._file.write(self._known)
 
     def _known_of(self, path: Path) -> FileHash | None:
         found = self._known.get(str(path))
@@ -90,15 +91,6 @@ class Hashes:
             return None
         stamp = (status.st_size, status.st_mtime_ns)
         return found if found and (found.size_bytes, found.changed_ns) == stamp else None
-
-    def _read(self) -> dict[str, FileHash]:
-        try:
-            return msgspec.json.decode(self._cache.read_bytes(), type=dict[str, FileHash])
-        except FileNotFoundError:
-            pass
-        except (OSError, msgspec.MsgspecError) as error:
-            log.warning("starting without the hashes kept in %s: %s", self._cache, error)
-        return {}
 
 
 def _hash(path: Path, reading: Reading) -> FileHash:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from potluck_proto.errors import BadRequest, LostError, ModelFileError
 from potluck_proto.home import Home
 from potluck_worker.engines.vllm.checkpoint import files_of
-from potluck_worker.library.hashes import FileHash, Hashes
-from potluck_worker.library.staging import held, require_disk
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.library.hashes import Hashes
+from potluck_worker.library.staging import held, require_disk, take_in
+from potluck_worker.models import ModelStore
+from potluck_worker.stored_model import StoredModel
 
 if TYPE_CHECKING:
     Hash = hashlib._Hash
@@ -160,7 +160,14 @@ class Receiver:
             require_disk(self._staging, size_bytes, "The copy")
             async for wanted in self._take_files(data):
                 yield wanted
-        await self._take_in()
+        await take_in(
+            self._home,
+            self._store,
+            self._hashes,
+            staging=self._staging,
+            folder=self._offer.folder,
+            sha256={file.name: file.sha256 for file in self._offer.files},
+        )
 
     async def _take_files(self, data: AsyncIterator[bytes]) -> AsyncIterator[Wanted]:
         for file in self._offer.files:
@@ -197,21 +204,6 @@ class Receiver:
                     there += len(chunk)
             finally:
                 await writing
-
-    async def _take_in(self) -> None:
-        """Put all files among the models."""
-        if self._offer.folder:
-            moves = [(self._staging, self._target)]
-        else:
-            files = self._offer.files
-            moves = [(self._staging / file.name, self._target / file.name) for file in files]
-        await self._store.take_in(moves)
-        for file in self._offer.files:
-            path = self._target / file.name
-            changed_ns = path.stat().st_mtime_ns
-            found = FileHash(file.name, file.sha256, file.size_bytes, changed_ns)
-            self._hashes.keep(path, found)
-        await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
 
     def _require_free_names(self) -> None:
         names = [file.name for file in self._offer.files]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -22,10 +21,12 @@ from potluck_proto.errors import HubError
 from potluck_proto.home import Home
 from potluck_worker.engines.base import Failure, error_of
 from potluck_worker.engines.sizing import Room
-from potluck_worker.library.hashes import FileHash, Hashes
+from potluck_worker.library.hashes import Hashes
 from potluck_worker.library.hub_host import Progress, Question
 from potluck_worker.library.remote import Repository, Variant, unreachable
-from potluck_worker.models import ModelStore, StoredModel
+from potluck_worker.library.staging import take_in
+from potluck_worker.models import ModelStore
+from potluck_worker.stored_model import StoredModel
 
 ANSWER_SECONDS = 10.0
 """A hub that says nothing for so long is given up: nobody waits longer to hear that."""
@@ -176,21 +177,17 @@ class Pulls:
 
     async def _take_in(self, fetched: Fetched) -> StoredModel:
         """Put what came among the models."""
-        staging, models, variant = Path(fetched.staging), self._home.models, fetched.variant
-        names = [file.local_name for file in variant.files]
-        if variant.folder:
-            moves = [(staging, models / variant.folder)]
-        else:
-            moves = [(staging / name, models / name) for name in names]
-        await self._store.take_in([move for move in moves if move[0].exists()])
-        first = models / (variant.folder or names[0])
-        for file in variant.files:
-            place = first / file.local_name if variant.folder else models / file.local_name
-            if file.sha256:
-                changed_ns = place.stat().st_mtime_ns
-                found = FileHash(place.name, file.sha256, file.size_bytes, changed_ns)
-                self._hashes.keep(place, found)
-        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+        variant = fetched.variant
+        sha256 = {file.local_name: file.sha256 for file in variant.files}
+        await take_in(
+            self._home,
+            self._store,
+            self._hashes,
+            staging=Path(fetched.staging),
+            folder=variant.folder,
+            sha256=sha256,
+        )
+        first = self._home.models / (variant.folder or next(iter(sha256)))
         return next(model for model in self._store.models if model.path == first)
 
     def _question(self, verb: str, name: str, **more: object) -> Question:

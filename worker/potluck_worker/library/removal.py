@@ -12,8 +12,8 @@ from potluck_proto.home import Home
 from potluck_worker.engine_log import engine_log_path
 from potluck_worker.library.added import AddedPaths
 from potluck_worker.library.staging import is_held
-from potluck_worker.models import StoredModel
 from potluck_worker.splits import parts_of
+from potluck_worker.stored_model import StoredModel
 
 
 @dataclass(frozen=True, slots=True)

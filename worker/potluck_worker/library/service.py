@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
-from potluck_proto import errors
-from potluck_proto.errors import AmbiguousModel, PotluckError
+from potluck_proto.errors import AmbiguousModel
 from potluck_proto.home import Home
+from potluck_proto.rules import Context
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
@@ -23,9 +21,8 @@ from potluck_worker.library.pulls import Pulls
 from potluck_worker.library.remote import choose, is_present
 from potluck_worker.library.removal import Removal, delete, leftovers, removals_of
 from potluck_worker.manager import ModelManager
-from potluck_worker.models import ModelStore, StoredModel
-
-Context = grpc.aio.ServicerContext[object, object]
+from potluck_worker.models import ModelStore
+from potluck_worker.stored_model import StoredModel
 
 REPORT_SECONDS = 0.5
 
@@ -54,11 +51,8 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
     async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
         """Return all that a model's files say; their hashes where they are known or asked for."""
         hashes = self._library.hashes
-        try:
-            found = await self._library.store.look_up(request.model, request.quantization)
-            read = await hashes.all(found.files) if request.hashes else hashes.known(found.files)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        found = await self._library.store.look_up(request.model, request.quantization)
+        read = await hashes.all(found.files) if request.hashes else hashes.known(found.files)
         return pb.InspectResponse(detail=detail(found, read))
 
     async def HashModel(
@@ -66,42 +60,26 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
     ) -> AsyncIterator[pb.HashModelResponse]:
         """Read a model's weights for their hashes; say how far it is."""
         library, reading = self._library, Reading()
+        model = await library.store.look_up(request.model, request.quantization)
+        size_bytes = model.file_bytes
+        work = asyncio.create_task(library.hashes.all(model.files, reading))
         try:
-            model = await library.store.look_up(request.model, request.quantization)
-            work = asyncio.create_task(library.hashes.all(model.files, reading))
-            try:
-                while not work.done():
-                    yield pb.HashModelResponse(
-                        done_bytes=reading.done_bytes, total_bytes=model.file_bytes
-                    )
-                    await asyncio.wait([work], timeout=REPORT_SECONDS)
-            finally:
-                reading.abandoned = True
-                await asyncio.wait([work])
-            hashes = _hash_messages(work.result())
-        except PotluckError as error:
-            await errors.abort(context, error)
-        yield pb.HashModelResponse(
-            done_bytes=model.file_bytes, total_bytes=model.file_bytes, hashes=hashes
-        )
+            while not work.done():
+                yield pb.HashModelResponse(done_bytes=reading.done_bytes, total_bytes=size_bytes)
+                await asyncio.wait([work], timeout=REPORT_SECONDS)
+        finally:
+            reading.abandoned = True
+            await asyncio.gather(work, return_exceptions=True)
+        hashes = _hash_messages(work.result())
+        yield pb.HashModelResponse(done_bytes=size_bytes, total_bytes=size_bytes, hashes=hashes)
 
     async def Add(self, request: pb.AddRequest, context: Context) -> pb.AddResponse:
         """See what lies at a path from now on."""
-        try:
-            models = await add(Path(request.path), self._library.store)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        models = await add(Path(request.path), self._library.store)
         return pb.AddResponse(models=map(describe, models))
 
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
         """Delete a model's files, once nobody uses them."""
-        try:
-            removals = await self._remove(request)
-        except PotluckError as error:
-            await errors.abort(context, error)
-        return pb.RemoveResponse(removals=_messages(removals))
-
-    async def _remove(self, request: pb.RemoveRequest) -> list[Removal]:
         library = self._library
         model = await library.store.look_up(request.model, request.quantization)
         self._require_one(model, request)
@@ -113,7 +91,7 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
                     library.store.added.forget(removal.path)
             await asyncio.to_thread(delete, removals)
             await library.store.scan()
-        return removals
+        return pb.RemoveResponse(removals=_messages(removals))
 
     def _require_one(self, model: StoredModel, request: pb.RemoveRequest) -> None:
         """Raise `AmbiguousModel` where a name without a quantization means several models."""
@@ -125,12 +103,9 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
     async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:
         """Delete what nobody needs."""
         library = self._library
-        try:
-            removals = await asyncio.to_thread(leftovers, library.home, library.store.models)
-            if not request.dry_run:
-                await asyncio.to_thread(delete, removals)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        removals = await asyncio.to_thread(leftovers, library.home, library.store.models)
+        if not request.dry_run:
+            await asyncio.to_thread(delete, removals)
         return pb.PruneResponse(removals=_messages(removals))
 
     async def SetTemplate(
@@ -139,30 +114,21 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         """Give a model a prompt format, from the next load on."""
         store, manager = self._library.store, self._library.manager
         wanted = request.model, request.quantization, request.template
-        try:
-            for model in await store.choose_template(*wanted):
-                await manager.unload(model)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        for model in await store.choose_template(*wanted):
+            await manager.unload(model)
         return pb.SetTemplateResponse()
 
     async def SearchHub(
         self, request: pb.SearchHubRequest, context: Context
     ) -> pb.SearchHubResponse:
         """Search the hub."""
-        try:
-            found = await self._library.pulls.search(request.query, request.limit)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        found = await self._library.pulls.search(request.query, request.limit)
         return pb.SearchHubResponse(repositories=map(hub_repository, found))
 
     async def ListHub(self, request: pb.ListHubRequest, context: Context) -> pb.ListHubResponse:
         """List what can be fetched of a repository."""
         pulls, home = self._library.pulls, self._library.home
-        try:
-            repository, found = await pulls.list_repository(request.repository)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        repository, found = await pulls.list_repository(request.repository)
         return pb.ListHubResponse(
             repository=hub_repository(repository),
             variants=[
@@ -180,11 +146,8 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
     ) -> pb.ChooseVariantResponse:
         """Say what a pull would fetch."""
         pulls, home = self._library.pulls, self._library.home
-        try:
-            repository, found = await pulls.list_repository(request.repository)
-            chosen = choose(repository.name, found, request.variant, pulls.room_bytes)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        repository, found = await pulls.list_repository(request.repository)
+        chosen = choose(repository.name, found, request.variant, pulls.room_bytes)
         present = is_present(chosen, home.models)
         variant = hub_variant(chosen, repository.parameter_count, present=present)
         return pb.ChooseVariantResponse(variant=variant)
@@ -195,12 +158,9 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
         """Fetch a model; say how far it is."""
         pulls = self._library.pulls
         pull = pulls.start(request.repository, request.variant)
-        try:
-            async for _ in pulls.follow(pull):
-                yield pb.PullResponse(download=download(pull))
-            model = await pulls.result(pull)
-        except PotluckError as error:
-            await errors.abort(context, error)
+        async for _ in pulls.follow(pull):
+            yield pb.PullResponse(download=download(pull))
+        model = await pulls.result(pull)
         yield pb.PullResponse(download=download(pull))
         yield pb.PullResponse(model=describe(model))
 
@@ -214,33 +174,27 @@ class LibraryCalls(pb_grpc.WorkerServiceServicer):
     ) -> AsyncIterator[pb.SendModelResponse]:
         """Offer a model to another node, or send one of its files."""
         library = self._library
-        try:
-            model = await library.store.look_up(request.model, request.quantization)
-            if request.file:
-                async for data in content(model, request.file, request.offset):
-                    yield pb.SendModelResponse(data=data)
-            else:
-                found = await offer(model, library.hashes)
-                yield pb.SendModelResponse(offer=_offer_message(found))
-        except PotluckError as error:
-            await errors.abort(context, error)
+        model = await library.store.look_up(request.model, request.quantization)
+        if request.file:
+            async for data in content(model, request.file, request.offset):
+                yield pb.SendModelResponse(data=data)
+        else:
+            found = await offer(model, library.hashes)
+            yield pb.SendModelResponse(offer=_offer_message(found))
 
     async def ReceiveModel(
         self, requests: AsyncIterator[pb.ReceiveModelRequest], context: Context
     ) -> AsyncIterator[pb.ReceiveModelResponse]:
         """Take a copy of a model from another node."""
         library = self._library
-        try:
-            offered = _offer(await anext(requests))
-            receiver = Receiver(library.home, library.store, library.hashes, offered)
-            data = (request.data async for request in requests)
-            async for wanted in receiver.take(data):
-                message = pb.FileWanted(file=wanted.file, offset=wanted.offset)
-                yield pb.ReceiveModelResponse(wanted=message)
-            model = next(m for m in library.store.models if m.path == receiver.first)
-            yield pb.ReceiveModelResponse(model=describe(model))
-        except PotluckError as error:
-            await errors.abort(context, error)
+        offered = _offer(await anext(requests, pb.ReceiveModelRequest()))
+        receiver = Receiver(library.home, library.store, library.hashes, offered)
+        data = (request.data async for request in requests)
+        async for wanted in receiver.take(data):
+            message = pb.FileWanted(file=wanted.file, offset=wanted.offset)
+            yield pb.ReceiveModelResponse(wanted=message)
+        model = next(m for m in library.store.models if m.path == receiver.first)
+        yield pb.ReceiveModelResponse(model=describe(model))
 
 
 def _offer_message(found: Offer) -> pb.ModelOffer:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from potluck_proto.errors import BadRequest, DiskFull
+from potluck_proto.home import Home
+
+if TYPE_CHECKING:
+    from potluck_worker.library.hashes import Hashes
+    from potluck_worker.models import ModelStore
 
 DISK_MARGIN_BYTES = 2**29
 """What a model on its way here leaves free on the disk."""
@@ -68,3 +75,29 @@ def require_disk(folder: Path, size_bytes: int, what: str) -> None:
             needed_bytes=needed,
             free_bytes=free,
         )
+
+
+async def take_in(
+    home: Home,
+    store: ModelStore,
+    hashes: Hashes,
+    *,
+    staging: Path,
+    folder: str,
+    sha256: Mapping[str, str],
+) -> None:
+    """Put a model that is whole among those of the home, and delete the folder in which it grew.
+
+    Args:
+        home: Where models go.
+        store: Lists it.
+        hashes: Learns those of its files.
+        staging: The folder in which it grew.
+        folder: Its folder among the models, for a checkpoint; else empty.
+        sha256: The hash of each of its files by name; empty where nobody knows it.
+    """
+    target = home.models / folder
+    moves = [(staging, target)] if folder else [(staging / n, target / n) for n in sha256]
+    await store.take_in([(source, place) for source, place in moves if source.exists()])
+    hashes.learn({target / name: digest for name, digest in sha256.items() if digest})
+    await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)

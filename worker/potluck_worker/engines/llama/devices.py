@@ -16,9 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_cpp import llama_cpp as api
-
 from potluck_proto.errors import PotluckError
+from potluck_worker.engines.llama.ggml import function
 from potluck_worker.engines.sizing import HOST, Card
 
 TYPE_GPU, TYPE_IGPU = 1, 2
@@ -60,29 +59,18 @@ class Taken:
         )
 
 
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    """Return a function of ggml.
-
-    It is looked up through llama.cpp's library: a wheel holds copies of ggml's under several names,
-    and each copy that is loaded has a list of devices of its own.
-    """
-    function = api._lib[name]
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
 _pointer = ctypes.c_void_p
-_device_count = _function("ggml_backend_dev_count", ctypes.c_size_t)
-_device_at = _function("ggml_backend_dev_get", _pointer, ctypes.c_size_t)
-_device_name = _function("ggml_backend_dev_name", ctypes.c_char_p, _pointer)
-_device_type = _function("ggml_backend_dev_type", ctypes.c_int, _pointer)
-_device_backend = _function("ggml_backend_dev_backend_reg", _pointer, _pointer)
-_device_properties = _function(
+_device_count = function("ggml_backend_dev_count", ctypes.c_size_t)
+_device_at = function("ggml_backend_dev_get", _pointer, ctypes.c_size_t)
+_device_name = function("ggml_backend_dev_name", ctypes.c_char_p, _pointer)
+_device_type = function("ggml_backend_dev_type", ctypes.c_int, _pointer)
+_device_backend = function("ggml_backend_dev_backend_reg", _pointer, _pointer)
+_device_properties = function(
     "ggml_backend_dev_get_props", None, _pointer, ctypes.POINTER(_Properties)
 )
-_backend_name = _function("ggml_backend_reg_name", ctypes.c_char_p, _pointer)
-_buffer_type_device = _function("ggml_backend_buft_get_device", _pointer, _pointer)
-_buffer_type_is_host = _function("ggml_backend_buft_is_host", ctypes.c_bool, _pointer)
+_backend_name = function("ggml_backend_reg_name", ctypes.c_char_p, _pointer)
+_buffer_type_device = function("ggml_backend_buft_get_device", _pointer, _pointer)
+_buffer_type_is_host = function("ggml_backend_buft_is_host", ctypes.c_bool, _pointer)
 
 
 def cards() -> list[Card]:
@@ -157,7 +145,7 @@ class _Map(ctypes.Structure):
 
 def _breakdown() -> Any:
     try:
-        return _function(_BREAKDOWN, _Map, _pointer)
+        return function(_BREAKDOWN, _Map, _pointer)
     except AttributeError:
         raise PotluckError(
             "This version of llama.cpp does not say what a model takes of each device. "

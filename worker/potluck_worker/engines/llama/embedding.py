@@ -13,19 +13,18 @@ computes a text in parts.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as api
 from numpy.typing import NDArray
 
-from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError, PotluckError
+from potluck_proto.errors import ModelFileError, PotluckError
 from potluck_worker.engines.base import Embed, Embedded, FromChild, RequestId, failed
+from potluck_worker.engines.embedding_inputs import tokens_to_embed
 from potluck_worker.engines.llama import library
-from potluck_worker.engines.llama.batch import Batch
-from potluck_worker.engines.llama.cache import Held, KVCache
+from potluck_worker.engines.llama.cache import Held
+from potluck_worker.engines.llama.decoder import Decoder
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 
 Vectors = NDArray[np.float32]
@@ -64,10 +63,7 @@ class Embedder:
     Args:
         model: The model.
         vocabulary: Its vocabulary.
-        context: llama.cpp's context, which does not pool.
-        cache: Gives sequences.
-        batch: The engine's batch.
-        decode: Computes the batch; returns what `llama_decode` does.
+        decoder: Computes; its context does not pool.
         longest: Tokens of the longest text.
     """
 
@@ -75,10 +71,7 @@ class Embedder:
         self,
         model: library.Model,
         vocabulary: Vocabulary,
-        context: Any,
-        cache: KVCache,
-        batch: Batch,
-        decode: Callable[[], int],
+        decoder: Decoder,
         longest: int,
     ) -> None:
         self._name = model.name
@@ -86,10 +79,8 @@ class Embedder:
         self._width = int(api.llama_model_n_embd_out(model.pointer))
         self._in_parts = not model.embeds_only
         self._vocabulary = vocabulary
-        self._context = context
-        self._cache = cache
-        self._batch = batch
-        self._decode = decode
+        self._decoder = decoder
+        self._batch, self._cache = decoder.batch, decoder.cache
         self._longest = longest
         self._waiting: deque[Text] = deque()
         self._running: list[Text] = []
@@ -123,24 +114,11 @@ class Embedder:
             BadRequest: One is empty, or there is none.
             ContextOverflow: One is longer than the context.
         """
-        if not request.inputs:
-            raise BadRequest("The request has no inputs to embed.")
-        inputs = [self._tokens(at, text) for at, text in enumerate(request.inputs, 1)]
+        inputs = tokens_to_embed(
+            request.inputs, self._vocabulary.tokenize_alone, self._name, self._longest
+        )
         job = Job(request, sum(map(len, inputs)))
         self._waiting += [Text(job, index, tokens) for index, tokens in enumerate(inputs)]
-
-    def _tokens(self, number: int, text: str) -> list[int]:
-        tokens = self._vocabulary.tokenize_alone(text) if text else []
-        if not tokens:
-            raise BadRequest(f"Input {number} is empty: there is nothing to embed.")
-        if len(tokens) > self._longest:
-            raise ContextOverflow(
-                f"Input {number} is {len(tokens):,} tokens long; {self._name} embeds "
-                f"{self._longest:,} at most. Split it into shorter texts.",
-                prompt_tokens=len(tokens),
-                context_length=self._longest,
-            )
-        return tokens
 
     def cancel(self, request_id: RequestId) -> bool:
         """Drop a request; return whether it was there."""
@@ -186,17 +164,16 @@ class Embedder:
         if not parts:
             return []
         # All tokens of a batch give out vectors or none does, so answers have batches of their own.
-        api.llama_set_embeddings(self._context, True)
-        code = self._decode()
-        while code == library.NO_ROOM and self._cache.drop_oldest():
-            code = self._decode()
-        api.llama_set_embeddings(self._context, False)
+        context = self._decoder.context
+        api.llama_set_embeddings(context, True)
+        code = self._decoder.compute()
+        api.llama_set_embeddings(context, False)
         if code == library.NO_ROOM and not (alone and len(self._running) == 1):
             self.step_back()
             return []
         if code != 0:
             return self._fail_all(parts, code)
-        first = api.llama_get_embeddings(self._context)
+        first = api.llama_get_embeddings(context)
         vectors = np.ctypeslib.as_array(first, (len(self._batch), self._width))
         events: list[FromChild] = []
         for text, count in parts:

@@ -19,19 +19,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from llama_cpp import llama_cpp as api
-
-from potluck_proto.errors import (
-    ModelFileError,
-    PotluckError,
-    UnsupportedModel,
-)
+from potluck_proto.errors import PotluckError, UnsupportedModel
 from potluck_worker.engines.base import (
     Embed,
-    EndReason,
     Finished,
     FromChild,
     Generate,
@@ -45,20 +36,16 @@ from potluck_worker.engines.base import (
 )
 from potluck_worker.engines.llama import devices, library
 from potluck_worker.engines.llama.adapters import apply_adapters
-from potluck_worker.engines.llama.batch import Batch
-from potluck_worker.engines.llama.cache import KVCache
-from potluck_worker.engines.llama.candidates import logits_of
+from potluck_worker.engines.llama.decoder import Decoder
 from potluck_worker.engines.llama.embedding import Embedder
 from potluck_worker.engines.llama.grammar import Complete
 from potluck_worker.engines.llama.pace import SMALLEST_CHUNK_TOKENS, Pace
-from potluck_worker.engines.llama.requests import RequestReader
 from potluck_worker.engines.llama.sampling import Samplers
 from potluck_worker.engines.llama.sequence import Part, Sequence
-from potluck_worker.engines.llama.threads import OthersLoad, ThreadPilot
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 from potluck_worker.engines.prompt import PromptMaker
 from potluck_worker.engines.template import ChatTemplate
-from potluck_worker.hardware import allowed_cores, physical_cores
+from potluck_worker.engines.text import AnswerText
 
 HEADROOM_TOKENS = 64
 """Cells that are free for the answer when a request is admitted."""
@@ -86,7 +73,6 @@ class LlamaEngine:
     def load(self, load: Load) -> Loaded:
         """Load the model. Raises `ModelError` for a file that cannot be."""
         log = library.start()
-        self._name = Path(load.path).stem
         self._model = library.Model(
             Path(load.path),
             log,
@@ -95,58 +81,16 @@ class LlamaEngine:
             progress=self._progress,
         )
         self._model.require_use()
-        self._metadata = self._model.metadata()
-        self._vocabulary = Vocabulary(self._model.vocabulary)
-        self._template = ChatTemplate(
-            self._metadata.get("tokenizer.chat_template", ""),
-            self._vocabulary.bos_text,
-            self._vocabulary.eos_text,
-            tool_use=self._metadata.get("tokenizer.chat_template.tool_use", ""),
-            prompt_format=load.prompt_format,
-        )
-        self._prompts = PromptMaker(self._template, self._vocabulary)
-        self._samplers = Samplers(self._vocabulary, self._metadata, load.context_length)
-        self._requests = RequestReader(
-            self._name,
-            self._template,
-            self._prompts,
-            self._samplers,
-            load.context_length,
-        )
-        self._context_length = load.context_length
-        self._slots = load.slots
-        self._embeds_only, self._encodes = self._model.embeds_only, self._model.encodes
-        self._cells = max(load.context_length, load.kv_cells or load.context_length * load.slots)
-        self._context: Any = library.open_context(
-            self._model,
-            context_length=load.context_length,
-            cells=self._cells,
-            slots=load.slots,
-            kv_type=load.kv_type,
-            flash_attention=load.flash_attention,
-        )
-        apply_adapters(self._model, self._context, list(map(Path, load.lora_adapters)))
-        self._cache = KVCache(
-            self._context,
-            sequences=self._model.sequences(load.slots),
-            divisible=self._model.divisible_memory,
-            window=self._model.window,
-        )
-        self._batch = Batch(self._model.batch_tokens(load.context_length))
-        self._embedder = Embedder(
-            self._model,
-            self._vocabulary,
-            self._context,
-            self._cache,
-            self._batch,
-            self._decode,
-            load.context_length,
-        )
-        cores = allowed_cores()
-        self._threads = ThreadPilot(load.threads or physical_cores(), cores, OthersLoad())
-        token_seconds = self._warm_up()
+        self._name, self._embeds_only = self._model.name, self._model.embeds_only
+        self._context_length, self._slots = load.context_length, load.slots
+        self._read_vocabulary(load)
+        self._decoder = Decoder(self._model, load)
+        self._batch, self._cache = self._decoder.batch, self._decoder.cache
+        apply_adapters(self._model, self._decoder.context, list(map(Path, load.lora_adapters)))
+        self._embedder = Embedder(self._model, self._vocabulary, self._decoder, load.context_length)
+        token_seconds = self._decoder.warm_up()
         self._pace = Pace(token_seconds)
-        taken = sum(devices.breakdown(self._context).values(), devices.Taken())
+        taken = sum(devices.breakdown(self._decoder.context).values(), devices.Taken())
         late_bytes = self._model.late_bytes(load.context_length, load.slots)
         return Loaded(
             weights_bytes=taken.weights_bytes + log.adapters_bytes,
@@ -158,33 +102,25 @@ class LlamaEngine:
             longest_step_seconds=token_seconds * self._most_tokens(),
         )
 
+    def _read_vocabulary(self, load: Load) -> None:
+        """Read what makes prompts and draws tokens. Raises `TemplateError`."""
+        metadata = self._model.metadata()
+        self._vocabulary = Vocabulary(self._model.vocabulary)
+        self._template = ChatTemplate(
+            metadata.get("tokenizer.chat_template", ""),
+            self._vocabulary.bos_text,
+            self._vocabulary.eos_text,
+            tool_use=metadata.get("tokenizer.chat_template.tool_use", ""),
+            prompt_format=load.prompt_format,
+        )
+        self._prompts = PromptMaker(self._template, self._vocabulary)
+        self._samplers = Samplers(self._vocabulary, metadata, load.context_length)
+
     def _most_tokens(self) -> int:
         """Return the tokens that a step may have however slow the machine is."""
         if self._embeds_only:
             return self._batch.capacity  # a text that it embeds cannot be cut
         return max(SMALLEST_CHUNK_TOKENS + self._slots, library.EMBEDDED_TOGETHER)
-
-    def _warm_up(self) -> float:
-        """Compute a token twice; return the seconds that it took.
-
-        The first time waits for pages and caches, so that the first answer does not. Raises
-        `ModelFileError` where no numbers come out.
-        """
-        for _ in range(2):
-            started = time.monotonic()
-            self._batch.clear()
-            row = self._batch.add(0, 0, [0], wants_logits=True)
-            self._decode()
-            api.llama_synchronize(self._context)
-            api.llama_memory_clear(api.llama_get_memory(self._context), True)
-        seconds = time.monotonic() - started
-        if not self._embeds_only:
-            logits = logits_of(self._context, row, self._vocabulary.size)
-            if np.isnan(logits).any():
-                raise ModelFileError(
-                    f"{self._name} computes no numbers: its file is damaged. Download it again."
-                )
-        return seconds
 
     def submit(self, request: Generate | Embed) -> None:
         """Queue a request."""
@@ -239,7 +175,7 @@ class LlamaEngine:
     def close(self) -> None:
         """Free the model."""
         self._samplers.close()
-        api.llama_free(self._context)
+        self._decoder.close()
         self._model.close()
 
     # --- admission -----------------------------------------------------------------------------
@@ -257,19 +193,36 @@ class LlamaEngine:
                         "or completion."
                     )
                 else:
-                    self._waiting.append(self._requests.sequence(request, submitted))
+                    self._waiting.append(self._sequence(request, submitted))
             except PotluckError as error:
                 events.append(failed(request.request_id, error))
+
+    def _sequence(self, request: Generate, submitted: float) -> Sequence:
+        """Return a request with its prompt, and what it has where it moved here.
+
+        Raises `PotluckError` where it cannot be answered.
+        """
+        asked = request.sampling
+        prompt, answer = self._prompts.prompt_and_answer(request, self._name, self._context_length)
+        return Sequence(
+            request=request,
+            tokens=prompt + answer,
+            prompt_length=len(prompt),
+            context_length=self._context_length,
+            sampler=self._samplers.begin(asked, prompt, answer),
+            text=AnswerText((*asked.stop, *self._template.stop)),
+            submitted=submitted,
+        )
 
     def _admit(self, events: list[FromChild]) -> None:
         """Give slots and cells to waiting requests, first come, first served."""
         texts = self._embedder
         if self._embeds_only:
-            texts.admit(self._model.sequences(self._slots), self._cells)
+            texts.admit(self._model.sequences(self._slots), self._decoder.cells)
             return
         kept = 1 if texts.waiting and self._slots > 1 else 0
         slots = self._slots - max(texts.running, kept)
-        free_cells = self._cells - texts.cells
+        free_cells = self._decoder.cells - texts.cells
         free_cells -= sum(len(sequence.tokens) for sequence in self._running)
         while self._waiting and len(self._running) < slots:
             need = len(self._waiting[0].tokens) + HEADROOM_TOKENS
@@ -305,7 +258,7 @@ class LlamaEngine:
             offset = len(request.continue_text)
             events.append(Produced(request.request_id, sequence.answer_length, [], offset, owed))
         # It may have moved between its last token and its end.
-        sequence.end = self._end_of(sequence)
+        sequence.end = sequence.end_so_far()
 
     def _retire(self, events: list[FromChild]) -> None:
         """Send the ends of sequences that ended, and free their slots."""
@@ -315,13 +268,7 @@ class LlamaEngine:
             else:
                 self._running.remove(sequence)
                 self._cache.release(sequence.held)
-            offset = sequence.text.length
-            if rest := "" if sequence.text.stop_string else sequence.text.finish():
-                events.append(
-                    Produced(sequence.request.request_id, sequence.answer_length, [], offset, rest)
-                )
-            events.append(sequence.finished())
-            sequence.sampler.close()
+            events += sequence.finish()
 
     def _step_back(self) -> None:
         """Free the cells of a text, or of the youngest answer, which keeps its tokens and waits."""
@@ -374,9 +321,7 @@ class LlamaEngine:
         anew, without it.
         """
         started = time.monotonic()
-        code = self._decode()
-        while code == library.NO_ROOM and self._cache.drop_oldest():
-            code = self._decode()
+        code = self._decoder.compute()
         if code == library.NO_ROOM and (len(self._running) > 1 or self._embedder.running):
             self._step_back()
             return False
@@ -393,20 +338,16 @@ class LlamaEngine:
                 except PotluckError as error:
                     part.sequence.end, part.sequence.failure = "failed", failure_of(error)
         together = min(1.0, len(self._batch) / library.COMPUTED_TOGETHER)
-        self._fullness = max(self._fullness, together * self._cache.cells_used / self._cells)
+        self._fullness = max(
+            self._fullness, together * self._cache.cells_used / self._decoder.cells
+        )
         seconds = time.monotonic() - started
         if self._prompts_turn:
             self._pace.learn_decoding(seconds)
-            self._threads.learn(len(parts), seconds)
+            self._decoder.threads.learn(len(parts), seconds)
         else:
             self._pace.learn_prefill(len(self._batch), seconds)
         return True
-
-    def _decode(self) -> int:
-        threads = self._threads.threads
-        api.llama_set_n_threads(self._context, threads, threads)
-        compute = api.llama_encode if self._encodes else api.llama_decode
-        return int(compute(self._context, self._batch.native))
 
     def _embed(self, events: list[FromChild]) -> None:
         """Compute a batch of the texts to embed; beside answers, no more than they can bear."""
@@ -431,7 +372,7 @@ class LlamaEngine:
         index = sequence.answer_length
         sampler = sequence.sampler
         try:
-            token = sampler.sample(self._context, row, index)
+            token = sampler.sample(self._decoder.context, row, index)
         except Complete:
             sequence.end = "end_of_turn"
             return
@@ -446,14 +387,4 @@ class LlamaEngine:
         text = sequence.text.push(self._vocabulary.piece(token))
         request_id, logprobs = sequence.request.request_id, sampler.logprobs(token)
         events.append(Produced(request_id, index, [token], offset, text, logprobs))
-        sequence.end = self._end_of(sequence)
-
-    def _end_of(self, sequence: Sequence) -> EndReason | None:
-        """Say why an answer ends with the tokens that it has, if it does."""
-        if sequence.text.stop_string:
-            return "stop_string"
-        if sequence.max_tokens is not None and sequence.answer_length >= sequence.max_tokens:
-            return "max_tokens"
-        if len(sequence.tokens) >= self._context_length:
-            return "context_full"
-        return None
+        sequence.end = sequence.end_so_far()

@@ -25,6 +25,7 @@ from potluck_worker.engines.limits import OutOfTime, limited
 from potluck_worker.engines.llama import gbnf
 from potluck_worker.engines.llama.candidates import Candidates, Logits, TokenIds, likeliest
 from potluck_worker.engines.llama.vocabulary import Vocabulary
+from potluck_worker.engines.ranges import check_constraint
 
 FIRST_TRIED = 1024
 """Likeliest tokens that are checked before the whole vocabulary, which takes many times longer."""
@@ -82,8 +83,7 @@ class Grammar:
     @classmethod
     def of(cls, asked: Sampling, vocabulary: Vocabulary, candidates: Candidates) -> Self | None:
         """Return the grammar of a request, if it has one. Raises `BadRequest`."""
-        if asked.grammar and asked.json_schema:
-            raise BadRequest("The request has a grammar and a JSON schema; only one can be met.")
+        check_constraint(asked)
         if asked.json_schema:
             return cls(grammar_of_schema(asked.json_schema), vocabulary, candidates)
         return cls(asked.grammar, vocabulary, candidates) if asked.grammar else None
@@ -175,11 +175,6 @@ def _hurried(seconds: float) -> Iterator[None]:
 
 def grammar_of_schema(schema: str) -> str:
     """Return the grammar of what a JSON schema describes. Raises `BadRequest`."""
-    if len(schema) > gbnf.LIMIT_CHARACTERS:
-        raise BadRequest(
-            f"The JSON schema is {len(schema):,} characters long; at most "
-            f"{gbnf.LIMIT_CHARACTERS:,} work."
-        )
     try:
         with limited(SCHEMA_SECONDS):
             grammar = json_schema_to_gbnf(json.dumps(_reachable(json.loads(schema))))

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_cpp import llama_cpp as api
-
+from potluck_worker.engines.llama.ggml import function
 from potluck_worker.splits import parts_of
 
 TYPE_STRING, TYPE_ARRAY = 8, 9
@@ -55,24 +54,24 @@ def read_header(path: Path) -> Header:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    initialise = _function("gguf_init_from_file", ctypes.c_void_p, ctypes.c_char_p, _Parameters)
+    initialise = function("gguf_init_from_file", ctypes.c_void_p, ctypes.c_char_p, _Parameters)
     file = initialise(os.fsencode(path), _Parameters(no_alloc=True, context=None))
     try:
         yield file
     finally:
-        _function("gguf_free", None, ctypes.c_void_p)(file)
+        function("gguf_free", None, ctypes.c_void_p)(file)
 
 
 def _tensors(file: Any) -> Iterator[tuple[str, str, int, int]]:
     """Yield name, type, bytes and weights of each tensor."""
     about = (ctypes.c_void_p, ctypes.c_int64)
-    name_of = _function("gguf_get_tensor_name", ctypes.c_char_p, *about)
-    type_of = _function("gguf_get_tensor_type", ctypes.c_int, *about)
-    size_of = _function("gguf_get_tensor_size", ctypes.c_size_t, *about)
-    type_name = _function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
-    block_weights = _function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)
-    block_bytes = _function("ggml_type_size", ctypes.c_size_t, ctypes.c_int)
-    count = _function("gguf_get_n_tensors", ctypes.c_int64, ctypes.c_void_p)(file)
+    name_of = function("gguf_get_tensor_name", ctypes.c_char_p, *about)
+    type_of = function("gguf_get_tensor_type", ctypes.c_int, *about)
+    size_of = function("gguf_get_tensor_size", ctypes.c_size_t, *about)
+    type_name = function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
+    block_weights = function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)
+    block_bytes = function("ggml_type_size", ctypes.c_size_t, ctypes.c_int)
+    count = function("gguf_get_n_tensors", ctypes.c_int64, ctypes.c_void_p)(file)
     for index in range(count if file else 0):
         kind, size_bytes = type_of(file, index), size_of(file, index)
         weights = size_bytes * block_weights(kind) // max(1, block_bytes(kind))
@@ -83,21 +82,13 @@ def _tensors(file: Any) -> Iterator[tuple[str, str, int, int]]:
 def _texts(file: Any, key: bytes) -> list[str]:
     """Return a list of texts of the metadata, empty where it is something else."""
     about = (ctypes.c_void_p, ctypes.c_int64)
-    index = _function("gguf_find_key", ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p)(file, key)
-    if index < 0 or _function("gguf_get_kv_type", ctypes.c_int, *about)(file, index) != TYPE_ARRAY:
+    index = function("gguf_find_key", ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p)(file, key)
+    if index < 0 or function("gguf_get_kv_type", ctypes.c_int, *about)(file, index) != TYPE_ARRAY:
         return []
-    if _function("gguf_get_arr_type", ctypes.c_int, *about)(file, index) != TYPE_STRING:
+    if function("gguf_get_arr_type", ctypes.c_int, *about)(file, index) != TYPE_STRING:
         return []
-    count = _function("gguf_get_arr_n", ctypes.c_size_t, *about)(file, index)
-    text = _function("gguf_get_arr_str", ctypes.c_char_p, *about, ctypes.c_size_t)
+    count = function("gguf_get_arr_n", ctypes.c_size_t, *about)(file, index)
+    text = function("gguf_get_arr_str", ctypes.c_char_p, *about, ctypes.c_size_t)
     return [
         text(file, index, number).decode(errors="replace") for number in range(min(count, 1000))
     ]
-
-
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    """Return a function of ggml, which the library for Python does not name."""
-    function = api._lib[name]
-    function.restype = result
-    function.argtypes = arguments
-    return function

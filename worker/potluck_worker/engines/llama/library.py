@@ -15,6 +15,7 @@ from typing import Any
 from llama_cpp import llama_cpp as api
 
 from potluck_proto.errors import ModelFileError, UnsupportedModel
+from potluck_worker.engines.llama.ggml import function
 from potluck_worker.engines.llama.log import Log
 from potluck_worker.engines.llama.snapshots import room_for
 from potluck_worker.splits import parts_of
@@ -351,8 +352,7 @@ class _Override(ctypes.Structure):
 
 def _experts_in_main_memory(layers: int) -> ctypes.Array[_Override]:
     """Return what tells llama.cpp to keep the experts of the first layers in main memory."""
-    buffer_type = api._lib["ggml_backend_cpu_buffer_type"]
-    buffer_type.restype = ctypes.c_void_p
+    buffer_type = function("ggml_backend_cpu_buffer_type", ctypes.c_void_p)
     overrides = (_Override * (layers + 1))()  # the last one stays empty, and ends them
     for layer in range(layers):
         overrides[layer].pattern = rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()

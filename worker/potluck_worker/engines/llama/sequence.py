@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from potluck_worker.engines.base import EndReason, Failure, Finished, Generate
+from potluck_worker.engines.base import EndReason, Failure, Finished, Generate, Produced
 from potluck_worker.engines.llama.cache import Held
 from potluck_worker.engines.llama.sampling import Sampler
 from potluck_worker.engines.text import AnswerText
@@ -23,9 +24,9 @@ class Sequence:
     tokens: list[int]
     prompt_length: int
     """Tokens before the answer begins."""
+    context_length: int
     sampler: Sampler
     text: AnswerText
-    max_tokens: int | None
     submitted: float
     held: Held | None = None
     """Its place in the cache; `None` while it waits."""
@@ -51,13 +52,26 @@ class Sequence:
         """Tokens of the answer, those from before a move counted in."""
         return len(self.tokens) - self.prompt_length
 
-    def finished(self) -> Finished:
-        """Return the frame that ends the request."""
+    def end_so_far(self) -> EndReason | None:
+        """Say why the answer ends with the tokens that it has, if it does."""
+        if self.text.stop_string:
+            return "stop_string"
+        limit = self.request.sampling.max_tokens
+        if limit is not None and self.answer_length >= limit:
+            return "max_tokens"
+        return "context_full" if len(self.tokens) >= self.context_length else None
+
+    def finish(self) -> Iterator[Produced | Finished]:
+        """Free the sampler; yield the frames that end the request."""
+        self.sampler.close()
+        request_id, offset = self.request.request_id, self.text.length
+        if rest := "" if self.text.stop_string else self.text.finish():
+            yield Produced(request_id, self.answer_length, [], offset, rest)
         now = time.monotonic()
         started = self.started or now
         first = self.first_token or now
-        return Finished(
-            request_id=self.request.request_id,
+        yield Finished(
+            request_id=request_id,
             reason=self.end or "failed",
             stop_string=self.text.stop_string,
             failure=self.failure,

@@ -22,6 +22,7 @@ from potluck_worker.engines.inspection import Inspection, LicenceWords
 from potluck_worker.engines.lineage import lineage
 from potluck_worker.engines.template_features import features
 from potluck_worker.engines.vllm.model_card import ModelCard
+from potluck_worker.engines.vllm.quantization import BESIDE_PACKED, PACKED_TYPES, Quantization
 
 CONFIG = "config.json"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -38,12 +39,6 @@ _WRITING_MODELS = ("LMHeadModel", "ChatModel", "ChatGLMModel")
 
 _OF_EXPERTS = re.compile(r"\bexperts\.")
 """Weights of experts, of which a token passes through a few; shared ones are called otherwise."""
-
-_BESIDE_PACKED = (
-    *("scales", "scale", "scale_inv", "qzeros", "zero_point", "g_idx", "_shape"),
-    *("absmax", "quant_map", "bitsandbytes__nf4", "bitsandbytes__fp4"),
-)
-"""How tensors end that say how packed weights are to be read, and are none themselves."""
 
 _ITEM_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BF16": 16, "C64": 64}
 
@@ -149,9 +144,9 @@ class Checkpoint:
         return sum(self._parameters(tensor) for tensor in self.tensors)
 
     def _parameters(self, tensor: Tensor) -> int:
-        if tensor.name.endswith(_BESIDE_PACKED):
+        if tensor.name.endswith(BESIDE_PACKED):
             return 0
-        if tensor.dtype in ("I32", "U8") and (bits := _quantized_bits(self._quantization)):
+        if tensor.dtype in PACKED_TYPES and (bits := self._quantization.bits):
             return tensor.size_bytes * 8 // bits
         return tensor.elements
 
@@ -169,21 +164,13 @@ class Checkpoint:
         return dict(sizes.most_common())
 
     @property
-    def _quantization(self) -> Mapping[str, Any]:
-        found = self.config.get("quantization_config", {})
-        return found if isinstance(found, dict) else {}
+    def _quantization(self) -> Quantization:
+        return Quantization.of(self.config)
 
     @property
     def scheme(self) -> str:
         """How weights are stored, in the words that names of models use: `BF16`, `AWQ`, `FP8`."""
-        method = str(self._quantization.get("quant_method", "")).lower()
-        if not method:
-            return next(iter(self.bytes_by_type))
-        if method == "gptq":
-            return f"GPTQ-Int{_quantized_bits(self._quantization)}"
-        if method == "compressed-tensors":
-            return _compressed_scheme(self._quantization)
-        return {"bitsandbytes": "BNB", "modelopt": "NVFP4"}.get(method, method.upper())
+        return self._quantization.scheme or next(iter(self.bytes_by_type))
 
     def tokenizer_sha256(self) -> str:
         """Return a hash over the vocabulary: equal where token ids mean the same.
@@ -350,33 +337,6 @@ def _tensor(name: str, entry: Mapping[str, Any]) -> Tensor:
     bits = _ITEM_BITS.get(dtype) or int(re.sub(r"\D.*", "", dtype[1:]))
     shape = tuple(map(int, entry["shape"]))
     return Tensor(name, dtype, shape, (end - begin) * 8 // bits, end - begin)
-
-
-def _quantized_bits(quantization: Mapping[str, Any]) -> int:
-    """Return the bits of a packed weight, 0 where weights are not packed."""
-    method = str(quantization.get("quant_method", "")).lower()
-    if quantization.get("load_in_4bit") or method in ("mxfp4", "modelopt", "modelopt_fp4"):
-        return 4
-    bits = quantization.get("bits", quantization.get("w_bit"))
-    if bits is None:
-        bits = _compressed_weights(quantization).get("num_bits")
-    return bits if isinstance(bits, int) and 0 < bits <= 16 else 0
-
-
-def _compressed_weights(quantization: Mapping[str, Any]) -> Mapping[str, Any]:
-    groups = quantization.get("config_groups")
-    for group in groups.values() if isinstance(groups, dict) else ():
-        weights = group.get("weights") if isinstance(group, dict) else None
-        if isinstance(weights, dict):
-            return weights
-    return {}
-
-
-def _compressed_scheme(quantization: Mapping[str, Any]) -> str:
-    weights = _compressed_weights(quantization)
-    if weights.get("type") == "float":
-        return f"FP{_quantized_bits(quantization)}"
-    return f"W{_quantized_bits(quantization)}"
 
 
 def _read_templates(folder: Path) -> tuple[str, str]:

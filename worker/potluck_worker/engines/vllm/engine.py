@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from potluck_proto.errors import BadRequest, ContextOverflow, PotluckError, UnsupportedModel
+from potluck_proto.errors import BadRequest, PotluckError, UnsupportedModel
 from potluck_worker.engines.base import (
     Embed,
     EndReason,
@@ -23,6 +23,7 @@ from potluck_worker.engines.base import (
     TokenLogprobs,
     failed,
 )
+from potluck_worker.engines.embedding_inputs import tokens_to_embed
 from potluck_worker.engines.prompt import PromptMaker
 from potluck_worker.engines.template import ChatTemplate
 from potluck_worker.engines.text import AnswerText
@@ -238,9 +239,9 @@ class VllmEngine:
             raise BadRequest(
                 f"{self._name} writes and embeds nothing. Take a model that is made to embed."
             )
-        if not request.inputs:
-            raise BadRequest("The request has no inputs to embed.")
-        texts = [self._text(number, text) for number, text in enumerate(request.inputs, 1)]
+        texts = tokens_to_embed(
+            request.inputs, self._vocabulary.tokenize_whole, self._name, self._context_length
+        )
         embedding = Embedding.of(request.request_id, texts)
         try:
             for name, tokens in zip(embedding.vectors, texts, strict=True):
@@ -249,20 +250,6 @@ class VllmEngine:
             self._core.cancel(*embedding.vectors)
             raise
         self._embeddings[request.request_id] = embedding
-
-    def _text(self, number: int, text: str) -> list[int]:
-        """Return the tokens of an input. Raises `BadRequest` or `ContextOverflow`."""
-        if not text:
-            raise BadRequest(f"Input {number} is empty: there is nothing to embed.")
-        tokens = self._vocabulary.tokenize_whole(text)
-        if len(tokens) > self._context_length:
-            raise ContextOverflow(
-                f"Input {number} is {len(tokens):,} tokens long; {self._name} embeds "
-                f"{self._context_length:,} at most. Split it into shorter texts.",
-                prompt_tokens=len(tokens),
-                context_length=self._context_length,
-            )
-        return tokens
 
     def _take_vector(self, output: Any, events: list[FromChild]) -> None:
         """Take the embedding of one text."""

@@ -14,7 +14,8 @@ from typing import Any
 from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import Sampling
 from potluck_worker.engines.llama import gbnf
-from potluck_worker.engines.ranges import LOGPROBS_LIMIT, checked, checked_bias
+from potluck_worker.engines.ranges import LOGPROBS_LIMIT, check_constraint, checked, checked_bias
+from potluck_worker.engines.vllm.lacking import require_none_of
 
 _RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -75,13 +76,7 @@ def constraint(asked: Sampling) -> dict[str, str]:
     Raises:
         BadRequest: There are two, or one that is too large or would never come to an end.
     """
-    if asked.grammar and asked.json_schema:
-        raise BadRequest("The request has a grammar and a JSON schema; only one can be met.")
-    if len(asked.json_schema) > gbnf.LIMIT_CHARACTERS:
-        raise BadRequest(
-            f"The JSON schema is {len(asked.json_schema):,} characters long; at most "
-            f"{gbnf.LIMIT_CHARACTERS:,} work."
-        )
+    check_constraint(asked)
     if asked.json_schema:
         _check_depth(asked.json_schema)
         return {"json": asked.json_schema}
@@ -108,18 +103,15 @@ def _check_depth(schema: str) -> None:
 
 def _refuse_what_is_lacking(asked: Sampling) -> None:
     """Raise `BadRequest` for an option that would change the answer and that vLLM lacks."""
-    lacking = {
-        "typical_p": asked.typical_p not in (None, 1.0),
-        "dry": asked.dry is not None and asked.dry.multiplier != 0,
-        "xtc": asked.xtc is not None and asked.xtc.probability != 0,
-        "mirostat": asked.mirostat is not None,
-        "penalty_window": asked.penalty_window not in (None, -1),
-    }
-    if names := [name for name, is_asked in lacking.items() if is_asked]:
-        raise BadRequest(
-            f"vLLM, which runs this model, has no {' and no '.join(names)}. Leave the option out, "
-            "or choose a GGUF model, which llama.cpp runs."
-        )
+    require_none_of(
+        {
+            "typical_p": asked.typical_p not in (None, 1.0),
+            "dry": asked.dry is not None and asked.dry.multiplier != 0,
+            "xtc": asked.xtc is not None and asked.xtc.probability != 0,
+            "mirostat": asked.mirostat is not None,
+            "penalty_window": asked.penalty_window not in (None, -1),
+        }
+    )
 
 
 def _fits(value: object, lowest: float, highest: float) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from potluck_proto.errors import BadRequest
 from potluck_worker.engines.base import KvType
 from potluck_worker.engines.sizing import HOST, Estimate, Options, Room, Share
 from potluck_worker.engines.vllm import memory
 from potluck_worker.engines.vllm.adapters import only_adapter
 from potluck_worker.engines.vllm.cards import choose_cards
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
+from potluck_worker.engines.vllm.lacking import require_none_of
 
 CARDS = ("CUDA", "ROCm")
 """How the cards are called that vLLM computes on; the same card may be there by another name."""
@@ -80,13 +80,10 @@ def refuse_what_is_lacking(
     kv_type: KvType | None, gpu_layers: int | None, flash_attention: bool | None
 ) -> None:
     """Raise `BadRequest` for a way to hold a model that vLLM has not."""
-    lacking = {
-        f"KV cache of {kv_type}": kv_type not in (None, "f16"),
-        "layers on the processor beside a card (gpu_layers)": gpu_layers is not None,
-        "choice of flash attention": flash_attention is not None,
-    }
-    if names := [name for name, is_asked in lacking.items() if is_asked]:
-        raise BadRequest(
-            f"vLLM, which runs this model, has no {' and no '.join(names)}. Leave the option out, "
-            "or choose a GGUF model, which llama.cpp runs."
-        )
+    require_none_of(
+        {
+            f"KV cache of {kv_type}": kv_type not in (None, "f16"),
+            "layers on the processor beside a card (gpu_layers)": gpu_layers is not None,
+            "choice of flash attention": flash_attention is not None,
+        }
+    )
