@@ -11,6 +11,7 @@ from textual.color import Color
 
 from potluck_tui.colourless import Colourless
 from potluck_tui.preferences import Preferences, Read
+from potluck_tui.terminal_profile import ColourSystem, TerminalProfile
 from tui import samples
 from tui.stage import StagedApp, make_stage, staged, until
 
@@ -55,6 +56,21 @@ async def test_the_newest_note_alone_is_shown(app: StagedApp) -> None:
         app.notify("another note")
         await until(pilot, lambda: app.shows("another note"))
         assert not app.shows("one note")
+
+
+async def test_in_sixteen_colours_a_note_has_the_background_of_the_terminal(
+    short_tmp: Path,
+) -> None:
+    app = make_stage(short_tmp, profile=TerminalProfile(colours=ColourSystem.SIXTEEN))
+    async with staged(app) as pilot:
+        app.notify("a note")
+        await until(pilot, lambda: app.shows("a note"))
+        segments = [
+            segment for strip in app.screen._compositor.render_strips() for segment in strip
+        ]
+        (note,) = [segment for segment in segments if "a note" in segment.text]
+        assert note.style
+        assert note.style.bgcolor is None or note.style.bgcolor.is_default
 
 
 async def test_all_that_is_wrong_with_the_settings_is_said_at_once(short_tmp: Path) -> None:
