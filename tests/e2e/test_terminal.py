@@ -83,8 +83,9 @@ def test_a_terminal_that_stays_is_given_back_when_its_program_is_ended(
     terminal.until(lambda screen: is_ready(screen) and "half a thou" in screen)
 
 
-def test_a_program_that_is_sent_to_the_background_comes_back_as_it_was(terminal: Terminal) -> None:
-    terminal.type(str(POTLUCK), "Enter")
+@pytest.mark.parametrize("command", [str(POTLUCK), f"sh -c '{POTLUCK}; exit'"])
+def test_a_program_that_is_put_aside_comes_back_as_it_was(terminal: Terminal, command: str) -> None:
+    terminal.type(command, "Enter")
     terminal.until(is_ready)
     terminal.type("half a thought")
     terminal.until(lambda screen: "half a thought" in screen)

@@ -401,6 +401,18 @@ class PotluckApp(App[None]):
         with contextlib.suppress(OSError):
             self._chat_screen.write_draft()
 
+    def action_put_aside(self) -> None:
+        """Go to the shell until its `fg`."""
+        from potluck_tui import job
+
+        if job.shell_waits():
+            self._chat_screen.keep_draft()
+            # The terminal first: once the shell goes on, this is a background job, which may not.
+            with self.suspend():
+                job.put_aside()
+        else:
+            self.notify("This window has no shell to go to.")
+
     def action_leave(self) -> None:
         """Leave; the draft is saved, and answers go on."""
         self._chat_screen.keep_draft()

@@ -79,7 +79,7 @@ EVERYWHERE = (
     Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
     Key("app.palette", "ctrl+l,f10,colon", "palette", "Do or go to anything, by typing", "go to"),
     Key("app.models", "f12", "show_models", "Models of the pool: what is and fits where"),
-    Key("app.suspend", "ctrl+z", "suspend_process", "To the shell, until its `fg`"),
+    Key("app.suspend", "ctrl+z", "put_aside", "To the shell, until its `fg`"),
 )
 
 UNDO = Key("prompt.undo", "ctrl+underscore", "undo", "Undo the last change of the text")
