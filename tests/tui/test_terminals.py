@@ -9,9 +9,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
+from potluck_proto.ids import ChatId, MessageId
 from potluck_tui.colourless import Colourless
 from potluck_tui.preferences import Preferences, Read
+from potluck_tui.screens.search import found_row
 from potluck_tui.terminal_profile import ColourSystem, TerminalProfile
+from potluck_tui.views import Hit
 from tui import samples
 from tui.stage import StagedApp, make_stage, staged, until
 
@@ -56,6 +59,21 @@ async def test_the_newest_note_alone_is_shown(app: StagedApp) -> None:
         app.notify("another note")
         await until(pilot, lambda: app.shows("another note"))
         assert not app.shows("one note")
+
+
+async def test_a_note_is_no_wider_than_the_smallest_terminal(app: StagedApp) -> None:
+    words = [f"word{number}" for number in range(12)]
+    async with staged(app, TINY) as pilot:
+        app.notify(" ".join(words))
+        await until(pilot, lambda: all(app.shows(word) for word in words))
+
+
+def test_what_a_search_found_is_in_sight_in_the_smallest_terminal() -> None:
+    snippet = (("…what stands before the word takes more than a line of ", False), ("it", True))
+    row = found_row(Hit(ChatId("c1"), "One", MessageId("m1"), snippet), TINY[0])
+    assert row.plain == "One\n  …than a line of it"
+    row = found_row(Hit(ChatId("c1"), "One", MessageId("m1"), snippet), 200)
+    assert row.plain == f"One\n  {snippet[0][0]}it"
 
 
 async def test_in_sixteen_colours_a_note_has_the_background_of_the_terminal(
