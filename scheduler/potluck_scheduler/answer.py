@@ -30,8 +30,8 @@ GAP_FADE = 0.2
 
 
 def lineage_of(model: Model) -> str:
-    """Return what must be the same on two nodes for token ids to mean the same."""
-    return f"{model.tokenizer_sha256}:{model.template_sha256}"
+    """Return what must be the same on two nodes for an answer to go on as it would have."""
+    return f"{model.tokenizer_sha256}:{model.template_sha256}:{model.weights_sha256}"
 
 
 class Answer:
@@ -89,8 +89,8 @@ class Answer:
     def arrive(self, model: Model) -> worker.Continuation | None:
         """Get ready to go on at a node; return what the node must know of what there is.
 
-        With the same tokenizer and template the tokens go on, else the text alone: then the node
-        counts tokens in its own way.
+        With the same tokenizer, template and weights the tokens go on, else the text alone: then
+        the node counts tokens in its own way.
 
         Args:
             model: The model there.

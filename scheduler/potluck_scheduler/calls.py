@@ -1,14 +1,17 @@
-"""How calls to workers fail, in words."""
+"""Calls to workers: how they fail, in words, and how they end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import grpc
 
 from potluck_proto.errors import NodeLost, Unreachable, from_rpc
+
+Call = TypeVar("Call", bound=grpc.aio.Call)
 
 
 @contextmanager
@@ -30,6 +33,15 @@ def failures_in_words(node_name: str) -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise _lost(node_name) from None
+
+
+@contextmanager
+def cancelling(call: Call) -> Iterator[Call]:
+    """Yield a call that streams; it ends here if it has not."""
+    try:
+        yield call
+    finally:
+        call.cancel()
 
 
 def _lost(node_name: str) -> NodeLost:

@@ -89,6 +89,7 @@ def _model(description: bytes) -> Model:
         commercial=model.commercial_use in COMMERCIAL,
         tokenizer_sha256=model.tokenizer_sha256,
         template_sha256=model.template_sha256,
+        weights_sha256=model.weights_sha256,
         starter=model.starter,
         embeds_only=model.embeds_only,
         problem=from_proto(model.problem) if model.HasField("problem") else None,
@@ -178,23 +179,20 @@ def model_summaries(
 ) -> list[pb.ModelSummary]:
     """Return the pool's models, each once, the default marked."""
     default = configured_default or default_model(map(node_from_proto, states))
-    summaries: dict[tuple[str, str], pb.ModelSummary] = {}
+    summaries: dict[ModelKey, pb.ModelSummary] = {}
     for state in states:
-        loaded = {(model.name, model.quantization) for model in state.loaded}
+        loaded = {ModelKey(model.name, model.quantization) for model in state.loaded}
         for model in state.models:
-            key = (model.name, model.quantization)
+            key = ModelKey(model.name, model.quantization)
             summary = summaries.get(key)
-            if summary is None or (model.engines and not summary.usable):
-                # The description of a node that can use it says more than that of one that cannot.
-                known = summary
+            if summary is None:
                 summary = summaries[key] = pb.ModelSummary(description=model)
-                if known is not None:
-                    summary.node_names.extend(known.node_names)
+            elif model.engines and not summary.usable:
+                # The description of a node that can use it says more than that of one that cannot.
+                summary.description.CopyFrom(model)
+            summary.usable |= bool(model.engines) and not model.HasField("problem")
             summary.node_names.append(state.name)
-            summary.usable = summary.usable or (
-                bool(model.engines) and not model.HasField("problem")
-            )
             if key in loaded:
                 summary.loaded_on.append(state.name)
-            summary.is_default = default in (model.name, str(ModelKey(*key)))
+            summary.is_default = default in (model.name, str(key))
     return list(summaries.values())

@@ -9,15 +9,20 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
+import grpc
+
 from potluck_proto.errors import LostError
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.calls import cancelling
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.nodes import NodeRegistry
 
 REPORT_SECONDS = 0.5
 HASH_SECONDS = 3600.0
 """A large model on a slow disk takes long to be read whole."""
+
+Receiving = grpc.aio.StreamStreamCall[worker.ReceiveModelRequest, worker.ReceiveModelResponse]
 
 
 async def hashing(
@@ -28,20 +33,19 @@ async def hashing(
     Raises `PotluckError` where it refuses, or is lost.
     """
     asked = worker.HashModelRequest(model=key.name, quantization=key.quantization)
-    with nodes.calling(source.node_id) as stub:
-        call = stub.HashModel(asked, timeout=HASH_SECONDS)
-        try:
-            async for response in call:
-                download = types.Download(
-                    repository=str(key),
-                    done_bytes=response.done_bytes,
-                    total_bytes=response.total_bytes,
-                    from_node=source.name,
-                    hashing=True,
-                )
-                yield download, {found.sha256 for found in response.hashes}
-        finally:
-            call.cancel()
+    with (
+        nodes.calling(source.node_id) as stub,
+        cancelling(stub.HashModel(asked, timeout=HASH_SECONDS)) as call,
+    ):
+        async for response in call:
+            download = types.Download(
+                repository=str(key),
+                done_bytes=response.done_bytes,
+                total_bytes=response.total_bytes,
+                from_node=source.name,
+                hashing=True,
+            )
+            yield download, {found.sha256 for found in response.hashes}
 
 
 async def copy(
@@ -69,26 +73,20 @@ async def copy(
             yield download
     offer, at_source = _renamed(await _offer(nodes, source, key), names)
     progress = _Progress(key, source.name, {file.name: file.size_bytes for file in offer.files})
-    with nodes.calling(target.node_id) as stub:
-        receiving = stub.ReceiveModel()
-        try:
-            await receiving.write(worker.ReceiveModelRequest(offer=offer))
-            async for response in receiving:
-                if response.HasField("model"):
-                    yield response.model
-                    return
-                wanted = response.wanted
-                progress.begin(wanted.file, wanted.offset)
-                file = at_source[wanted.file]
-                async with aclosing(_content(nodes, source, key, file, wanted.offset)) as content:
-                    async for data in content:
-                        await receiving.write(worker.ReceiveModelRequest(data=data))
-                        if progress.add(len(data)):
-                            yield progress.message()
-                if not progress.is_through(wanted.file):
-                    raise LostError(f"{wanted.file} ended early: it changed meanwhile. Copy again.")
-        finally:
-            receiving.cancel()
+    with nodes.calling(target.node_id) as stub, cancelling(stub.ReceiveModel()) as receiving:
+        await receiving.write(worker.ReceiveModelRequest(offer=offer))
+        async for response in receiving:
+            if response.HasField("model"):
+                yield response.model
+                return
+            wanted = response.wanted
+            progress.begin(wanted.file, wanted.offset)
+            content = _content(nodes, source, key, at_source[wanted.file], wanted.offset)
+            async with aclosing(_pass_on(content, receiving, progress)) as passing:
+                async for message in passing:
+                    yield message
+            if not progress.is_through(wanted.file):
+                raise LostError(f"{wanted.file} ended early: it changed meanwhile. Copy again.")
     raise LostError("The copy ended before the model was there. Copy again to go on.")
 
 
@@ -120,13 +118,20 @@ async def _content(
     asked = worker.SendModelRequest(
         model=key.name, quantization=key.quantization, file=file, offset=offset
     )
-    with nodes.calling(source.node_id) as stub:
-        call = stub.SendModel(asked)
-        try:
-            async for part in call:
-                yield part.data
-        finally:
-            call.cancel()
+    with nodes.calling(source.node_id) as stub, cancelling(stub.SendModel(asked)) as call:
+        async for part in call:
+            yield part.data
+
+
+async def _pass_on(
+    content: AsyncGenerator[bytes, None], receiving: Receiving, progress: _Progress
+) -> AsyncGenerator[types.Download, None]:
+    """Write a file to the node that takes it; yield how far the copy is, now and then."""
+    async with aclosing(content) as parts:
+        async for data in parts:
+            await receiving.write(worker.ReceiveModelRequest(data=data))
+            if progress.add(len(data)):
+                yield progress.message()
 
 
 class _Progress:

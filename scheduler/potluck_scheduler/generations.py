@@ -178,7 +178,8 @@ class Generations:
     # --- one answer ----------------------------------------------------------------------------
 
     def _begin(self, answer: Answer, restored: PotluckError | None = None) -> None:
-        journey = Journey(answer, _wanted(answer, self._move), restored)
+        wanted = _wanted(answer, self._move)
+        journey = Journey(answer, wanted, self._conductor, self._nodes, restored)
         under_way = UnderWay(answer, journey)
         self._active[answer.generation_id] = under_way
         name = f"answer {answer.generation_id}"
@@ -189,7 +190,7 @@ class Generations:
         """See an answer to its end."""
         answer = under_way.answer
         try:
-            end = await under_way.journey.run(self._conductor, self._nodes)
+            end = await under_way.journey.run()
         except asyncio.CancelledError:
             if not under_way.stopping:  # the scheduler ends; the answer does not
                 raise

@@ -70,6 +70,8 @@ class Journey:
     Args:
         answer: The answer.
         request: What it wants, as the core takes it.
+        conductor: Tells the core.
+        nodes: The workers.
         restored: Set for one that an earlier scheduler began: what its viewer would be told if it
             went no further.
 
@@ -78,10 +80,17 @@ class Journey:
     """
 
     def __init__(
-        self, answer: Answer, request: Request, restored: PotluckError | None = None
+        self,
+        answer: Answer,
+        request: Request,
+        conductor: Conductor,
+        nodes: NodeRegistry,
+        restored: PotluckError | None = None,
     ) -> None:
         self._answer = answer
         self._request = request
+        self._conductor = conductor
+        self._nodes = nodes
         self._restored = restored
         self._orders: deque[Order] = deque()
         self._ordered = asyncio.Event()
@@ -90,28 +99,26 @@ class Journey:
         self._worked = False
         self.waits = False
 
-    async def run(self, conductor: Conductor, nodes: NodeRegistry) -> types.End:
+    async def run(self) -> types.End:
         """See the answer to its end.
 
         Raises:
             PotluckError: It failed.
         """
-        conductor.listen(self._answer.generation_id, self._take_order)
+        self._conductor.listen(self._answer.generation_id, self._take_order)
         try:
-            conductor.tell(RequestSubmitted(self._request, self._restored))
+            self._conductor.tell(RequestSubmitted(self._request, self._restored))
             while True:
                 while self._orders:
-                    end = await self._obey(self._orders.popleft(), conductor, nodes)
+                    end = await self._obey(self._orders.popleft())
                     if end is not None:
                         return end
                 self._ordered.clear()
                 await self._ordered.wait()
         finally:
-            conductor.leave(self._answer.generation_id)
+            self._conductor.leave(self._answer.generation_id)
 
-    async def _obey(
-        self, order: Order, conductor: Conductor, nodes: NodeRegistry
-    ) -> types.End | None:
+    async def _obey(self, order: Order) -> types.End | None:
         """Do what the core says; return the end if it came to that."""
         explanation = explanation_to_proto(order.decision.explanation)
         if isinstance(order, Queue):
@@ -125,13 +132,13 @@ class Journey:
             )
             return None
         self.waits = False
-        conductor.decisions.note(explanation)
+        self._conductor.decisions.note(explanation)
         if isinstance(order, Refuse):
             if not self._answer.begun:
                 self._answer.place(explanation)
             assert order.decision.error is not None
             raise order.decision.error
-        return await self._stay(order, explanation, conductor, nodes)
+        return await self._stay(order, explanation)
 
     def _take_order(self, order: Order) -> None:
         """Take what the core says; an answer that has a place and gets another leaves it."""
@@ -140,15 +147,9 @@ class Journey:
         if isinstance(order, Dispatch) and self._job is not None:
             self._job.end(NodeLost("It leaves for another node."))
 
-    async def _stay(
-        self,
-        order: Dispatch,
-        explanation: types.Explanation,
-        conductor: Conductor,
-        nodes: NodeRegistry,
-    ) -> types.End | None:
+    async def _stay(self, order: Dispatch, explanation: types.Explanation) -> types.End | None:
         """Be at a place until the answer ends, or loses it; return the end if it came to that."""
-        answer, node = self._answer, conductor.core.node(order.node_id)
+        answer, node = self._answer, self._conductor.core.node(order.node_id)
         key = order.decision.explanation.model
         model = node.files.get(key) if node else None
         try:
@@ -158,15 +159,15 @@ class Journey:
             self._mark_seam(explanation, exact=bool(answer.lineage))
             answer.place(explanation)
             tokens = len(answer.token_ids)
-            end = await self._listen(order, continuation, nodes)
+            end = await self._listen(order, continuation)
         except PotluckError as error:
-            self._lose_place(error, explanation.node_name, order, conductor)
+            self._lose_place(error, explanation.node_name, order)
             return None
         tokens = len(answer.token_ids) - tokens
         if (usage := end.usage).decode_seconds:
             usage.tokens_per_second = tokens / usage.decode_seconds
             computed = usage.prompt_tokens - usage.cached_prompt_tokens
-            conductor.tell(
+            self._conductor.tell(
                 SpeedMeasured(
                     order.node_id, key, tokens, usage.decode_seconds, computed,
                     usage.prefill_seconds,
@@ -174,13 +175,11 @@ class Journey:
             )  # fmt: skip
         return end
 
-    async def _listen(
-        self, order: Dispatch, continuation: worker.Continuation | None, nodes: NodeRegistry
-    ) -> types.End:
+    async def _listen(self, order: Dispatch, continuation: worker.Continuation | None) -> types.End:
         """Take in what the node says until its end. Raises `PotluckError` where it fails."""
         explanation, answer = order.decision.explanation, self._answer
         asked = answer.submission.asked
-        work = nodes.work(order.node_id)
+        work = self._nodes.work(order.node_id)
         if work is None:
             raise NodeLost(f"{explanation.node_name} was lost before it could begin.")
         request = worker.GenerateRequest(
@@ -214,21 +213,19 @@ class Journey:
             case "end" if response.end.reason == types.END_REASON_FAILED:
                 raise from_proto(response.end.error)
 
-    def _lose_place(
-        self, error: PotluckError, node_name: str, order: Dispatch, conductor: Conductor
-    ) -> None:
+    def _lose_place(self, error: PotluckError, node_name: str, order: Dispatch) -> None:
         """Tell the core that the answer lost its place. Raises what would fail anywhere."""
         if self._orders:
             # The core has found another place meanwhile.
             key = order.decision.explanation.model
-            self._left = _why_it_left(conductor.core.node(order.node_id), key, node_name)
+            self._left = _why_it_left(self._conductor.core.node(order.node_id), key, node_name)
             return
         cause = cause_of(error)
         if cause is None:
             raise error
         self._left = REASONS[cause].format(node=node_name)
         answer = self._answer
-        conductor.tell(
+        self._conductor.tell(
             RequestInterrupted(
                 answer.generation_id,
                 cause,

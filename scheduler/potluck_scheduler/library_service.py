@@ -53,24 +53,24 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         speeds: Speeds,
         benchmarks: Benchmarks,
     ) -> None:
-        self._library_home = home
+        self._home = home
         self._speeds = speeds
         self._benchmarks = benchmarks
-        self._registry = nodes
-        self._configured_default = default_model
+        self._nodes = nodes
+        self._default_model = default_model
 
     async def DescribeModel(
         self, request: pb.DescribeModelRequest, context: Context
     ) -> pb.DescribeModelResponse:
         """Say all that a model's files say: on a node that can use it before one that cannot."""
-        having = having_model(request.model, request.node, self._registry, self._configured_default)
+        having = having_model(request.model, request.node, self._nodes, self._default_model)
         places = _places(*having)
         _, _, node, key = max(places, key=lambda place: place[:2])
         asked = worker.InspectRequest(
             model=key.name, quantization=key.quantization, hashes=request.hashes
         )
         seconds = HASH_SECONDS if request.hashes else DESCRIBE_SECONDS
-        with self._registry.calling(node.node_id) as stub:
+        with self._nodes.calling(node.node_id) as stub:
             response = await stub.Inspect(asked, timeout=seconds)
         return pb.DescribeModelResponse(detail=response.detail, node_name=node.name)
 
@@ -80,7 +80,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Delete a model's files on one node."""
         if not request.model:
             raise BadRequest("Say which model to delete.")
-        keys, having = having_model(request.model, request.node, self._registry, "")
+        keys, having = having_model(request.model, request.node, self._nodes, "")
         if len(having) > 1:
             names = ", ".join(sorted(node.name for node in having))
             raise BadRequest(
@@ -91,7 +91,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
             quantization=keys[0].quantization if len(keys) == 1 else "",
             dry_run=request.dry_run,
         )
-        with self._registry.calling(having[0].node_id) as stub:
+        with self._nodes.calling(having[0].node_id) as stub:
             response = await stub.Remove(asked, timeout=REMOVE_SECONDS)
         return pb.RemoveModelResponse(node_name=having[0].name, removals=response.removals)
 
@@ -104,14 +104,14 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         async def prune(node: Node) -> pb.NodePrune:
             answer = pb.NodePrune(node_name=node.name)
             try:
-                with self._registry.calling(node.node_id) as stub:
+                with self._nodes.calling(node.node_id) as stub:
                     response = await stub.Prune(asked, timeout=REMOVE_SECONDS)
                 answer.removals.extend(response.removals)
             except PotluckError as error:
                 answer.problem.CopyFrom(error.to_proto())
             return answer
 
-        nodes = nodes_called(request.node, self._registry)
+        nodes = nodes_called(request.node, self._nodes)
         return pb.PruneNodesResponse(nodes=await asyncio.gather(*map(prune, nodes)))
 
     async def ChooseTemplate(
@@ -120,7 +120,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Give a model a prompt format wherever it is."""
         if not request.model:
             raise BadRequest("Say for which model.")
-        keys, having = having_model(request.model, request.node, self._registry, "")
+        keys, having = having_model(request.model, request.node, self._nodes, "")
         asked = worker.SetTemplateRequest(
             model=keys[0].name,
             quantization=keys[0].quantization if ":" in request.model else "",
@@ -130,7 +130,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         async def tell(node: Node) -> pb.NodeTemplate:
             answer = pb.NodeTemplate(node_name=node.name)
             try:
-                with self._registry.calling(node.node_id) as stub:
+                with self._nodes.calling(node.node_id) as stub:
                     await stub.SetTemplate(asked, timeout=REMOVE_SECONDS)
             except PotluckError as error:
                 answer.problem.CopyFrom(error.to_proto())
@@ -142,8 +142,8 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         """Say what of the catalogue would run on this pool."""
-        nodes = nodes_called(request.node, self._registry)
-        catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
+        nodes = nodes_called(request.node, self._nodes)
+        catalogue = await asyncio.to_thread(Catalogue.read, self._home)
         ways = recommend(catalogue.rows, nodes, self._speeds, request.context_length, request.use)
         return pb.RecommendResponse(
             recommendations=map(self._recommendation, ways), catalogue_date=catalogue.date
@@ -178,15 +178,15 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     ) -> pb.RefreshCatalogueResponse:
         """Ask the hub what is new of the catalogue's rows."""
         node = self._fetching("")
-        catalogue = await asyncio.to_thread(Catalogue.read, self._library_home)
+        catalogue = await asyncio.to_thread(Catalogue.read, self._home)
 
         async def ask(repository: str) -> worker.ListHubResponse:
             asked = worker.ListHubRequest(repository=repository)
-            with self._registry.calling(node.node_id) as stub:
+            with self._nodes.calling(node.node_id) as stub:
                 return await stub.ListHub(asked, timeout=HUB_SECONDS)
 
         renewed, failed = await renew(catalogue, ask)
-        await asyncio.to_thread(keep_renewed, self._library_home, renewed)
+        await asyncio.to_thread(keep_renewed, self._home, renewed)
         problems = {repository: error.to_proto() for repository, error in failed.items()}
         return pb.RefreshCatalogueResponse(renewed=len(renewed), problems=problems)
 
@@ -197,9 +197,9 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         wanted, limit = Search.read(request.query), request.limit or FOUND
         most = MOST_FOUND if wanted.wishes else limit
         asked = worker.SearchHubRequest(query=wanted.words, limit=most)
-        with self._registry.calling(self._fetching("").node_id) as stub:
+        with self._nodes.calling(self._fetching("").node_id) as stub:
             response = await stub.SearchHub(asked, timeout=HUB_SECONDS)
-        nodes = nodes_called("", self._registry)
+        nodes = nodes_called("", self._nodes)
         for repository in response.repositories:
             add_fit(repository, nodes)
         return pb.SearchModelsResponse(repositories=wanted.of(response.repositories)[:limit])
@@ -210,9 +210,9 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Say what can be fetched of a repository."""
         node = self._fetching(request.node)
         asked = worker.ListHubRequest(repository=request.repository)
-        with self._registry.calling(node.node_id) as stub:
+        with self._nodes.calling(node.node_id) as stub:
             response = await stub.ListHub(asked, timeout=HUB_SECONDS)
-        nodes = nodes_called(request.node, self._registry)
+        nodes = nodes_called(request.node, self._nodes)
         for variant in response.variants:
             add_fit(variant, nodes)
         return pb.ListRepositoryResponse(
@@ -224,7 +224,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.PullModelResponse]:
         """Bring a model to a node, from a neighbour or the hub; say how far it is."""
         node = self._fetching(request.node)
-        async with aclosing(pull(self._registry, request, node)) as responses:
+        async with aclosing(pull(self._nodes, request, node)) as responses:
             async for response in responses:
                 yield response
 
@@ -233,9 +233,9 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     ) -> pb.StopPullModelResponse:
         """End a fetch; what came is kept."""
         node, called = self._fetching(request.node), (request.repository, request.variant)
-        if not self._registry.stop_arrival(node.node_id, *called):
+        if not self._nodes.stop_arrival(node.node_id, *called):
             asked = worker.StopPullRequest(repository=request.repository, variant=request.variant)
-            with self._registry.calling(node.node_id) as stub:
+            with self._nodes.calling(node.node_id) as stub:
                 await stub.StopPull(asked, timeout=HUB_SECONDS)
         return pb.StopPullModelResponse()
 
@@ -245,8 +245,8 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Copy a model from one node to another; say how far it is."""
         key, source, target = self._way_of_copy(request)
         arrival = Arrival.of(str(key))
-        with self._registry.arriving(target.node_id, arrival):
-            async with aclosing(copy(self._registry, key, source, target, names={})) as events:
+        with self._nodes.arriving(target.node_id, arrival):
+            async with aclosing(copy(self._nodes, key, source, target, names={})) as events:
                 async for event in events:
                     message = pb.CopyModelResponse(from_node=source.name, to_node=target.name)
                     arrival.add_to(message, event)
@@ -256,8 +256,8 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         """Return what is to be copied, from where and to where. Raises `PotluckError`."""
         if not request.to_node:
             raise BadRequest("Say to which machine: potluck copy MODEL NODE.")
-        (target,) = nodes_called(request.to_node, self._registry)
-        keys, having = having_model(request.model, request.from_node, self._registry, "")
+        (target,) = nodes_called(request.to_node, self._nodes)
+        keys, having = having_model(request.model, request.from_node, self._nodes, "")
         if any(keys[0] in node.files for node in having if node == target):
             raise BadRequest(f"{target.name} has {keys[0]} already.")
         for key in keys:
@@ -271,7 +271,7 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
 
         Raises `NoNodes` and `UnknownNode`.
         """
-        nodes = nodes_called(name, self._registry)
+        nodes = nodes_called(name, self._nodes)
 
         def worth(node: Node) -> tuple[bool, int]:
             return not node.draining, node.memory_free_bytes + node.spill_free_bytes

@@ -9,6 +9,7 @@ from potluck_proto.ids import NodeId
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
+from potluck_scheduler.calls import cancelling
 from potluck_scheduler.nodes import NodeRegistry
 
 
@@ -51,16 +52,12 @@ async def relay(
         model=name, quantization=quantization, lines=request.lines, follow=request.follow
     )
     node_name = nodes.name(node_id)
-    with nodes.calling(node_id) as stub:
-        call = stub.Logs(asked)
-        try:
-            async for response in call:
-                yield pb.ReadLogsResponse(
-                    lines=response.lines, node_name=node_name, models=response.models
-                )
-                node_name = ""
-        finally:
-            call.cancel()
+    with nodes.calling(node_id) as stub, cancelling(stub.Logs(asked)) as call:
+        async for response in call:
+            yield pb.ReadLogsResponse(
+                lines=response.lines, node_name=node_name, models=response.models
+            )
+            node_name = ""
 
 
 def _in_memory(states: list[types.NodeState], model: str) -> list[types.NodeState]:

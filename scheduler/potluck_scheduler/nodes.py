@@ -271,6 +271,31 @@ class NodeRegistry:
     async def _listen(self, connection: Connection, reached: Reached) -> None:
         """Take the worker's states until its stream breaks or it is silent for too long."""
         stub: WorkerServiceAsyncStub = worker_grpc.WorkerServiceStub(reached.channel)
+        name = await self._greet(connection, reached, stub)
+        call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
+        measuring = asyncio.create_task(_measure_round_trip(connection, stub))
+        connection.work = Work(stub, name)
+        working = asyncio.create_task(connection.work.run())
+        try:
+            while response := await self._hear(connection, call, working):
+                self._take_in(connection, response.state)
+                if response.certificate_request and reached.node_id is not None:
+                    certificate = self._certify(reached.node_id, response.certificate_request)
+                    await stub.TakeCertificate(
+                        worker.TakeCertificateRequest(certificate=certificate),
+                        timeout=CONNECT_SECONDS,
+                    )
+        finally:
+            measuring.cancel()
+            call.cancel()
+            connection.work = None
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    async def _greet(
+        self, connection: Connection, reached: Reached, stub: WorkerServiceAsyncStub
+    ) -> str:
+        """Return the name of the worker at an address. Raises `PotluckError` for a wrong one."""
         hello = await stub.Describe(worker.DescribeRequest(), timeout=CONNECT_SECONDS)
         if hello.protocol_version != PROTOCOL_VERSION:
             raise ProtocolMismatch(
@@ -288,31 +313,17 @@ class NodeRegistry:
                 f"{connection.address} is the worker that is connected as {twin.address}."
             )
         log.info("connected to %s at %s", hello.state.name, connection.address)
-        call = stub.Watch(worker.WatchRequest(scheduler_id=self._scheduler_id))
-        measuring = asyncio.create_task(_measure_round_trip(connection, stub))
-        connection.work = Work(stub, hello.state.name)
-        working = asyncio.create_task(connection.work.run())
-        try:
-            while response := await self._hear(connection, call, working):
-                response.state.name = self._unique_name(connection, response.state)
-                connection.state = response.state
-                connection.heard = time.monotonic()
-                connection.problem = None
-                connection.health = pb.NODE_HEALTH_READY
-                self._on_state(response.state)
-                self._changed()
-                if response.certificate_request and reached.node_id is not None:
-                    certificate = self._certify(reached.node_id, response.certificate_request)
-                    await stub.TakeCertificate(
-                        worker.TakeCertificateRequest(certificate=certificate),
-                        timeout=CONNECT_SECONDS,
-                    )
-        finally:
-            measuring.cancel()
-            call.cancel()
-            connection.work = None
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        return hello.state.name
+
+    def _take_in(self, connection: Connection, state: types.NodeState) -> None:
+        """Take in what a worker says of itself, which also says that it lives."""
+        state.name = self._unique_name(connection, state)
+        connection.state = state
+        connection.heard = time.monotonic()
+        connection.problem = None
+        connection.health = pb.NODE_HEALTH_READY
+        self._on_state(state)
+        self._changed()
 
     async def _hear(
         self, connection: Connection, call: WatchCall, working: asyncio.Task[None]

@@ -11,6 +11,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as worker
 from potluck_scheduler.arrivals import Arrival
+from potluck_scheduler.calls import cancelling
 from potluck_scheduler.copies import copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.hub import Neighbour, find_neighbour
@@ -41,18 +42,14 @@ async def _from_the_hub(
 ) -> AsyncGenerator[pb.PullModelResponse, None]:
     """Have a node fetch a model. Leaving does not end that."""
     asked = worker.PullRequest(repository=request.repository, variant=request.variant)
-    with nodes.calling(node.node_id) as stub:
-        call = stub.Pull(asked)
-        try:
-            async for response in call:
-                message = pb.PullModelResponse(node_name=node.name)
-                if response.HasField("model"):
-                    message.model.CopyFrom(response.model)
-                else:
-                    message.download.CopyFrom(response.download)
-                yield message
-        finally:
-            call.cancel()
+    with nodes.calling(node.node_id) as stub, cancelling(stub.Pull(asked)) as call:
+        async for response in call:
+            message = pb.PullModelResponse(node_name=node.name)
+            if response.HasField("model"):
+                message.model.CopyFrom(response.model)
+            else:
+                message.download.CopyFrom(response.download)
+            yield message
 
 
 async def _from_a_neighbour(

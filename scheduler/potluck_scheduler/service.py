@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING
 
@@ -84,10 +84,8 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
             conductor.core.speeds,
             benchmarks,
         )
-        self._home = home
         self._settings = settings
         self._conductor = conductor
-        self._nodes = gatehouse.nodes
         self._database = database
         self._started = time.monotonic()
         self.chats_revision = 0
@@ -145,29 +143,24 @@ class SchedulerService(ChatService, NodeCalls, LibraryCalls):
     ) -> AsyncIterator[pb.BenchModelResponse]:
         """Measure a model where it would be placed now; keep and teach what was found."""
         with self._viewer():
-            async with aclosing(self._bench(request)) as responses:
-                async for response in responses:
-                    yield response
-
-    async def _bench(self, request: pb.BenchModelRequest) -> AsyncGenerator[pb.BenchModelResponse]:
-        # Placing would say that it fits nowhere; that a node lacks it is said better here.
-        having_model(request.model, request.node, self._nodes, self._settings.default_model)
-        node_id, decision = self._place(request.model, request.node)
-        name, key = decision.explanation.node_name, decision.explanation.model
-        node = self._conductor.core.node(node_id)
-        assert node is not None
-        bench = Bench(self._nodes, node_id, node.files[key])
-        bench.check_idle()
-        yield pb.BenchModelResponse(node_name=name, progress=pb.BenchmarkProgress())
-        await load_model(self._nodes, node_id, key, decision.evict)
-        async with aclosing(bench.run()) as found:
-            async for progress in found:
-                yield pb.BenchModelResponse(node_name=name, progress=progress)
-        for lesson in bench.lessons:
-            self._conductor.tell(lesson)
-        await self._benchmarks.keep(bench.benchmark)
-        self._pulse.beat()
-        yield pb.BenchModelResponse(node_name=name, benchmark=bench.benchmark)
+            # Placing would say that it fits nowhere; that a node lacks it is said better here.
+            having_model(request.model, request.node, self._nodes, self._settings.default_model)
+            node_id, decision = self._place(request.model, request.node)
+            name, key = decision.explanation.node_name, decision.explanation.model
+            node = self._conductor.core.node(node_id)
+            assert node is not None
+            bench = Bench(self._nodes, node_id, node.files[key])
+            bench.check_idle()
+            yield pb.BenchModelResponse(node_name=name, progress=pb.BenchmarkProgress())
+            await load_model(self._nodes, node_id, key, decision.evict)
+            async with aclosing(bench.run()) as found:
+                async for progress in found:
+                    yield pb.BenchModelResponse(node_name=name, progress=progress)
+            for lesson in bench.lessons:
+                self._conductor.tell(lesson)
+            await self._benchmarks.keep(bench.benchmark)
+            self._pulse.beat()
+            yield pb.BenchModelResponse(node_name=name, benchmark=bench.benchmark)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Context

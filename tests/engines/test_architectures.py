@@ -36,6 +36,7 @@ def checkpoint(model_type: str, name: str) -> Inspection:
         licence=LicenceWords(),
         tokenizer_sha256="",
         template_sha256="",
+        weights_sha256="",
         classes=(name,),
     )
 

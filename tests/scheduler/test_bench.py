@@ -222,7 +222,7 @@ def test_a_benchmark_is_a_table_and_its_progress_a_line() -> None:
         node_name="attic", model="m", quantization="Q8_0", memory_bytes=GIB, levels=levels
     )
     title, _, _, alone, both, *_ = benchmark_lines(benchmark)
-    assert title == "m:Q8_0 on attic, 1.0 GB in memory"
+    assert title == "m:Q8_0 on attic, 1.0 GiB in memory"
     assert alone.split() == ["1", "412", "8.2", "7.1", "0.62", "s", "3.1"]
     assert both.split() == ["2", "-", "7.0", "13", "0.00", "s", "-"]
     response = pb.BenchModelResponse(node_name="attic", progress=pb.BenchmarkProgress())

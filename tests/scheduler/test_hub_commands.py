@@ -175,10 +175,10 @@ def test_a_list_says_size_quality_and_fit_of_each_variant() -> None:
         "",
     ]
     assert lines[4:8] == [
-        "VARIANT  SIZE    BITS  QUALITY        FITS MY POOL",
-        "Q8_0     8.0 GB  8.5   as good        no: 1.5 GB too large",
-        "Q4_K_M   5.0 GB  ?     good (+2.8%)   on cellar",
-        "Q2_K     3.0 GB  ?     poor (+56.5%)  there: attic",
+        "VARIANT  SIZE     BITS  QUALITY        FITS MY POOL",
+        "Q8_0     8.0 GiB  8.5   as good        no: 1.5 GiB too large",
+        "Q4_K_M   5.0 GiB  ?     good (+2.8%)   on cellar",
+        "Q2_K     3.0 GiB  ?     poor (+56.5%)  there: attic",
     ]
     assert max(map(len, lines)) <= 80
 
@@ -194,7 +194,7 @@ def test_progress_is_said_with_speed_and_time_left() -> None:
     )
     assert (
         progress_line(DownloadView.from_proto(download), "attic")
-        == "maker/m:Q8_0 to attic, 25% of 4.0 GB, 128 MB/s, 24s left"
+        == "maker/m:Q8_0 to attic, 25% of 4.0 GiB, 128 MiB/s, 24s left"
     )
     download.from_node = "cellar"
     line = progress_line(DownloadView.from_proto(download), "attic")

@@ -172,9 +172,17 @@ async def test_the_settings_can_turn_moves_off(pool: Pool) -> None:
     assert end.error.code == types.ERROR_CODE_NODE_LOST
 
 
-async def test_with_another_tokenizer_the_text_goes_on_and_is_marked_so(pool: Pool) -> None:
+@pytest.mark.parametrize("what", ["tokenizer_sha256", "template_sha256", "weights_sha256"])
+async def test_with_another_tokenizer_template_or_weights_the_text_goes_on_and_is_marked_so(
+    pool: Pool, what: str
+) -> None:
+    def echo(value: str) -> types.ModelDescription:
+        model = describe("echo")
+        setattr(model, what, value)
+        return model
+
     first = FakeWorker(node_id="a", name="first", script=deltas(WORDS))
-    first.models = [describe("echo", tokenizer_sha256="x")]
+    first.models = [echo("x")]
     first.gate = never(10)
     await pool.add(first)
     submitted = await pool.submit("Hello")
@@ -182,7 +190,7 @@ async def test_with_another_tokenizer_the_text_goes_on_and_is_marked_so(pool: Po
     third = FakeWorker(node_id="c", name="third", script=deltas(WORDS))
     second.gate = never(20)
     for worker in (second, third):
-        worker.models = [describe("echo", tokenizer_sha256="y")]
+        worker.models = [echo("y")]
     await pool.add(second)
     await pool.until_text(submitted.generation_id, "".join(WORDS[:10]))
     await first.die()

@@ -47,7 +47,7 @@ async def test_a_model_is_deleted_when_somebody_agrees(
     assert [asked.dry_run for asked in worker.removed] == ([True, False] if deleted else [True])
     printed = capsys.readouterr().out
     assert "attic: /models/echo.gguf" in printed
-    assert ("deleted; that freed 1.0 GB" in printed) == deleted
+    assert ("deleted; that freed 1.0 GiB" in printed) == deleted
 
 
 class Forgetful(FakeWorker):
@@ -87,7 +87,7 @@ async def test_what_would_be_pruned_is_said_with_how_to_do_it(
     await pool.add(FakeWorker("a", "attic"))
     assert await prune(options(), home) == 0
     printed = capsys.readouterr().out
-    assert "1 would be deleted; that would free 1.0 GB" in printed
+    assert "1 would be deleted; that would free 1.0 GiB" in printed
     assert "potluck prune --yes" in printed
     await prune(options(yes=True), home)
-    assert "1 deleted; that freed 1.0 GB" in capsys.readouterr().out
+    assert "1 deleted; that freed 1.0 GiB" in capsys.readouterr().out

@@ -73,7 +73,7 @@ async def test_a_megabyte_that_is_pasted_is_attached_as_a_file(short_tmp: Path) 
         pasted = "word " * 200_000
         app.prompt.post_message(events.Paste(pasted))
         await until(pilot, lambda: app.prompt.text == "@pasted-1.txt ")
-        await until(pilot, lambda: app.shows("with pasted-1.txt (977 KB)"))
+        await until(pilot, lambda: app.shows("with pasted-1.txt (977 KiB)"))
         await ask(pilot, app, "Shorten this", "It says word.")
         (turn, _) = app.session.turns
         assert [len(file.content) for file in turn.files] == [len(pasted)]

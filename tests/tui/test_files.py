@@ -55,7 +55,7 @@ def test_what_is_known_comes_before_the_disk(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a" * (FILE_LIMIT_BYTES + 1), "has 1 MB; a prompt with its files has room for 1 MB"),
+        (b"a" * (FILE_LIMIT_BYTES + 1), "has 1 MiB; a prompt with its files has room for 1 MiB"),
         (b"\x7fELF\x02\x01\x01\0", "is not text: it has a zero byte at 8"),
         (b"caf\xe9 au lait", "is not text: byte 4 of 12 is not UTF-8"),
         (b"\xff\xfea", "is not text: byte 3 of 3 is not UTF-16"),
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_go_along_says_why_with_numbers(
 def test_a_large_file_is_not_read_whole_to_be_refused(folder: Path) -> None:
     with (folder / "huge").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(BadRequest, match="has 1024 GB"):
+    with pytest.raises(BadRequest, match="has 1024 GiB"):
         files.attached("@huge", [folder])
     assert "too large" in files.described("@huge", [folder])
 

@@ -59,7 +59,7 @@ def test_a_verdict_has_the_numbers_of_each_device_within_80_columns() -> None:
         "  context 32,768, 4 at once, KV cache f16, flash attention on, 37 of 37 layers",
         "  on cards; by the engine's dry run",
         "  DEVICE              WEIGHTS  KV CACHE  COMPUTE  MARGIN   NEEDED    FREE",
-        "  main memory         640 MiB  0 MiB     300 MiB  256 MiB  1.2 GiB   24.0 GiB",
+        "  main memory         640 MiB  0 B       300 MiB  256 MiB  1.2 GiB   24.0 GiB",
         "  NVIDIA GeForce RT…  8.0 GiB  18.0 GiB  710 MiB  512 MiB  27.2 GiB  23.0 GiB",
         "  Largest context that fits: 9,728; it was trained for 40,960.",
     ]

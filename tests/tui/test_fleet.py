@@ -110,7 +110,7 @@ def test_a_load_is_told_with_its_size_speed_and_time_left() -> None:
     fleet.seen(loading(0.25), 100.0)
     fleet.seen(loading(0.5), 110.0)
     (load,) = fleet.loading["studio:7421"]
-    assert loading_words(load) == "loading big:Q4: 50% of 8.0 GB, 205 MB/s, 20 s left"
+    assert loading_words(load) == "loading big:Q4: 50% of 8.0 GiB, 205 MiB/s, 20 s left"
     fleet.seen(PoolView((node("studio"),)), 120.0)
     assert not fleet.loading
 
@@ -118,7 +118,7 @@ def test_a_load_is_told_with_its_size_speed_and_time_left() -> None:
 def test_the_first_sight_of_a_load_promises_no_speed() -> None:
     fleet = Fleet()
     fleet.seen(loading(0.25), 100.0)
-    assert loading_words(fleet.loading["studio:7421"][0]) == "loading big:Q4: 25% of 8.0 GB"
+    assert loading_words(fleet.loading["studio:7421"][0]) == "loading big:Q4: 25% of 8.0 GiB"
 
 
 def test_the_session_feeds_the_history() -> None:
@@ -157,7 +157,7 @@ def test_a_model_on_its_way_has_no_slots_yet() -> None:
     with console.capture() as capture:
         console.print(node_details(replace(POOL.nodes[0], loaded=(coming,))))
     rows = [row.rstrip() for row in capture.get().splitlines()]
-    assert "  loading 30% llama:Q4 by llama: 1.0 GB" in rows
+    assert "  loading 30% llama:Q4 by llama: 1.0 GiB" in rows
 
 
 def test_lines_are_as_wide_as_the_heading_at_every_width() -> None:

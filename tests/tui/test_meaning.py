@@ -19,11 +19,11 @@ QWEN = POOL.models[-1]
     [
         (LLAMA, "In memory on studio with 8K context."),
         (replace(LLAMA, loaded_on=()), "Fits studio with 8K context."),
-        (QWEN, "Needs 26.0 GB with 8K context; macbook has 5.0 GB free."),
+        (QWEN, "Needs 26.0 GiB with 8K context; macbook has 5.0 GiB free."),
         (replace(QWEN, usable=False, problem="It is cut."), "It is cut."),
         (
             replace(QWEN, node_names=("gone",), context_length=0),
-            "Needs 26.0 GB; no machine is ready.",
+            "Needs 26.0 GiB; no machine is ready.",
         ),
     ],
 )
@@ -34,14 +34,14 @@ def test_room_is_said_with_the_numbers_of_the_machines(model: ModelView, words: 
 @pytest.mark.parametrize(
     ("name", "model", "words"),
     [
-        ("quantization", LLAMA, "4.9 bits a weight: 4.6 GB instead of 15.0 GB. Quality against "),
+        ("quantization", LLAMA, "4.9 bits a weight: 4.6 GiB instead of 15.0 GiB. Quality against "),
         (
             "quantization",
             replace(LLAMA, quantization="F16"),
-            "4.9 bits a weight: 4.6 GB. Quality against",
+            "4.9 bits a weight: 4.6 GiB. Quality against",
         ),
-        ("quantization", replace(LLAMA, quantization="NEW"), "4.9 bits a weight: 4.6 GB instead"),
-        ("parameters", LLAMA, "At 16 bits 8.0B of them take 15.0 GB. The largest memory here is "),
+        ("quantization", replace(LLAMA, quantization="NEW"), "4.9 bits a weight: 4.6 GiB instead"),
+        ("parameters", LLAMA, "At 16 bits 8.0B of them take 15.0 GiB. The largest memory here is "),
         ("context", LLAMA, "A conversation here may have 8,192 tokens, about 6,144 English words."),
         ("runs on", LLAMA, "studio and macbook can run it."),
         ("tuning", LLAMA, "You can chat with it as it is."),
@@ -54,8 +54,8 @@ def test_room_is_said_with_the_numbers_of_the_machines(model: ModelView, words: 
         ("chat template", replace(LLAMA, has_chat_template=False), "`potluck template` gives it"),
         ("commercial use", replace(LLAMA, commercial_use="yes"), "You may use it at work too."),
         ("commercial use", replace(LLAMA, commercial_use="no"), "Keep it for private use,"),
-        ("size", QWEN, "21.7 GB on the disk of macbook; in memory 26.0 GB. Needs 26.0 GB with"),
-        ("hardware", QWEN, "Needs 26.0 GB with 8K context; macbook has 5.0 GB free. Now 5.0 GB"),
+        ("size", QWEN, "21.7 GiB on the disk of macbook; in memory 26.0 GiB. Needs 26.0 GiB with"),
+        ("hardware", QWEN, "Needs 26.0 GiB with 8K context; macbook has 5.0 GiB free. Now 5.0 GiB"),
     ],
 )
 def test_a_property_means_something_on_this_pool(name: str, model: ModelView, words: str) -> None:
@@ -68,7 +68,7 @@ def test_what_means_nothing_more_here_is_left_to_its_explanation() -> None:
 
 
 def test_the_hardware_stands_behind_what_the_model_runs_on() -> None:
-    known = [Fact("runs on", "llama"), Fact("size", "4.6 GB")]
+    known = [Fact("runs on", "llama"), Fact("size", "4.6 GiB")]
     names = [fact.name for fact in with_hardware(known, LLAMA, POOL)]
     assert names == ["runs on", "hardware", "size"]
     assert with_hardware([], replace(LLAMA, node_names=()), POOL) == ()

@@ -153,7 +153,7 @@ async def move_to(pilot: Pilot[None], app: StagedApp, words: str) -> None:
 def test_a_model_explained(app: StagedApp, snap_compare: Compare, size: Size) -> None:
     async def stage(pilot: Pilot[None]) -> None:
         await at_model(pilot, app)
-        await move_to(pilot, app, "instead of 15.0 GB")
+        await move_to(pilot, app, "instead of 15.0 GiB")
 
     assert snap_compare(app, terminal_size=size, run_before=stage)
 
@@ -186,7 +186,7 @@ def test_a_repository(app: StagedApp, snap_compare: Compare, size: Size) -> None
 def test_models_on_their_way(app: StagedApp, snap_compare: Compare, size: Size) -> None:
     app.scheduler.pool = fetching(app.scheduler.pool, 0.34)
     app.session.hub.failures["maker/Huge-GGUF:Q8_0"] = (
-        "The model was not fetched. It takes 310.0 GB, and the disk of studio has 120.0 GB."
+        "The model was not fetched. It takes 310.0 GiB, and the disk of studio has 120.0 GiB."
     )
 
     async def stage(pilot: Pilot[None]) -> None:
@@ -203,12 +203,12 @@ def test_models_on_their_way(app: StagedApp, snap_compare: Compare, size: Size) 
 async def test_each_property_is_explained_with_what_it_means_here(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await at_model(pilot, app)
-        await move_to(pilot, app, "4.9 bits a weight: 4.6 GB instead of 15.0 GB")
+        await move_to(pilot, app, "4.9 bits a weight: 4.6 GiB instead of 15.0 GiB")
         assert app.shows("In memory on studio with 8K context")
         assert app.shows("Quantization stores each weight")
         await move_to(pilot, app, "Here: A conversation here may have 8,192 tokens")
         await move_to(pilot, app, "Here: Read its terms")
-        await move_to(pilot, app, "studio (CUDA, 16.0 GB)")
+        await move_to(pilot, app, "studio (CUDA, 16.0 GiB)")
 
 
 async def test_the_text_below_scrolls_by_keys_and_starts_anew_with_each_property(
@@ -217,14 +217,14 @@ async def test_the_text_below_scrolls_by_keys_and_starts_anew_with_each_property
     async with staged(app) as pilot:
         await at_model(pilot, app)
         await pilot.press("end", "up", "up")
-        await until(pilot, lambda: app.shows("Now 5.0 GB free on macbook"))
+        await until(pilot, lambda: app.shows("Now 5.0 GiB free on macbook"))
         assert not app.shows("macbook: llama")
         await pilot.press("space", "space")
         await until(pilot, lambda: app.shows("macbook: llama"))
         await pilot.press("b", "b")
-        await until(pilot, lambda: app.shows("Now 5.0 GB free on macbook"))
+        await until(pilot, lambda: app.shows("Now 5.0 GiB free on macbook"))
         await pilot.press("space", "up", "down")
-        await until(pilot, lambda: app.shows("Now 5.0 GB free on macbook"))
+        await until(pilot, lambda: app.shows("Now 5.0 GiB free on macbook"))
 
 
 async def test_a_model_that_cannot_be_described_says_why_in_its_place(app: StagedApp) -> None:
@@ -266,7 +266,7 @@ async def test_a_recommended_model_is_fetched_to_where_it_would_run(app: StagedA
         await pilot.press("r")
         await until(pilot, lambda: app.shows("~38") and app.shows("Qwen3-4B *"))
         await pilot.press("enter")
-        await until(pilot, lambda: app.shows("Fetch maker/Qwen3-14B-GGUF:Q4_K_M, 8.4 GB, to"))
+        await until(pilot, lambda: app.shows("Fetch maker/Qwen3-14B-GGUF:Q4_K_M, 8.4 GiB, to"))
         await pilot.press("y")
         await until(pilot, lambda: app.shows("Models:"))
         told = pb.PullModelRequest(
@@ -354,9 +354,9 @@ async def test_progress_shows_and_a_fetch_is_stopped_after_a_yes(app: StagedApp)
         await until(pilot, lambda: bool(app.scheduler.orders))
         app.scheduler.orders.clear()
         app.scheduler.change_pool(fetching(samples.house(), 0.34))
-        await until(pilot, lambda: app.shows("to studio, 34% of 4.7 GB, 38 MB/s, 1m left"))
+        await until(pilot, lambda: app.shows("to studio, 34% of 4.7 GiB, 38 MiB/s, 1m left"))
         app.scheduler.change_pool(fetching(samples.house(), 0.5))
-        await until(pilot, lambda: app.shows("50% of 4.7 GB"))
+        await until(pilot, lambda: app.shows("50% of 4.7 GiB"))
         await pilot.press("x")
         await until(pilot, lambda: app.shows("What came is kept"))
         assert not app.scheduler.orders
@@ -376,12 +376,12 @@ async def test_a_fetch_that_fails_stays_on_the_screen_until_it_is_forgotten(
         await at_models(pilot, app)
         await pilot.press("f", *f"{REPO}:Q4_K_M", "enter", "y")
         await until(pilot, lambda: bool(app.scheduler.orders))
-        app.scheduler.fetch_problem = DiskFull("studio has 1.0 GB free; it takes 4.7 GB.")
+        app.scheduler.fetch_problem = DiskFull("studio has 1.0 GiB free; it takes 4.7 GiB.")
         app.scheduler.fetched.set()
         row = f"{REPO}:Q4_K_M was not fetched"
         await until(pilot, lambda: app.shows(row))
         await pilot.press("home")
-        await until(pilot, lambda: app.shows("studio has 1.0 GB free; it takes 4.7 GB."))
+        await until(pilot, lambda: app.shows("studio has 1.0 GiB free; it takes 4.7 GiB."))
         await pilot.press("x")
         await until(pilot, lambda: not app.shows(row))
 
@@ -439,7 +439,7 @@ def test_a_line_of_progress_keeps_its_figures_where_the_name_is_long() -> None:
     download = DownloadView("maker/" + "m" * 80, "Q8_0", 1 << 30, 4 << 30, 2.0**27, 24.0)
     line = progress_line(download, "attic", cells=80)
     assert len(line) == 80
-    assert line.endswith("… to attic, 25% of 4.0 GB, 128 MB/s, 24s left")
+    assert line.endswith("… to attic, 25% of 4.0 GiB, 128 MiB/s, 24s left")
     assert progress_line(DownloadView("maker/m", ""), "attic") == "maker/m to attic: asking the hub"
 
 

@@ -170,9 +170,9 @@ def test_thoughts_say_how_long_they_took_where_that_is_known() -> None:
     ("words", "expected"),
     [
         (size(812), "812 B"),
-        (size(12 * 2**20), "12 MB"),
-        (size(5 * 2**30), "5.0 GB"),
-        (size(2**60), "1073741824 GB"),
+        (size(12 * 2**20), "12 MiB"),
+        (size(5 * 2**30), "5.0 GiB"),
+        (size(2**60), "1073741824 GiB"),
         (count(8_030_000_000), "8.0B"),
         (count(135_000_000), "135M"),
         (context(131072), "128K"),

@@ -9,7 +9,7 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.columns import table_lines
-from potluck_tui.words import COLUMNS, binary_size
+from potluck_tui.words import COLUMNS, size
 
 DEVICE_CELLS = 18
 HOST = "host"
@@ -54,7 +54,7 @@ def _verdict(fit: types.Fit) -> str:
         further_bytes = unified_bytes if device.device_id == HOST else 0
         needed_bytes = _own_bytes(device) + device.margin_bytes + further_bytes
         if needed_bytes > device.free_bytes:
-            lack = binary_size(needed_bytes - device.free_bytes)
+            lack = size(needed_bytes - device.free_bytes)
             missing.append(f"{lack} of {clean(device.name)}")
     return f"does not fit: it lacks {' and '.join(missing)}."
 
@@ -94,7 +94,7 @@ def _device_row(device: types.DeviceFit) -> list[str]:
         device.free_bytes,
     )
     short = name if len(name) <= DEVICE_CELLS else f"{name[: DEVICE_CELLS - 1]}…"
-    return [short, *map(binary_size, sizes)]
+    return [short, *map(size, sizes)]
 
 
 def _own_bytes(device: types.DeviceFit) -> int:

@@ -20,7 +20,7 @@ from potluck_tui.pool import (
 )
 from potluck_tui.words import age, context, count, counted, size
 
-MODEL_COLUMNS = ("model", "   size", "params", "context", "licence", "on", "now")
+MODEL_COLUMNS = ("model", "    size", "params", "context", "licence", "on", "now")
 
 HEALTH_STYLES = {
     Health.READY: "green",
@@ -53,10 +53,10 @@ def model_row(model: ModelView, pool: PoolView, width: int) -> list[Text]:
     """Return the cells of a model, for a table as wide as `width`."""
     fit = pool.fit(model)
     style = "" if model.usable else "dim"
-    spare = max(0, width - 78)
+    spare = max(0, width - 79)
     return _spaced(
         Text(fitted(model.label, 24 + spare // 2), style=style),
-        Text(f"{size(model.file_bytes):>7}", style=style),
+        Text(f"{size(model.file_bytes):>8}", style=style),
         Text(f"{count(model.parameter_count):>6}", style=style),
         Text(f"{context(model.training_context_length):>7}", style=style),
         Text(fitted(model.licence or "?", 10 + spare // 6), style=style),
@@ -91,7 +91,7 @@ def model_line(model: ModelView, pool: PoolView, width: int, loading: Loading | 
     text = _model_cells(name, *sizes, fit, where, width)
     if not model.usable:
         text.stylize("dim")
-    start = text.plain.index(fit, _name_cells(width) + 16)
+    start = text.plain.index(fit, _name_cells(width) + 18)
     text.stylize(style, start, start + len(fit))
     return text
 
@@ -104,9 +104,9 @@ def _model_cells(*words: str | int) -> Text:
     *cells, width = words
     name, file_size, needs, now, where = map(str, cells)
     name_cells = _name_cells(int(width))
-    where_cells = max(8, int(width) - name_cells - 27)
+    where_cells = max(8, int(width) - name_cells - 29)
     return Text(
-        f"{_padded(name, name_cells)} {file_size:>7} {needs:>7} {now:<9} "
+        f"{_padded(name, name_cells)} {file_size:>8} {needs:>8} {now:<9} "
         f"{_padded(where, where_cells)}"
     )
 

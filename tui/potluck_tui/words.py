@@ -10,15 +10,15 @@ COLUMNS = 80
 NO_MACHINE = "No machine has joined. `potluck up` starts a worker on this one."
 
 _KIBI = 1024
-_GIBI = 2**30
 
 
 def size(count_bytes: int) -> str:
-    """Return a size in at most six characters: `812 B`, `12 MB`, `4.7 GB` (powers of 1024)."""
+    """Return a size in at most eight characters, to 9,999 GiB: `812 B`, `12 MiB`, `4.7 GiB`."""
     value = float(count_bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 999.5 or unit == "GB":
-            return f"{value:.1f} {unit}" if unit == "GB" and value < 99.5 else f"{value:.0f} {unit}"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 999.5 or unit == "GiB":
+            digits = 1 if unit == "GiB" and value < 99.5 else 0
+            return f"{value:.{digits}f} {unit}"
         value /= _KIBI
     raise AssertionError("unreachable")
 
@@ -64,10 +64,3 @@ def counted(number: int, noun: str) -> str:
 def label(name: str, quantization: str) -> str:
     """Return what a person types to mean exactly one model: `name:quantization`, cleaned."""
     return clean(f"{name}:{quantization}" if quantization else name)
-
-
-def binary_size(size_bytes: int) -> str:
-    """Return a size in MiB or GiB for a person."""
-    if size_bytes >= _GIBI:
-        return f"{size_bytes / _GIBI:.1f} GiB"
-    return f"{size_bytes / 2**20:.0f} MiB"

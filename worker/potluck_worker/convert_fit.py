@@ -43,6 +43,14 @@ def options_of(
         flash_attention=asked.flash_attention if asked.HasField("flash_attention") else None,
         lora_adapters=tuple(str(adapter(model, name)) for name in asked.lora_adapters),
     )
+    if asked.engine not in ("", model.engine):
+        raise BadRequest(f"{model.name} runs on {model.engine}, not on {asked.engine}.")
+    _require_possible(options, model)
+    return options
+
+
+def _require_possible(options: Options, model: StoredModel) -> None:
+    """Raise `BadRequest` where no node could hold a model so."""
     assert model.inspection is not None
     longest = model.inspection.training_context_length
     if options.context_length is not None and options.context_length > longest:
@@ -58,9 +66,6 @@ def options_of(
         raise BadRequest(
             f"A KV cache of {options.kv_type} needs flash attention. Leave it on, or take f16."
         )
-    if asked.engine not in ("", model.engine):
-        raise BadRequest(f"{model.name} runs on {model.engine}, not on {asked.engine}.")
-    return options
 
 
 def fit_to_proto(verdict: Verdict, pool: MemoryPool) -> types.Fit:

@@ -83,6 +83,7 @@ def _add_inspection(description: types.ModelDescription, found: Inspection) -> N
     description.base_model = next(iter(found.lineage.base_models), "")
     description.tokenizer_sha256 = found.tokenizer_sha256
     description.template_sha256 = found.template_sha256
+    description.weights_sha256 = found.weights_sha256
     description.tuning = TUNINGS[found.lineage.tuning]
     description.commercial_use = COMMERCIAL_USES[licence(found.licence).commercial_use]
 

@@ -959,6 +959,7 @@ class ModelDescription(_message.Message):
     BASE_MODEL_FIELD_NUMBER: _builtins.int
     TOKENIZER_SHA256_FIELD_NUMBER: _builtins.int
     TEMPLATE_SHA256_FIELD_NUMBER: _builtins.int
+    WEIGHTS_SHA256_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     MEMORY_NEEDED_BYTES_FIELD_NUMBER: _builtins.int
@@ -989,6 +990,10 @@ class ModelDescription(_message.Message):
     tokenizer_sha256: _builtins.str
     """Equal on two nodes: token ids mean the same, prompts render the same."""
     template_sha256: _builtins.str
+    weights_sha256: _builtins.str
+    """Over samples. Equal on two nodes: the same weights, and not another model of
+    the same name.
+    """
     context_length: _builtins.int
     """What it takes to load it with this node's settings."""
     slots: _builtins.int
@@ -1032,6 +1037,7 @@ class ModelDescription(_message.Message):
         base_model: _builtins.str = ...,
         tokenizer_sha256: _builtins.str = ...,
         template_sha256: _builtins.str = ...,
+        weights_sha256: _builtins.str = ...,
         context_length: _builtins.int = ...,
         slots: _builtins.int = ...,
         memory_needed_bytes: _builtins.int = ...,
@@ -1046,7 +1052,7 @@ class ModelDescription(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "commercial_use", b"commercial_use", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "owner", b"owner", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "tuning", b"tuning", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "base_model", b"base_model", "bits_per_weight", b"bits_per_weight", "commercial_use", b"commercial_use", "context_length", b"context_length", "embeds_only", b"embeds_only", "engines", b"engines", "file_bytes", b"file_bytes", "format", b"format", "has_chat_template", b"has_chat_template", "license", b"license", "memory_needed_bytes", b"memory_needed_bytes", "name", b"name", "note", b"note", "owner", b"owner", "parameter_count", b"parameter_count", "problem", b"problem", "quantization", b"quantization", "slots", b"slots", "starter", b"starter", "template_sha256", b"template_sha256", "title", b"title", "tokenizer_sha256", b"tokenizer_sha256", "training_context_length", b"training_context_length", "tuning", b"tuning", "vocabulary_size", b"vocabulary_size", "weights_sha256", b"weights_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,7 @@ class Model:
     """Its licence permits commercial use, perhaps with conditions."""
     tokenizer_sha256: str = ""
     template_sha256: str = ""
+    weights_sha256: str = ""
     starter: bool = False
     embeds_only: bool = False
     """It embeds texts and cannot chat."""

@@ -16,9 +16,9 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.commands.printing import check_count
 from potluck_tui.connect import running_pool
-from potluck_tui.words import binary_size
+from potluck_tui.words import size
 
-COLUMNS = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
+HEADER = ("NODE", "VERDICT", "NEEDS", "FREE", "TOKENS/S", "WHY")
 NAME_LENGTH = 16
 NARROWEST_REASON = 24
 
@@ -53,11 +53,11 @@ def lines_of(explanation: types.Explanation, width: int) -> Iterator[str]:
     if not explanation.candidates:
         return
     rows = [_row(candidate) for candidate in explanation.candidates]
-    widths = [max(len(row[at]) for row in (COLUMNS, *rows)) for at in range(len(COLUMNS) - 1)]
+    widths = [max(len(row[at]) for row in (HEADER, *rows)) for at in range(len(HEADER) - 1)]
     indent = sum(widths) + 2 * len(widths)
     room = max(NARROWEST_REASON, width - indent)
     yield ""
-    for row in (COLUMNS, *rows):
+    for row in (HEADER, *rows):
         start = "".join(cell.ljust(size) + "  " for cell, size in zip(row, widths, strict=False))
         first, *rest = textwrap.wrap(row[-1], room) or [""]
         yield (start + first).rstrip()
@@ -82,8 +82,8 @@ def _row(candidate: types.Candidate) -> tuple[str, ...]:
     return (
         clean(candidate.node_name)[:NAME_LENGTH],
         VERDICTS.get(candidate.verdict, "?"),
-        binary_size(candidate.needed_bytes) if candidate.needed_bytes else "-",
-        binary_size(candidate.free_bytes),
+        size(candidate.needed_bytes) if candidate.needed_bytes else "-",
+        size(candidate.free_bytes),
         f"{speed:.0f}" if speed else "-",
         clean(candidate.reason),
     )

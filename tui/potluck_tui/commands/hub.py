@@ -25,10 +25,9 @@ from potluck_tui.connect import running_pool
 from potluck_tui.downloads import DownloadView, progress_line
 from potluck_tui.knowledge.quality import quality, source
 from potluck_tui.model_facts import COMMERCIAL_USE
-from potluck_tui.words import count, size
+from potluck_tui.words import COLUMNS, count, size
 
 HUB_SECONDS = 20.0
-COLUMNS = 80
 REPOSITORY_HEADER = (
     "REPOSITORY", "PARAMETERS", "FITS MY POOL", "LICENCE", "COMMERCIAL", "FETCHED"
 )  # fmt: skip

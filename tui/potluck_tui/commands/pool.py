@@ -19,7 +19,7 @@ from potluck_tui.knowledge.primer import explanation
 from potluck_tui.launch import until_a_node_is_ready
 from potluck_tui.model_facts import Fact, facts
 from potluck_tui.pool import refusal_words, stranger_words
-from potluck_tui.words import COLUMNS, NO_MACHINE, binary_size
+from potluck_tui.words import COLUMNS, NO_MACHINE, size
 
 GIB = 2**30
 LOOK_SECONDS = 4.0
@@ -173,10 +173,10 @@ def _model_row(model: pb.ModelSummary) -> list[str]:
     return [
         ":".join(filter(None, (description.name, description.quantization)))
         + (" *" if model.is_default else ""),
-        binary_size(description.file_bytes),
+        size(description.file_bytes),
         _count(description.parameter_count),
         str(description.context_length or "-"),
-        binary_size(description.memory_needed_bytes),
+        size(description.memory_needed_bytes),
         clean(description.license) or "?",
         ", ".join(model.node_names),
         state,

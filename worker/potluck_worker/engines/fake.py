@@ -120,6 +120,7 @@ class FakeModel:
             licence=LicenceWords("mit"),
             tokenizer_sha256="fake",
             template_sha256="fake",
+            weights_sha256="fake",
         )
 
     def slots_of(self, asked: int) -> int:

@@ -68,5 +68,7 @@ class Inspection:
     tokenizer_sha256: str
     """Over the vocabulary: equal for two files whose token ids mean the same."""
     template_sha256: str
+    weights_sha256: str
+    """Over samples (`weight_samples.py`): equal for files with the same weights."""
     classes: Sequence[str] = ()
     """What vLLM would load it as, where its files say it."""

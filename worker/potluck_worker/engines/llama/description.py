@@ -14,6 +14,8 @@ from potluck_worker.engines.llama.header import Header, read_header
 from potluck_worker.engines.llama.library import Model
 from potluck_worker.engines.llama.vocabulary import Vocabulary
 from potluck_worker.engines.template_features import features
+from potluck_worker.engines.weight_samples import hash_samples
+from potluck_worker.splits import parts_of
 
 SCHEMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M"}
 """What people call the file types that the library calls otherwise."""
@@ -55,6 +57,7 @@ def inspect(path: Path, model: Model) -> Inspection:
         ),
         tokenizer_sha256=vocabulary.sha256(),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        weights_sha256=hash_samples(parts_of(path)),
     )
 
 

@@ -224,18 +224,8 @@ def excluding(characters: str, text: str) -> str:
 
 def _check_beginnings(rules: dict[str, list[list[_Symbol]]]) -> None:
     """Raise `BadRequest` where following how rules begin would not end, or not soon."""
-    nullable = _nullable(rules)
-    begins: dict[str, list[tuple[str, bool]]] = {}
+    begins = _begins(rules)
     beginnings: dict[str, int] = {}
-    for name, alternatives in rules.items():
-        begins[name] = []
-        for alternative in alternatives:
-            for at, symbol in enumerate(alternative):
-                if symbol.rule is None:
-                    break
-                begins[name].append((symbol.rule, at < len(alternative) - 1))
-                if symbol.rule not in nullable:
-                    break
     for group in _cycles({name: [rule for rule, _ in edges] for name, edges in begins.items()}):
         members = set(group)
         ways = 0
@@ -246,18 +236,37 @@ def _check_beginnings(rules: dict[str, list[list[_Symbol]]]) -> None:
                     ways += beginnings[rule]
                 elif more_follows:
                     # Each turn would put what follows on the stack again.
-                    written = name.partition("(")[0].partition("{")[0]
                     raise BadRequest(
-                        f"The grammar's rule {written} begins with itself (left recursion), which "
-                        "llama.cpp cannot follow. Write it as a repetition, such as "
+                        f"The grammar's rule {_written(name)} begins with itself (left recursion), "
+                        "which llama.cpp cannot follow. Write it as a repetition, such as "
                         "item (separator item)*."
                     )
         if ways > LIMIT_BEGINNINGS:
             raise BadRequest(
-                f"The grammar's rule {group[0].partition('(')[0].partition('{')[0]} can begin in "
-                f"more than {LIMIT_BEGINNINGS:,} ways; llama.cpp follows them all at once."
+                f"The grammar's rule {_written(group[0])} can begin in more than "
+                f"{LIMIT_BEGINNINGS:,} ways; llama.cpp follows them all at once."
             )
         beginnings |= dict.fromkeys(group, ways)
+
+
+def _begins(rules: dict[str, list[list[_Symbol]]]) -> dict[str, list[tuple[str, bool]]]:
+    """Return the rules with which each may begin, and whether more follows them there."""
+    nullable = _nullable(rules)
+    begins: dict[str, list[tuple[str, bool]]] = {name: [] for name in rules}
+    for name, alternatives in rules.items():
+        for alternative in alternatives:
+            for at, symbol in enumerate(alternative):
+                if symbol.rule is None:
+                    break
+                begins[name].append((symbol.rule, at < len(alternative) - 1))
+                if symbol.rule not in nullable:
+                    break
+    return begins
+
+
+def _written(name: str) -> str:
+    """Return the rule of the text that one of the parser's is a part of."""
+    return name.partition("(")[0].partition("{")[0]
 
 
 def _nullable(rules: dict[str, list[list[_Symbol]]]) -> set[str]:

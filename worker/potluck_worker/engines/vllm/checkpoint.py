@@ -23,6 +23,7 @@ from potluck_worker.engines.lineage import lineage
 from potluck_worker.engines.template_features import features
 from potluck_worker.engines.vllm.model_card import ModelCard
 from potluck_worker.engines.vllm.quantization import BESIDE_PACKED, PACKED_TYPES, Quantization
+from potluck_worker.engines.weight_samples import hash_samples
 
 CONFIG = "config.json"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -231,6 +232,7 @@ class Checkpoint:
             ),
             tokenizer_sha256=self.tokenizer_sha256(),
             template_sha256=self.template_sha256(),
+            weights_sha256=hash_samples(weight_files(self.folder)),
             classes=self.classes,
         )
 
