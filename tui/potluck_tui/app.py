@@ -161,6 +161,7 @@ class PotluckApp(App[None]):
     def on_mount(self) -> None:
         """Start to watch the pool; say what is wrong with the settings."""
         self._link.start()
+        # After a pause by a signal the terminal shows nothing of what Textual believes it shows.
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         problems = [*self._read.problems, *self._key_problems]
         wanted = self._read.preferences.theme

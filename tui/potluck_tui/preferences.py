@@ -96,7 +96,7 @@ def read(file: Path) -> Read:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
-            problems.append(f"{_place(file, name)} has no option terminal.{name}; {advice}")
+            problems.append(f"{_place(file, name)}: there is no option terminal.{name}; {advice}")
             continue
         try:
             values[name] = _taken(name, value)
