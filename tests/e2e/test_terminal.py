@@ -98,6 +98,15 @@ def test_a_program_that_is_put_aside_comes_back_as_it_was(terminal: Terminal, co
     terminal.until(lambda screen: "> half a thought goes on" in screen)
 
 
+def test_a_program_that_somebody_stops_is_drawn_again_when_it_goes_on(terminal: Terminal) -> None:
+    terminal.type(str(POTLUCK), "Enter")
+    terminal.until(is_ready)
+    os.kill(terminal.program().pid, signal.SIGTSTP)
+    terminal.until(lambda screen: "Stopped" in screen)
+    terminal.type("fg", "Enter")
+    terminal.until(is_ready)
+
+
 def test_escape_twice_stops_an_answer_and_once_does_not(
     machine: Machine, terminal: Terminal
 ) -> None:
