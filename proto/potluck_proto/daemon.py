@@ -42,11 +42,12 @@ def lock_file(home: Home, name: str) -> Path:
 def single_instance(home: Home, name: str) -> Iterator[None]:
     """Hold the daemon's lock; the kernel frees it however the process ends.
 
-    Raises `HomeError` where another process holds it.
+    Whoever ends in order empties the file (see `died`). Raises `HomeError` where another process
+    holds the lock.
     """
     path = lock_file(home, name)
     with path.open("a+") as file:
-        while not _locked(file):
+        while not _locked(file, fcntl.LOCK_EX):
             # Whoever only looks whether one runs has the lock for a moment too, and says nothing.
             if running := running_instance(home, name):
                 raise HomeError(
@@ -61,12 +62,17 @@ def single_instance(home: Home, name: str) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps(info))
         file.flush()
-        yield
+        try:
+            yield
+        except PotluckError:
+            file.truncate(0)
+            raise
+        file.truncate(0)
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -75,13 +81,27 @@ def _locked(file: IO[str]) -> bool:
 def running_instance(home: Home, name: str) -> InstanceInfo | None:
     """Return what the running daemon wrote, or `None` where none runs."""
     try:
-        with lock_file(home, name).open("r+") as file:
-            if not _locked(file):
+        with lock_file(home, name).open() as file:
+            # Shared, so that two who look do not take each other for the daemon.
+            if not _locked(file, fcntl.LOCK_SH):
                 info: InstanceInfo | None = json.loads(file.read() or "null")
                 return info
     except FileNotFoundError:
         pass
     return None
+
+
+def died(home: Home, name: str) -> bool:
+    """Say whether the last daemon was killed, or crashed: it left its words in a free lock."""
+    try:
+        return bool(lock_file(home, name).read_text()) and running_instance(home, name) is None
+    except FileNotFoundError:
+        return False
+
+
+def forget_death(home: Home, name: str) -> None:
+    """Have a daemon that was killed on purpose count as one that ended in order."""
+    lock_file(home, name).write_text("")
 
 
 def configure_logging(home: Home, name: str) -> None:

@@ -420,13 +420,15 @@ def from_rpc(error: grpc.aio.AioRpcError, what: str) -> PotluckError:
             return from_proto(pb.Error.FromString(value))
     details = error.details() or error.code().name
     if error.code().name in BROKEN:
-        return Unreachable(f"{what} does not answer ({_reason(details)}).")
+        late = error.code().name == "DEADLINE_EXCEEDED"
+        return Unreachable(f"{what} does not answer{' in time' if late else _reason(details)}.")
     return PotluckError(f"{what} failed: {details} ({error.code().name}).")
 
 
 def _reason(details: str) -> str:
     """Return why a connection failed; gRPC puts every address and layer that it tried before it."""
-    return details.rpartition(": ")[2] if details.startswith("failed to connect") else details
+    tried = details.startswith("failed to connect")
+    return f" ({details.rpartition(': ')[2] if tried else details})"
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: PotluckError) -> Never:

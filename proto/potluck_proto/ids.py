@@ -12,9 +12,6 @@ ChatId = NewType("ChatId", str)
 MessageId = NewType("MessageId", str)
 GenerationId = NewType("GenerationId", str)
 """One answer, over all the nodes that it visits."""
-ModelName = NewType("ModelName", str)
-"""A model's name without its quantization."""
-
 
 _CHANCE = random.Random(secrets.randbits(256))
 

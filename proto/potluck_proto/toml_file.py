@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from potluck_proto.errors import SettingsError
+from potluck_proto.plain import plain
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -19,9 +20,8 @@ def read_toml(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(
-            f"{file} cannot be read: {error}{_quoted(text, str(error))}."
-        ) from error
+        quoted = _quoted(text, str(error))
+        raise SettingsError(f"{file} cannot be read: {plain(error)}{quoted}.") from error
 
 
 def _quoted(text: str, problem: str) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import grpc
 
-from potluck_proto.errors import NodeLost, Unreachable, from_rpc
+from potluck_proto.errors import NodeLost, PotluckError, Unreachable, from_rpc
 
 Call = TypeVar("Call", bound=grpc.aio.Call)
 
@@ -24,7 +24,9 @@ def failures_in_words(node_name: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        failure = from_rpc(error, node_name)
+        failure: PotluckError = from_rpc(error, node_name)
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and isinstance(failure, Unreachable):
+            failure = NodeLost(f"{node_name} did not answer in time.")
         raise _lost(node_name) if isinstance(failure, Unreachable) else failure from error
     except asyncio.CancelledError:
         # A channel that is let go of, as its worker is lost, cancels its calls; that looks like

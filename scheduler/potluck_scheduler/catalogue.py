@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from potluck_proto.errors import SettingsError
 from potluck_proto.home import Home
 from potluck_proto.kept import KeptFile
+from potluck_proto.plain import plain
 
 PACKAGED = Path(__file__).with_name("catalogue.toml")
 
@@ -90,7 +91,7 @@ class Catalogue:
         try:
             read = _File.model_validate(tomllib.loads(path.read_text()))
         except (OSError, ValueError, ValidationError) as error:
-            raise SettingsError(f"The catalogue {path} cannot be used: {error}.") from error
+            raise SettingsError(f"The catalogue {path} cannot be used: {plain(error)}.") from error
         renewed = _renewed_file(home).read() or {}
         return cls([_renewed(row, renewed.get(row.repository)) for row in read.model], read.date)
 

@@ -114,7 +114,8 @@ class SchedulerDaemon:
             await self.stop()
 
     def _in_use(self) -> bool:
-        return bool(self._service.viewers or self.generations.active())
+        service = self._service
+        return bool(service.viewers or service.bringing or self.generations.active())
 
     async def start(self) -> None:
         """Open the store and the socket, look for workers. Raises `PotluckError`."""
@@ -172,6 +173,7 @@ class SchedulerDaemon:
         """Close the socket, leave the answers on disk, let go of the workers."""
         await self.pairing.close()
         await self._doors.stop(STOP_SECONDS)
+        await self._service.close()
         await self._gatehouse.discovery.stop()
         await self.generations.close()
         await self._background.close()

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from potluck_proto.errors import StoreError
+from potluck_proto.plain import plain
 from potluck_scheduler.migrations import migrate
 
 log = logging.getLogger(__name__)
@@ -154,8 +155,7 @@ class Database:
             return await work
         except (sqlite3.Error, OSError) as error:
             self._failure = (
-                f"The chat store {self._path} cannot be used ({error}). Check the disk's space and "
-                "the file's owner."
+                f"The chat store {self._path} cannot be used ({plain(error)}). {_advice(error)}"
             )
             raise StoreError(self._failure) from error
 
@@ -237,6 +237,18 @@ class Database:
     def value(self, statement: str, values: Sequence[object] = ()) -> Any:
         """Return the one value of a query that always has one row, likewise."""
         return self.execute(statement, values).fetchone()[0]
+
+
+def _advice(error: sqlite3.Error | OSError) -> str:
+    """Return what to do about a disk that fails."""
+    # The lowest byte is the kind, those above it say more of it.
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "Another program holds it; close what has the file open, then try again."
+        case sqlite3.SQLITE_FULL:
+            return "Make room on its disk, then try again."
+        case _:
+            return "Check the disk's space and the file's owner."
 
 
 def _check(connection: sqlite3.Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from potluck_proto.errors import BadRequest, PotluckError
@@ -18,13 +18,14 @@ from potluck_scheduler.catalogue import Catalogue, keep_renewed
 from potluck_scheduler.copies import HASH_SECONDS, copy
 from potluck_scheduler.core.model import ModelKey, Node
 from potluck_scheduler.core.speeds import Speeds
-from potluck_scheduler.fits import having_model, nodes_called
 from potluck_scheduler.hub import HUB_SECONDS, add_fit
 from potluck_scheduler.hub_search import Search
+from potluck_scheduler.named import having_model, nodes_called
 from potluck_scheduler.nodes import NodeRegistry
 from potluck_scheduler.pulls import pull
 from potluck_scheduler.recommend import Way, recommend
 from potluck_scheduler.renewal import renew
+from potluck_scheduler.under_way import UnderWay
 
 DESCRIBE_SECONDS = 30.0
 FOUND, MOST_FOUND = 20, 100
@@ -58,6 +59,18 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
         self._benchmarks = benchmarks
         self._nodes = nodes
         self._default_model = default_model
+        self._pulls = UnderWay[pb.PullModelResponse]()
+        self._copies = UnderWay[pb.CopyModelResponse]()
+
+    @property
+    def bringing(self) -> bool:
+        """Say whether models are on their way to a node."""
+        return bool(self._pulls or self._copies)
+
+    async def close(self) -> None:
+        """Leave models that are on their way where they are; what a node fetches goes on."""
+        await self._pulls.close()
+        await self._copies.close()
 
     async def DescribeModel(
         self, request: pb.DescribeModelRequest, context: Context
@@ -224,7 +237,9 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.PullModelResponse]:
         """Bring a model to a node, from a neighbour or the hub; say how far it is."""
         node = self._fetching(request.node)
-        async with aclosing(pull(self._nodes, request, node)) as responses:
+        called = (node.node_id, request.repository.lower(), request.variant.lower())
+        pulling = self._pulls.follow(called, lambda: pull(self._nodes, request, node))
+        async with aclosing(pulling) as responses:
             async for response in responses:
                 yield response
 
@@ -244,6 +259,16 @@ class LibraryCalls(pb_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.CopyModelResponse]:
         """Copy a model from one node to another; say how far it is."""
         key, source, target = self._way_of_copy(request)
+        copying = self._copies.follow(
+            (target.node_id, key), lambda: self._copy(key, source, target)
+        )
+        async with aclosing(copying) as responses:
+            async for response in responses:
+                yield response
+
+    async def _copy(
+        self, key: ModelKey, source: Node, target: Node
+    ) -> AsyncGenerator[pb.CopyModelResponse, None]:
         arrival = Arrival.of(str(key))
         with self._nodes.arriving(target.node_id, arrival):
             async with aclosing(copy(self._nodes, key, source, target, names={})) as events:

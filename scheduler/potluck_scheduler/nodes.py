@@ -2,7 +2,7 @@
 
 Each address has one connection, which tries for ever while any source names the address. A worker's
 `Watch` stream rides the channel that carries the work, so it is the heartbeat as well: what comes
-over it is the newest that is known, and may be `HEARTBEAT_SECONDS` old.
+over it is the newest that is known, and may be half a second old.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 0.5
 SUSPECT_SECONDS = 1.5
 LOST_SECONDS = 2.5
 FIRST_RETRY_SECONDS = 0.1
@@ -366,7 +365,10 @@ class NodeRegistry:
     def _lose(self, connection: Connection, health: pb.NodeHealth.ValueType) -> None:
         was_alive, connection.health = connection.alive, health
         if was_alive and connection.node_id is not None:
-            log.warning("lost %s: %s", connection.address, connection.problem)
+            if connection.problem is None:
+                log.info("let go of %s", connection.address)
+            else:
+                log.warning("lost %s: %s", connection.address, connection.problem)
             self._on_lost(connection.node_id)
         self._changed()
 

@@ -28,11 +28,12 @@ from potluck_scheduler.convert import explanation_to_proto, model_summaries
 from potluck_scheduler.core.explanation import Decision
 from potluck_scheduler.core.model import ModelKey, Request
 from potluck_scheduler.database import Database
-from potluck_scheduler.fits import fit_model, having_model
+from potluck_scheduler.fits import fit_model
 from potluck_scheduler.generations import Generations
 from potluck_scheduler.library_service import LibraryCalls
 from potluck_scheduler.loads import load_model
 from potluck_scheduler.logs import node_of_log, relay
+from potluck_scheduler.named import having_model
 from potluck_scheduler.nodes_service import Gatehouse, NodeCalls, node_message
 from potluck_scheduler.settings import SchedulerSettings
 

@@ -61,6 +61,11 @@ class Terminal:
         for key in keys:
             self._tmux("send-keys", key)
 
+    def paste(self, text: str) -> None:
+        """Paste text as terminals do that have been asked to mark what is pasted."""
+        self._tmux("set-buffer", text)
+        self._tmux("paste-buffer", "-p")
+
     def until(self, condition: Callable[[str], bool]) -> str:
         """Wait until the screen is as it should be; return it."""
         deadline = time.monotonic() + WAIT_SECONDS

@@ -9,6 +9,7 @@ import pytest
 
 from e2e.conftest import POTLUCK, Machine
 from e2e.terminal import Terminal
+from potluck_proto.daemon import died, running_instance
 
 WORDS = [f"word{number}" for number in range(60)]
 
@@ -120,3 +121,38 @@ def test_escape_twice_stops_an_answer_and_once_does_not(
     terminal.type("", "Escape", "Escape")
     stopped = terminal.until(lambda screen: "Stopped." in screen and "tokens/s" in screen)
     assert WORDS[-1] not in stopped
+
+
+@pytest.mark.parametrize("name", ["scheduler", "worker"])
+def test_a_daemon_that_is_killed_is_started_again_and_the_answer_goes_on(
+    machine: Machine, terminal: Terminal, name: str
+) -> None:
+    machine.add_fake_model("slow", text=" ".join(WORDS), tokens_per_second=8)
+    terminal.type(str(POTLUCK), "Enter")
+    terminal.until(is_ready)
+    terminal.type("Hello", "Enter")
+    terminal.until(lambda screen: "word5" in screen)
+    instance = running_instance(machine.home, name)
+    assert instance is not None
+    os.kill(instance["process_id"], signal.SIGKILL)
+    terminal.until(lambda screen: f"The {name} of this machine was killed" in screen)
+    done = terminal.until(lambda screen: "tokens/s" in screen)
+    answer = done.partition("↪")[0]
+    assert [word for word in answer.split() if word.startswith("word")] == WORDS
+
+
+def test_what_was_stopped_on_purpose_stays_so(machine: Machine, terminal: Terminal) -> None:
+    terminal.type(str(POTLUCK), "Enter")
+    terminal.until(is_ready)
+    assert machine.potluck("down").returncode == 0
+    terminal.until(lambda screen: "no connection to the scheduler" in screen)
+    assert not any(died(machine.home, name) for name in ("scheduler", "worker"))
+
+
+def test_a_pasted_log_with_colours_is_text_and_sends_nothing(terminal: Terminal) -> None:
+    terminal.type(str(POTLUCK), "Enter")
+    terminal.until(is_ready)
+    terminal.paste("a \x1b[31mred\nline\x1b[0m\nend")
+    pasted = terminal.until(lambda screen: "end" in screen)
+    assert "a �[31mred" in pasted
+    assert "starter model answers here" in pasted, "nothing was sent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
+from potluck_worker.availability import GGUF_INSTEAD, EngineAvailability
 
 VLLM = EngineAvailability("vllm", "0.32.0", "")
 NO_VLLM = EngineAvailability("vllm", "", f"vLLM is not installed.{GGUF_INSTEAD}")

@@ -11,9 +11,9 @@ from engines.stand_in import FAMILIES, NO_VLLM, VLLM, vllm_python
 from potluck_proto.errors import EngineMissing, UnsupportedModel
 from potluck_worker import questions
 from potluck_worker.architectures import Architectures
+from potluck_worker.availability import llama_availability
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
-from potluck_worker.hardware import llama_availability
 
 
 def checkpoint(model_type: str, name: str) -> Inspection:

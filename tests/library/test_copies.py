@@ -314,6 +314,59 @@ async def test_what_cannot_be_copied_is_said(two: Two) -> None:
         await two.copy("single", "roof")
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have what is sent stop after 1,000 bytes until it is set."""
+    sending = asyncio.Event()
+
+    async def stalled(model: StoredModel, name: str, offset: int) -> AsyncIterator[bytes]:
+        yield STARTER.read_bytes()[:1000]
+        await sending.wait()
+        yield STARTER.read_bytes()[1000:]
+
+    monkeypatch.setattr("potluck_worker.library.service.content", stalled)
+    monkeypatch.setattr("potluck_scheduler.copies.REPORT_SECONDS", 0.0)
+    return sending
+
+
+async def test_a_copy_goes_on_when_whoever_follows_it_leaves(two: Two, held: asyncio.Event) -> None:
+    await two.pool.until(
+        lambda nodes: any(m.name == "single" for node in nodes for m in node.state.models)
+    )
+    request = pb.CopyModelRequest(model="single", to_node="cellar")
+    async for response in two.pool.client.copy(request):
+        if response.download.done_bytes == 1000:
+            break
+    following = asyncio.create_task(two.copy("single"))
+    await two.pool.until(lambda nodes: any(n.state.downloads for n in nodes))
+    held.set()
+    assert (await following)[-1].model.name == "single"
+
+
+async def test_a_copy_that_is_interrupted_at_the_keyboard_ends(
+    two: Two,
+    held: asyncio.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("potluck_tui.launch.running_instance", lambda home, name: {"x": 1})
+    await two.pool.until(
+        lambda nodes: any(m.name == "single" for node in nodes for m in node.state.models)
+    )
+    options = argparse.Namespace(model="single", to="cellar", from_node="", json=False, ssh="")
+    copying = asyncio.create_task(copy_command(options, two.pool.home))
+    await two.pool.until(
+        lambda nodes: any(d.done_bytes == 1000 for n in nodes for d in n.state.downloads)
+    )
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    assert "Stopped. What came is kept" in capsys.readouterr().err
+    held.set()
+    await two.pool.until(lambda nodes: not any(n.state.downloads for n in nodes))
+    assert not any(model.name == "single" for model in two.cellar.daemon.store.models)
+
+
 async def test_the_command_copies(
     two: Two, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,11 +57,11 @@ from library.sizes import (
     YI_6B,
 )
 from potluck_worker.architectures import Architectures
+from potluck_worker.availability import llama_availability
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection, Tuning
 from potluck_worker.engines.sizing import Options
 from potluck_worker.engines.vllm.checkpoint import Checkpoint
-from potluck_worker.hardware import llama_availability
 from potluck_worker.library.licences import CommercialUse, licence
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import logging
 import os
@@ -11,18 +12,36 @@ from pathlib import Path
 
 import pytest
 
-from potluck_proto.daemon import Background, running_instance, single_instance
+from potluck_proto.daemon import (
+    Background,
+    died,
+    forget_death,
+    lock_file,
+    running_instance,
+    single_instance,
+)
 from potluck_proto.errors import HomeError
 from potluck_proto.home import Home
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
-from potluck_proto.daemon import single_instance
+from potluck_proto.daemon import (
+    died,
+    forget_death,
+    lock_file,
+    running_instance,
+    single_instance,
+)
+from potluck_proto.errors import PotluckError
 from potluck_proto.home import Home
 with single_instance(Home(Path(sys.argv[1])), "worker"):
     print("held", flush=True)
-    sys.stdin.read()
+    end = sys.stdin.read()
+    if end == "crash":
+        raise RuntimeError
+    if end == "in words":
+        raise PotluckError("It cannot go on.")
 """
 
 
@@ -50,6 +69,46 @@ def test_a_second_daemon_of_a_home_says_who_the_first_is(short_tmp: Path) -> Non
         assert running_instance(home, "worker") is None
     with single_instance(home, "worker"):
         pass
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, "crash", "in words", "in order"])
+def test_a_daemon_that_was_killed_or_crashed_is_told_from_one_that_ended(
+    short_tmp: Path, end: signal.Signals | str
+) -> None:
+    home = Home(short_tmp)
+    home.prepare()
+    assert not died(home, "worker")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(short_tmp)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert not died(home, "worker")
+        if isinstance(end, signal.Signals):
+            holder.send_signal(end)
+        else:
+            holder.stdin.write(end.encode())
+        holder.stdin.close()
+        holder.wait()
+    assert died(home, "worker") == (end in {signal.SIGKILL, "crash"})
+    forget_death(home, "worker")
+    assert not died(home, "worker")
+
+
+def test_two_who_look_do_not_take_each_other_for_the_daemon(short_tmp: Path) -> None:
+    home = Home(short_tmp)
+    home.prepare()
+    with single_instance(home, "worker"):
+        words = lock_file(home, "worker").read_text()
+    lock_file(home, "worker").write_text(words)
+    with lock_file(home, "worker").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert running_instance(home, "worker") is None
+        assert died(home, "worker")
 
 
 async def test_what_fails_in_the_background_is_logged_and_the_rest_goes_on(

@@ -71,6 +71,12 @@ def test_a_broken_connection_says_who_does_not_answer() -> None:
     assert received.message == "The scheduler does not answer (reset)."
 
 
+def test_an_answer_that_is_late_is_said_to_be() -> None:
+    late = call_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    received = errors.from_rpc(late, "The scheduler")
+    assert received.message == "The scheduler does not answer in time."
+
+
 def test_of_what_grpc_says_of_a_connection_the_reason_is_left() -> None:
     said = (
         "failed to connect to all addresses; last error: FAILED_PRECONDITION: unix:/home/ada/s: "

@@ -62,6 +62,17 @@ async def test_a_call_to_a_worker_that_is_lost_meanwhile_says_which_was_lost(poo
         )
 
 
+async def test_a_worker_that_does_not_answer_a_call_in_time_is_named(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("potluck_scheduler.library_service.DESCRIBE_SECONDS", 0.1)
+    await pool.add(Thinker())
+    with pytest.raises(NodeLost, match="fake did not answer in time"):
+        await pool.client.call(
+            pool.client.stub.DescribeModel, pb.DescribeModelRequest(model="echo")
+        )
+
+
 async def problem(pool: Pool, *, there: bool) -> str:
     """Wait until the scheduler has a problem, or none; return it."""
     async for seen in pool.client.watch_pool():

@@ -7,6 +7,7 @@ the viewer asked for. An answer without a reply stays open until the test writes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_proto.v1 import scheduler_pb2_grpc, types_pb2
 
 Context = grpc.aio.ServicerContext[object, object]
+
+HEARTBEAT_SECONDS = 2.0
 
 COMPLETE = types_pb2.End(
     reason=types_pb2.END_REASON_END_OF_TURN,
@@ -159,6 +162,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         """Every fetch ends when it is set: with `fetch_problem`, if there is one."""
         self.fetch_problem: PotluckError | None = None
         self.decisions: list[types_pb2.Explanation] = []
+        self.protocol_version = PROTOCOL_VERSION
+        self.frozen = False
+        """Says nothing to those who watch the pool unless it changes."""
         self.submitted: list[pb.SubmitRequest] = []
         self.stopped: list[str] = []
         self._server: grpc.aio.Server | None = None
@@ -318,7 +324,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         while True:
             changed = self._pool_changed
             yield self.pool
-            await changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self.frozen else HEARTBEAT_SECONDS):
+                    await changed.wait()
 
     async def ListChats(
         self, request: pb.ListChatsRequest, context: Context
@@ -377,7 +385,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
-        return pb.GetStatusResponse(protocol_version=PROTOCOL_VERSION, version="0.1.0")
+        return pb.GetStatusResponse(protocol_version=self.protocol_version, version="0.1.0")
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context

@@ -155,6 +155,25 @@ async def test_a_lost_connection_shows_and_heals_without_a_gap(app: StagedApp) -
         await until(pilot, lambda: not app.shows("no connection"))
 
 
+async def test_a_silent_scheduler_is_said_to_be_and_heals(app: StagedApp) -> None:
+    app.scheduler.frozen = True
+    async with staged(app) as pilot:
+        await until(pilot, lambda: app.shows("no word from the scheduler for 3 s"))
+        app.scheduler.frozen = False
+        app.scheduler.change_pool(app.scheduler.pool)
+        await until(pilot, lambda: not app.shows("no word from the scheduler"))
+        assert app.shows("ready")
+
+
+async def test_a_scheduler_of_another_version_that_took_the_place_is_said(app: StagedApp) -> None:
+    async with staged(app) as pilot:
+        await app.scheduler.stop()
+        app.scheduler.protocol_version += 1
+        await app.scheduler.start()
+        await until(pilot, lambda: app.shows("potluck down"))
+        assert app.shows("no connection to the scheduler: leave, and open it again")
+
+
 async def test_drafts_survive_a_restart_and_belong_to_their_chat(
     app: StagedApp, short_tmp: Path
 ) -> None:

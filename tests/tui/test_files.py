@@ -117,6 +117,11 @@ def test_a_path_that_names_no_file_is_said_once_it_is_typed(folder: Path) -> Non
     assert files.missing(text, [folder], known, typing="sub/x") == ["gone.txt."]
 
 
+def test_a_name_of_what_is_no_file_is_said_too(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    assert files.missing("@pipe @sub @team", [folder]) == ["pipe", "sub"]
+
+
 @pytest.mark.parametrize(
     ("typed", "paths"),
     [

@@ -202,3 +202,40 @@ def test_what_a_change_of_a_code_block_costs_does_not_grow_with_it(
 def test_line_breaks_and_angle_brackets_of_a_model_show() -> None:
     lines = [line.text for line in markdown_lines("<think>\nroses\nviolets", 40)]
     assert lines == ["<think>", "roses", "violets"]
+
+
+def deep_list(levels: int) -> str:
+    return "\n".join(f"{'  ' * level}- item{level}" for level in range(levels))
+
+
+def wide_table(columns: int) -> str:
+    row = " | ".join(f"value{column}" for column in range(columns))
+    return f"| {row} |\n{'|---' * columns}|\n| {row} |\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        deep_list(30),
+        f"{'>' * 300} quote",
+        wide_table(3),
+        wide_table(10),
+        wide_table(20),
+        wide_table(200),
+        f"| a | b |\n|---|---|\n| {'x' * 300} | {'words ' * 40} |\n",
+    ],
+    ids=["list", "quote", "table", "tight table", "thin table", "wide table", "long word"],
+)
+@pytest.mark.parametrize("width", [14, 76, 196])
+def test_what_has_no_room_is_shown_in_another_way_and_never_left_out(text: str, width: int) -> None:
+    drawn = "".join(line.text for line in markdown_lines(text, width))
+    assert sum(map(str.isalnum, drawn)) >= sum(map(str.isalnum, text))
+    assert "…" not in drawn
+
+
+@pytest.mark.parametrize(
+    "text", ["&#x202e;gnp.exe", "`&#x202e;` &#x2028;", "<http://a.b/%E2%80%AEgnp>", "&#155;2J"]
+)
+def test_a_character_that_is_written_as_another_acts_no_more_than_itself(text: str) -> None:
+    for line in markdown_lines(text, 76):
+        assert clean(line.text) == line.text

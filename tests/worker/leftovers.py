@@ -51,12 +51,3 @@ async def no_more_than(before: Held) -> None:
             return
         assert time.monotonic() < deadline, f"before: {before}, now: {now}"
         await asyncio.sleep(0.02)
-
-
-def group_is_gone(leader: int) -> bool:
-    """Say whether no process is left of a group."""
-    try:
-        os.killpg(leader, 0)
-    except ProcessLookupError:
-        return True
-    return False

@@ -24,8 +24,9 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_worker.installed import Interpreter
+from potluck_worker.process import group_lives
 from worker.conftest import Worker, add_fake, text_of
-from worker.leftovers import group_is_gone, held, no_more_than
+from worker.leftovers import held, no_more_than
 
 SECRET = "xyzzy-what-nobody-may-read"
 WORDS = 'text = "one two three four five six"\n'
@@ -109,7 +110,7 @@ async def check_that_all_is_well(worker: Worker, model: str, error: PotluckError
     log = await log_of(worker, model)
     assert any(error.message in line for line in log), log
     assert not any(SECRET in line for line in log), log
-    assert group_is_gone(leader_of(log))
+    assert not group_lives(leader_of(log))
     assert not (await worker.state()).loaded
 
 
@@ -227,7 +228,7 @@ async def test_a_frozen_child_goes_when_its_model_is_unloaded(
     pid = (await worker.loaded("frozen")).process_id
     os.kill(pid, signal.SIGSTOP)
     await worker.stub.Unload(pb.UnloadRequest(model="frozen"))
-    assert group_is_gone(pid)
+    assert not group_lives(pid)
 
 
 @pytest.mark.timeout(300)

@@ -22,8 +22,8 @@ from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
 from potluck_proto.v1 import worker_pb2_grpc as pb_grpc
+from potluck_worker.process import group_lives
 from worker.conftest import add_fake, prompt
-from worker.leftovers import group_is_gone
 
 if TYPE_CHECKING:
     from potluck_proto.v1.worker_pb2_grpc import WorkerServiceAsyncStub
@@ -74,7 +74,7 @@ async def daemon(home: Home, cgroup: Path | None = None) -> AsyncIterator[Daemon
 async def until_gone(leader: int, daemon_id: int) -> None:
     """Wait until nothing is left of a child's group and of its temporary files."""
     deadline = time.monotonic() + LIMIT_SECONDS
-    while not group_is_gone(leader) or scratch_folders(daemon_id):
+    while group_lives(leader) or scratch_folders(daemon_id):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
 
@@ -141,7 +141,7 @@ async def test_a_daemon_that_is_stopped_ends_its_answers_in_words_and_then_its_c
         assert end.error.code == types.ERROR_CODE_DISPLACED
         assert "worker was stopped" in end.error.message
         assert await running.process.wait() == 0
-        assert group_is_gone(leader)
+        assert not group_lives(leader)
         assert not scratch_folders(running.process.pid)
 
 
@@ -153,7 +153,7 @@ async def test_a_daemon_is_not_kept_from_stopping_by_a_deaf_child(home: Home) ->
         running.process.terminate()
         await answer
         assert await asyncio.wait_for(running.process.wait(), 15) == 0
-        assert group_is_gone(leader)
+        assert not group_lives(leader)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a score for this")

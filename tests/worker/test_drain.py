@@ -12,9 +12,9 @@ from potluck_proto.errors import Displaced, Draining, from_proto, from_rpc
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2 as pb
+from potluck_worker.process import group_lives
 from potluck_worker.settings import WorkerSettings
 from worker.conftest import Worker, add_fake, prompt, running, text_of
-from worker.leftovers import group_is_gone
 
 WORDS = " ".join(f"word{number}" for number in range(40))
 SLOW = f'text = "{WORDS}"\ntokens_per_second = 40\n'
@@ -67,7 +67,7 @@ async def test_a_model_is_unloaded_when_its_answers_have_ended(worker: Worker, h
     assert "being unloaded" in str(error)
     assert text_of(await answer) == WORDS
     assert (await unload).freed_bytes > 0
-    assert group_is_gone(pid)
+    assert not group_lives(pid)
     assert not (await worker.state()).loaded
     assert text_of(await worker.ask("slow")) == WORDS
 
@@ -125,5 +125,5 @@ async def test_who_waits_for_a_load_that_is_taken_back_is_told(worker: Worker, h
             break
     await worker.stub.Unload(pb.UnloadRequest(model="large"))
     assert isinstance(await waiting, Displaced)
-    assert group_is_gone(pid)
+    assert not group_lives(pid)
     assert not (await worker.state()).loaded

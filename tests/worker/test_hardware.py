@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from potluck_worker import hardware
+from potluck_worker import availability, hardware
 
 
 def test_memory_is_the_machines_without_a_container(tmp_path: Path) -> None:
@@ -28,10 +28,10 @@ def test_a_containers_limit_is_the_memory_that_there_is(tmp_path: Path) -> None:
 
 
 def without_engine(monkeypatch: pytest.MonkeyPatch, kind: str, tools: set[str]) -> str:
-    monkeypatch.setattr(hardware, "find_spec", lambda name: None)
-    monkeypatch.setattr(hardware, "accelerator_kind", lambda: kind)
+    monkeypatch.setattr(availability, "find_spec", lambda name: None)
+    monkeypatch.setattr(availability, "accelerator_kind", lambda: kind)
     monkeypatch.setattr("shutil.which", lambda name: name if name in tools else None)
-    llama = hardware.llama_availability()
+    llama = availability.llama_availability()
     assert not llama.available
     return llama.advice
 

@@ -11,7 +11,7 @@ from potluck_proto.errors import EngineMissing, ModelFileError
 from potluck_proto.home import Home
 from potluck_proto.v1 import types_pb2 as types
 from potluck_proto.v1 import worker_pb2
-from potluck_worker import hardware, installed
+from potluck_worker import availability, installed
 from potluck_worker.engines.sizing import HOST, Room
 from potluck_worker.installed import OWN, Engines
 from potluck_worker.settings import WorkerSettings
@@ -92,7 +92,7 @@ async def test_what_is_no_python_is_said(tmp_path: Path, name: str, part: str) -
 def test_a_missing_vllm_comes_with_what_to_install_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, kind: str, part: str
 ) -> None:
-    monkeypatch.setattr(hardware, "accelerator_kind", lambda: kind)
+    monkeypatch.setattr(availability, "accelerator_kind", lambda: kind)
     monkeypatch.setattr(installed, "find_spec", lambda name: None)
     advice = Engines().vllm.advice
     assert part in advice

@@ -21,11 +21,12 @@ from textual.screen import Screen
 from potluck_proto.home import Home
 from potluck_tui import files, markdown_lines, notices, palette
 from potluck_tui.ascii_only import AsciiOnly
+from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
 from potluck_tui.colourless import Colourless
 from potluck_tui.drafts import Drafts
-from potluck_tui.events import Event
+from potluck_tui.events import Event, Noted
 from potluck_tui.instructions import Announce, ExportChat, Instruction, PoolInstruction
 from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, choose, help_rows, press, twice
 from potluck_tui.link import PoolLink
@@ -190,6 +191,10 @@ class PotluckApp(App[None]):
         choose({})
         self._later.cancel()
         await self._link.close()
+
+    def tell(self, sentence: str) -> None:
+        """Show a sentence from the background."""
+        self._post(Noted(clean(sentence)))
 
     def _post(self, event: Event) -> None:
         self.post_message(self.Arrived(event))

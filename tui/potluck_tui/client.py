@@ -185,18 +185,28 @@ class PoolClient:
             yield event_or_gap
 
     async def watch_pool(self) -> AsyncIterator[pb.WatchPoolResponse | None]:
-        """Follow the pool for ever; `None` when the connection is lost and being tried again."""
-        delay_seconds = FIRST_RETRY_SECONDS
+        """Follow the pool for ever; `None` when the connection is lost and being tried again.
+
+        Raises:
+            ProtocolMismatch: A scheduler of another version has taken the place of the first.
+            PotluckError: The scheduler refuses.
+        """
+        delay_seconds, lost = FIRST_RETRY_SECONDS, False
         while True:
             call = self.stub.WatchPool(pb.WatchPoolRequest())
             try:
+                if lost:
+                    await self.check_version()
                 async for response in call:
                     delay_seconds = FIRST_RETRY_SECONDS
                     yield response
+            except Unreachable:
+                pass
             except grpc.aio.AioRpcError as error:
                 await self._raise_unless_unreachable(error)
             finally:
                 call.cancel()
+            lost = True
             yield None
             delay_seconds = await _wait(delay_seconds)
 
@@ -222,10 +232,10 @@ class PoolClient:
             call.cancel()
 
     def copy(self, request: pb.CopyModelRequest) -> AsyncIterator[pb.CopyModelResponse]:
-        """Copy a model from one node to another; leaving ends it, and what came is kept.
+        """Copy a model from one node to another, or follow the copy; leaving does not end it.
 
         Raises:
-            PotluckError: Why it ended without the model, or `Unreachable`.
+            PotluckError: As for `pull`.
         """
         return self._all(self.stub.CopyModel(request))
 

@@ -27,6 +27,11 @@ LOOK_SECONDS = 4.0
 """How long a client looks on the network for its pool, where it is not where it was."""
 
 
+def is_local(home: Home, ssh: str = "") -> bool:
+    """Say whether the pool is that of this machine (see `connected`)."""
+    return not ssh and not home.identity_file(Role.CLIENT).exists()
+
+
 @asynccontextmanager
 async def connected(home: Home, ssh: str = "") -> AsyncIterator[PoolClient]:
     """Yield a client of the pool.
@@ -42,8 +47,7 @@ async def connected(home: Home, ssh: str = "") -> AsyncIterator[PoolClient]:
         async with _through_ssh(ssh) as client:
             yield client
         return
-    path = home.identity_file(Role.CLIENT)
-    client = await (_at_its_port(home) if path.exists() else ensure_running(home))
+    client = await (ensure_running(home) if is_local(home) else _at_its_port(home))
     try:
         yield client
     finally:

@@ -30,8 +30,17 @@ class PoolSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerSilent:
+    """The connection stands, and the scheduler has said nothing for so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost:
-    """The scheduler is away; the link tries again by itself."""
+    """The scheduler is away; the link tries again by itself, unless it is for good."""
+
+    for_good: bool = False
 
 
 # --- Chats ---------------------------------------------------------------------------------------
@@ -281,6 +290,13 @@ class OrderDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something went wrong on this machine that nobody asked for."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFailed:
     """Something else that was asked for did not work."""
 
@@ -290,6 +306,7 @@ class RequestFailed:
 Event = (
     PoolSeen
     | ConnectionLost
+    | SchedulerSilent
     | ChatsSeen
     | ChatSeen
     | ChatGone
@@ -318,5 +335,6 @@ Event = (
     | HubAnswered
     | FetchFailed
     | OrderDone
+    | Noted
     | RequestFailed
 )

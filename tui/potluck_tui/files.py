@@ -10,7 +10,7 @@ import codecs
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -84,7 +84,9 @@ def missing(
     known: Sequence[AttachedFile] = (),
     typing: str | None = None,
 ) -> list[str]:
-    """Return what a text names that looks like the path of a file, and is none (see `attached`).
+    """Return what a text names that is no file (see `attached`) and looks like the path of one.
+
+    So does a name under which there is a folder, a pipe or a device.
 
     Args:
         text: A prompt.
@@ -98,7 +100,10 @@ def missing(
         for mention in mentions(text)
         if mention != typing
         and not {mention, mention.rstrip(_PUNCTUATION)} & found.keys()
-        and re.search(r"[./]", mention.rstrip(_PUNCTUATION))
+        and (
+            re.search(r"[./]", mention.rstrip(_PUNCTUATION))
+            or _first(mention, folders, Path.exists) is not None
+        )
     ]
 
 
@@ -119,12 +124,16 @@ def _named(
 
 def find(name: str, folders: Sequence[Path]) -> Path | None:
     """Return the file that a name means, `None` where it means none."""
+    return _first(name, folders, Path.is_file)
+
+
+def _first(name: str, folders: Sequence[Path], is_meant: Callable[[Path], bool]) -> Path | None:
+    """Return the first place of a name that is as it must be."""
     if not name:
         return None
     try:
         path = Path(name).expanduser()
-        found = (folder / path for folder in folders)
-        return next((file for file in found if file.is_file()), None)
+        return next((place for f in folders if is_meant(place := f / path)), None)
     except (OSError, RuntimeError, ValueError):  # too long, no such user, a zero byte
         return None
 

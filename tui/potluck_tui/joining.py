@@ -26,6 +26,7 @@ from potluck_proto.identity import (
 )
 from potluck_proto.invite import Invite
 from potluck_proto.network import WORKER_PORT, join_host_port, split_host_port
+from potluck_proto.plain import plain
 from potluck_proto.settings import worker_name
 from potluck_tui import launch
 
@@ -125,7 +126,9 @@ async def _join_at(address: str, invite: Invite, home: Home, name: str, port: in
             await wire.send(writer, _message(invite, home, name, port, request))
             answer = await wire.receive(reader)
     except (OSError, EOFError, ValueError, TimeoutError) as error:
-        raise Unreachable(f"{address} broke off while this machine joined ({error}).") from error
+        raise Unreachable(
+            f"{address} broke off while this machine joined ({plain(error)})."
+        ) from error
     finally:
         writer.transport.abort()
     if isinstance(refusal := answer.get("error"), str):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from potluck_proto import network
-from potluck_proto.daemon import running_instance
+from potluck_proto.daemon import forget_death, running_instance
 from potluck_proto.errors import NoNodes, PotluckError, SetupError, Unreachable
 from potluck_proto.home import Home
 from potluck_proto.v1 import scheduler_pb2 as pb
@@ -33,7 +34,12 @@ START_LIMIT_SECONDS = 30.0
 STOP_LIMIT_SECONDS = 10.0
 """A daemon that does not end within this time after SIGTERM is killed."""
 
+FULL_BYTES = 2**20
+"""A disk with less free than this has no room for the files of a daemon, nor its words."""
+
 _POLL_SECONDS = 0.02
+
+DAEMONS = ("scheduler", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,7 @@ async def stop(home: Home, name: str) -> str | None:
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 process.kill()
+                forget_death(home, name)
                 return f"killed, as it did not stop within {STOP_LIMIT_SECONDS:.0f} seconds"
             await asyncio.sleep(_POLL_SECONDS)
     except psutil.NoSuchProcess:
@@ -183,6 +190,12 @@ async def stop(home: Home, name: str) -> str | None:
 def _last_words(daemon: Daemon, home: Home) -> str:
     """Return what a daemon that ended at once said, which is a sentence of its own."""
     said = daemon.words(home).read_text(errors="replace").strip()
+    free_bytes = shutil.disk_usage(home.root).free
+    if not said and free_bytes < FULL_BYTES:
+        return (
+            f"The {daemon.name} did not start: the disk of {home.root} is full "
+            f"({free_bytes // 1024} KiB free). Make room there, then try again."
+        )
     if not said:
         return f"The {daemon.name} ended at once without a word; see {home.logs}/{daemon.name}.log."
     return said.splitlines()[-1].removeprefix(f"potluck-{daemon.name}: ")

@@ -7,6 +7,7 @@ events and touch nothing else. An answer is followed by one task at most.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -30,6 +31,7 @@ from potluck_tui.events import (
     LogOpened,
     PoolSeen,
     RequestFailed,
+    SchedulerSilent,
 )
 from potluck_tui.instructions import Follow, FollowLog, PoolInstruction, Request
 from potluck_tui.log_view import LogKey
@@ -42,6 +44,9 @@ LOG_LINES = 500
 """How many lines of a log are there to scroll back over when it is opened."""
 
 LOG_RETRY_SECONDS = 1.0
+
+SILENT_SECONDS = 3.0
+"""A scheduler says something every 2 seconds; one that was silent for longer is said to be."""
 
 
 class PoolLink:
@@ -67,10 +72,12 @@ class PoolLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._following: dict[GenerationId, asyncio.Task[None]] = {}
         self._following_log: asyncio.Task[None] | None = None
+        self._heard_seconds = math.inf
 
     def start(self) -> None:
         """Start to watch the pool."""
         self._spawn(self._watch())
+        self._spawn(self._notice_silence())
 
     async def close(self) -> None:
         """End all tasks and the connection. Answers go on without this viewer."""
@@ -118,12 +125,23 @@ class PoolLink:
         try:
             async for pool in self._client.watch_pool():
                 if pool is None:
+                    self._heard_seconds = math.inf
                     self._post(ConnectionLost())
                 else:
+                    self._heard_seconds = time.monotonic()
                     self._post(PoolSeen(PoolView.from_proto(pool), time.monotonic()))
         except PotluckError as error:
-            self._post(ConnectionLost())
+            self._heard_seconds = math.inf
+            self._post(ConnectionLost(for_good=True))
             self._post(RequestFailed(clean(error.message)))
+
+    async def _notice_silence(self) -> None:
+        """Say each second for how long a scheduler is silent to which the connection stands."""
+        while True:
+            await asyncio.sleep(1.0)
+            silent_seconds = time.monotonic() - self._heard_seconds
+            if silent_seconds > SILENT_SECONDS:
+                self._post(SchedulerSilent(silent_seconds))
 
     async def _follow(self, generation_id: GenerationId, from_offset: int) -> None:
         try:

@@ -12,12 +12,15 @@ however a text is cut into pieces on its way here, it ends as the same blocks.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from potluck_tui.clean import clean
 
 _FENCE = re.compile(r"(?:[ \t]*\n)*(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)\n")
 
@@ -29,8 +32,19 @@ def _parser() -> MarkdownIt:
 
 
 def parse(markdown: str) -> list[Token]:
-    """Return the tokens of a Markdown text in the dialect of this program."""
-    return _parser().parse(markdown)
+    """Return the tokens of a Markdown text in the dialect of this program; their text is clean."""
+    tokens = _parser().parse(markdown)
+    for token in tokens:
+        for child in token.children or ():
+            # `&#x202e;`, or a part of an address, is a character of which the source has no trace.
+            child.content = clean(child.content)
+    return tokens
+
+
+def too_deep(tokens: Sequence[Token]) -> bool:
+    """Say whether lists and quotes lie so deep in each other that the parser left some out."""
+    limit = _parser().options.maxNesting - 1
+    return any(token.nesting == 1 and token.level >= limit for token in tokens)
 
 
 @dataclass(frozen=True, slots=True)

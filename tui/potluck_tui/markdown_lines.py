@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import ClassVar
 
 from markdown_it.token import Token
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement, TableElement
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 from textual.strip import Strip
 
-from potluck_tui.markdown_blocks import parse
+from potluck_tui.markdown_blocks import parse, too_deep
 
 CODE_THEME = "ansi_dark"
 """Sixteen colours: they follow the terminal's own palette, and their escape sequences are short."""
@@ -25,6 +27,9 @@ CODE_THEME = "ansi_dark"
 CODE_INDENT = 2
 CODE_GOES_ON = "↪ "
 """Before what a line of code had no room for."""
+
+_SAID = ("text", "code_inline", "fence", "code_block")
+"""The kinds of tokens whose text is shown as it is."""
 
 _THEME = Theme(
     {
@@ -63,6 +68,18 @@ class _PlainCode(CodeBlock):
         yield _highlighted(str(self.text).rstrip(), self.lexer_name, options.max_width)
 
 
+class _FoldedTable(TableElement):
+    """A table that has long words go on in the next line, instead of an ellipsis for the rest."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table."""
+        for table in super().__rich_console__(console, options):
+            assert isinstance(table, Table)
+            for column in table.columns:
+                column.overflow = "fold"
+            yield table
+
+
 class _AnswerMarkdown(Markdown):
     """Rich's Markdown over tokens of our own parser."""
 
@@ -71,6 +88,7 @@ class _AnswerMarkdown(Markdown):
         "heading_open": _LeftHeading,
         "fence": _PlainCode,
         "code_block": _PlainCode,
+        "table_open": _FoldedTable,
     }
 
     def __init__(self, tokens: list[Token]) -> None:
@@ -97,6 +115,8 @@ def markdown_lines(markdown: str, width: int) -> list[Strip]:
         width: Columns, at least 1.
     """
     tokens = parse(markdown)
+    if too_deep(tokens):
+        return _as_written(markdown, width)
     for token in tokens:
         # A model that breaks a line means it: poems, addresses, lists without bullets.
         for child in token.children or ():
@@ -104,10 +124,31 @@ def markdown_lines(markdown: str, width: int) -> list[Strip]:
                 child.type = "hardbreak"
     try:
         lines = lines_of(_AnswerMarkdown(tokens), width)
+        whole = sum(_count(line.text) for line in lines) >= _letters(tokens)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError):
-        # Rich asserts a shape of the tokens; models write what they like. All of it must show.
-        lines = lines_of(Text(markdown), width)
-    return _without_blank_ends(lines)
+        # Rich asserts a shape of the tokens; models write what they like.
+        whole = False
+    return _without_blank_ends(lines) if whole else _as_written(markdown, width)
+
+
+def _as_written(markdown: str, width: int) -> list[Strip]:
+    """Return the lines of Markdown that has no room as what it means, since all of it must show.
+
+    That is a table of more columns than the screen has, a list in a list in a list.
+    """
+    indent = width // 2
+    text = re.sub(rf"^( {{{indent}}}) +", r"\1", markdown, flags=re.MULTILINE)
+    return _without_blank_ends(lines_of(Text(text), width))
+
+
+def _letters(tokens: Sequence[Token]) -> int:
+    """Return how many letters and digits a text says, without those of addresses."""
+    leaves = (leaf for token in tokens for leaf in token.children or (token,))
+    return sum(_count(leaf.content) for leaf in leaves if leaf.type in _SAID)
+
+
+def _count(text: str) -> int:
+    return sum(map(str.isalnum, text))
 
 
 def prepare() -> None:

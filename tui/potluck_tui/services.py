@@ -25,6 +25,9 @@ COMMAND_SECONDS = 60.0
 class Services(Protocol):
     """What starts and stops daemons for a user."""
 
+    def path(self, name: str) -> Path:
+        """Return where the service's file is, or would be."""
+
     def check(self) -> None:
         """Raise `SetupError` where this user can have no services now; change nothing."""
 
@@ -51,6 +54,14 @@ def services(home: Home) -> Services:
         "There is no systemd here. Have what starts programs on this system run "
         f"`{program('worker')}`, as this user."
     )
+
+
+def is_service(home: Home, name: str) -> bool:
+    """Say whether a daemon was installed as a service, which is started again by the system."""
+    try:
+        return services(home).path(name).exists()
+    except SetupError:
+        return False
 
 
 def program(name: str) -> str:

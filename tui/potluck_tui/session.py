@@ -63,6 +63,10 @@ class Session:
     def __init__(self) -> None:
         self.connected: bool | None = None
         """Whether the scheduler answers; `None` before it is known."""
+        self.refused = False
+        """The scheduler is not tried again."""
+        self.silent_seconds = 0.0
+        """For how long the scheduler has said nothing at all; 0 where that is as it should be."""
         self.pool = PoolView()
         self.fleet = Fleet()
         self.fits = LookUp[do.FitModel, str](do.FitModel)
@@ -308,8 +312,11 @@ class Session:
         match event:
             case events.PoolSeen():
                 return self._pool_seen(event)
-            case events.ConnectionLost():
-                self.connected = False
+            case events.ConnectionLost(for_good):
+                self.connected, self.refused = False, for_good
+                return []
+            case events.SchedulerSilent(seconds):
+                self.silent_seconds = seconds
                 return []
             case events.ChatsSeen():
                 return self._chats_seen(event)
@@ -373,7 +380,7 @@ class Session:
                 return self.hub.fetch_failed(event)
             case events.OrderDone(order):
                 return self._order_done(order)
-            case events.RequestFailed(sentence):
+            case events.RequestFailed(sentence) | events.Noted(sentence):
                 return [do.Say(sentence, problem=True)]
             case _:
                 assert_never(event)
@@ -385,6 +392,7 @@ class Session:
 
     def _pool_seen(self, event: events.PoolSeen) -> list[Instruction]:
         was_connected, self.connected = self.connected, True
+        self.silent_seconds = 0.0
         instructions = self._news(self.pool, event)
         self.pool = event.pool
         if was_connected and event.pool.chats_revision == self._revision:

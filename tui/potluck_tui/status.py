@@ -8,7 +8,8 @@ from potluck_tui.keys import press, twice
 from potluck_tui.session import Session
 from potluck_tui.words import counted
 
-AWAY = "no connection to the scheduler, trying again…"
+AWAY = "no connection to the scheduler; retrying…"
+REFUSED = "no connection to the scheduler: leave, and open it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ def status_line(session: Session, *, ssh: bool, following: bool, escape_armed: b
     ]
     if session.connected is None:
         return StatusLine("connecting…", " · ".join(right))
-    if not session.connected:
-        return StatusLine(AWAY, " · ".join(right), problem=True)
+    if trouble := _trouble(session):
+        return StatusLine(trouble, " · ".join(right), problem=True)
     pool = session.pool
     away = len(pool.nodes) - pool.nodes_ready
     nodes = f"{counted(pool.nodes_ready, 'node')} ready" + (f", {away} not" if away else "")
@@ -45,9 +46,17 @@ def status_line(session: Session, *, ssh: bool, following: bool, escape_armed: b
 
 def title_line(session: Session, left: str, right: str) -> StatusLine:
     """Return the line over what is shown of the pool, which is old where the scheduler is away."""
+    trouble = _trouble(session)
+    return StatusLine(left, trouble or right, problem=bool(trouble))
+
+
+def _trouble(session: Session) -> str:
+    """Return what is wrong with the scheduler, in words; empty where it answers."""
     if session.connected is False:
-        return StatusLine(left, AWAY, problem=True)
-    return StatusLine(left, right)
+        return REFUSED if session.refused else AWAY
+    if session.silent_seconds:
+        return f"no word from the scheduler for {int(session.silent_seconds)} s"
+    return ""
 
 
 def _models(session: Session) -> str:

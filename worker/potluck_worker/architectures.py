@@ -16,11 +16,11 @@ from pathlib import Path
 from potluck_proto.errors import EngineMissing, ModelFileError, PotluckError, UnsupportedModel
 from potluck_proto.kept import KeptFile
 from potluck_worker import questions
+from potluck_worker.availability import GGUF_INSTEAD, EngineAvailability
 from potluck_worker.child import WATCHMAN
 from potluck_worker.child_output import output_of
 from potluck_worker.engines.gguf_names import GGUF_NAMES
 from potluck_worker.engines.inspection import Inspection
-from potluck_worker.hardware import GGUF_INSTEAD, EngineAvailability
 
 log = logging.getLogger(__name__)
 

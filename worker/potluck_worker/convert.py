@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Literal
+from typing import Any
 
 from potluck_proto.errors import BadRequest
 from potluck_proto.v1 import types_pb2 as types
@@ -18,13 +18,12 @@ from potluck_worker.engines.base import (
     Generate,
     Mirostat,
     Produced,
+    Role,
     Sampling,
     Started,
     Xtc,
     error_of,
 )
-
-Role = Literal["system", "user", "assistant", "tool"]
 
 ROLES: dict[int, Role] = {
     types.ROLE_SYSTEM: "system",

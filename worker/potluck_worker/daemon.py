@@ -26,7 +26,7 @@ from potluck_worker.library.service import Library
 from potluck_worker.manager import ModelManager
 from potluck_worker.measurements import Measurements
 from potluck_worker.membership import Membership
-from potluck_worker.models import Kept, ModelStore
+from potluck_worker.models import ModelStore
 from potluck_worker.pool import MemoryPool
 from potluck_worker.service import WorkerService
 from potluck_worker.settings import WorkerSettings
@@ -82,8 +82,7 @@ class WorkerDaemon:
         version = self._engines.llama.version
         self._measurements = Measurements(home.root / "measurements.json", version)
         self.store = ModelStore(
-            home.models,
-            Kept.of(home),
+            home,
             settings=settings,
             measurements=self._measurements,
             engines=self._engines,
@@ -103,15 +102,9 @@ class WorkerDaemon:
         hashes = Hashes(home.root / "hashes.json")
         self._pulls = Pulls(home, self.store, hashes, self.pool.room_when_empty, self._pulse.beat)
         refusals = Refusals(self._pulse.beat)
+        library = Library(home, self.store, self.manager, hashes, self._pulls)
         reporter = NodeReporter(
-            self._node_id,
-            settings,
-            self._engines,
-            self.store,
-            self.manager,
-            self.pool,
-            refusals,
-            self._pulls,
+            self._node_id, settings, self._engines, self.pool, library, refusals
         )
         self._advertiser = Advertiser()
         self._doors = Doors(
@@ -122,13 +115,7 @@ class WorkerDaemon:
         )
         self.membership = Membership(home, settings.listen, self._doors, self._pulse.beat)
         self._service = WorkerService(
-            fitter,
-            self.pool,
-            reporter,
-            self._pulse,
-            home.logs,
-            self.membership,
-            Library(home, self.store, self.manager, hashes, self._pulls),
+            fitter, self.pool, reporter, self._pulse, home.logs, self.membership, library
         )
 
     async def run(self) -> None:

@@ -22,10 +22,10 @@ import potluck_proto
 import potluck_worker
 from potluck_proto.errors import PotluckError
 from potluck_worker.architectures import Architectures
+from potluck_worker.availability import EngineAvailability, llama_availability, vllm_advice
 from potluck_worker.child_output import output_of
 from potluck_worker.engines.inspection import Inspection
 from potluck_worker.engines.sizing import HOST, Room
-from potluck_worker.hardware import EngineAvailability, llama_availability, vllm_advice
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -38,32 +38,11 @@ log = logging.getLogger(__name__)
 _quality = attrgetter("bits_per_weight")
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a store keeps between runs."""
-
-    added: AddedPaths
-    """Further files and folders, beside those of the settings."""
-    templates: Templates
-    """Prompt formats that were chosen for models."""
-    findings: Path
-
-    @classmethod
-    def of(cls, home: Home) -> Kept:
-        """Return what is kept in a home."""
-        return cls(
-            AddedPaths(home.added_models_file),
-            Templates(home.templates_file),
-            home.root / "inspections.json",
-        )
-
-
 class ModelStore:
     """The model files of one node.
 
     Args:
-        folder: The home's models folder.
-        kept: What is known from earlier runs.
+        home: Has models, and what is known from earlier runs.
         settings: Where else models are, and how they are held.
         measurements: What models took before.
         engines: What is installed here.
@@ -73,8 +52,7 @@ class ModelStore:
 
     def __init__(
         self,
-        folder: Path,
-        kept: Kept,
+        home: Home,
         *,
         settings: WorkerSettings,
         measurements: Measurements,
@@ -82,15 +60,15 @@ class ModelStore:
         room: Callable[[], Room],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settled = [folder, *settings.model_paths, PACKAGED]
-        self.added = kept.added
+        self._settled = [home.models, *settings.model_paths, PACKAGED]
+        self.added = AddedPaths(home.added_models_file)
         self._settings = settings
-        self._templates = kept.templates
+        self._templates = Templates(home.templates_file)
         self._measurements = measurements
         self._engines = engines
         self._changed = changed
         self._scanning = asyncio.Lock()
-        self._findings = Findings(kept.findings, settings, engines, room)
+        self._findings = Findings(home.root / "inspections.json", settings, engines, room)
         self.models: tuple[StoredModel, ...] = ()
 
     @property

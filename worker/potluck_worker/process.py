@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 
+import psutil
+
 from potluck_worker.engine_log import EngineLog
 
 log = logging.getLogger(__name__)
@@ -123,6 +125,9 @@ class ChildProcess:
             if not _kill_group(self.id):
                 return
             await asyncio.sleep(_POLL_SECONDS)
+            # Only zombies may be left, which hold nothing: some first processes are slow to reap.
+            if not await asyncio.to_thread(group_lives, self.id):
+                return
 
 
 def _kill_group(leader: int) -> bool:
@@ -136,3 +141,12 @@ def _kill_group(leader: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def group_lives(group: int) -> bool:
+    """Say whether a group has a process that is not a zombie."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False

@@ -18,9 +18,8 @@ from potluck_worker.engines.sizing import HOST, Card
 from potluck_worker.footprint import private_bytes
 from potluck_worker.hardware import processor_celsius, processor_name
 from potluck_worker.installed import Engines
-from potluck_worker.library.pulls import Pulls
-from potluck_worker.manager import ModelManager, Resident
-from potluck_worker.models import ModelStore
+from potluck_worker.library.service import Library
+from potluck_worker.manager import Resident
 from potluck_worker.pool import MemoryPool
 from potluck_worker.power import ProcessorPower
 from potluck_worker.settings import WorkerSettings
@@ -33,11 +32,9 @@ class NodeReporter:
         node_id: This installation.
         settings: The worker's settings.
         engines: What is installed here.
-        store: The model files.
-        manager: The models in memory.
         pool: The memory.
+        library: The models: in files, in memory, and on their way here.
         refusals: Whom it turned away.
-        pulls: Models on their way here.
     """
 
     def __init__(
@@ -45,19 +42,15 @@ class NodeReporter:
         node_id: NodeId,
         settings: WorkerSettings,
         engines: Engines,
-        store: ModelStore,
-        manager: ModelManager,
         pool: MemoryPool,
+        library: Library,
         refusals: Refusals,
-        pulls: Pulls,
     ) -> None:
-        self._pulls = pulls
         self._node_id = node_id
         self._settings = settings
         self._installed = engines
-        self._store = store
-        self._manager = manager
         self._pool = pool
+        self._store, self._manager, self._pulls = library.store, library.manager, library.pulls
         self._refusals = refusals
         self._revisions = itertools.count(1)
         self._processor = processor_name()

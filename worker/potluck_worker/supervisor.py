@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from potluck_proto.errors import EngineDied, PotluckError, Stalled
+from potluck_proto.plain import plain
 from potluck_worker import autopsy
 from potluck_worker.engine_log import OURS, EngineLog
 from potluck_worker.engines import frames
@@ -285,7 +286,7 @@ class EngineProcess:
         try:
             child = await ChildProcess.start(command, environment, self._log)
         except (OSError, ValueError) as error:
-            self._end_everything(EngineDied(f"The engine cannot be started: {error}."))
+            self._end_everything(EngineDied(f"The engine cannot be started: {plain(error)}."))
             return
         self._child = child
         self._look = autopsy.look(child.id)

@@ -19,6 +19,7 @@ from potluck_proto.v1 import types_pb2 as types
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient, user_at_host
 from potluck_tui.connect import running_pool
+from potluck_tui.keeping import kept_running
 
 STARTER_MODEL = "potluck-starter"
 INTRODUCTION = "Why should I run a language model at home?"
@@ -36,7 +37,7 @@ async def ask(options: argparse.Namespace, home: Home) -> int:
         no_move=options.no_move,
         client=f"ask:{user_at_host()}",
     )
-    async with running_pool(home, options.ssh) as client:
+    async with running_pool(home, options.ssh) as client, kept_running(home, options.ssh, _say):
         if options.json:
             answer = await _stream(client, request, lambda _: None)
             print(json.dumps(answer.to_json()))
@@ -152,6 +153,10 @@ async def _stream(
     if answer.text and not answer.text.endswith("\n"):
         write("\n")
     return answer
+
+
+def _say(sentence: str) -> None:
+    print(f"potluck: {clean(sentence)}", file=sys.stderr)
 
 
 def _writer() -> Callable[[str], None]:

@@ -41,15 +41,19 @@ def chat(options: argparse.Namespace, home: Home) -> int:
 
 async def _chat(home: Home, profile: TerminalProfile, found: Read, ssh: str) -> int:
     from potluck_tui.connect import connected
+    from potluck_tui.keeping import kept_running
 
     home.prepare()
     async with connected(home, ssh) as client:
         # Textual reads its environment when it is imported, so it is imported after that is set.
+        from potluck_tui import pasting
         from potluck_tui.app import PotluckApp
 
+        pasting.install()
         app = PotluckApp(client, home, profile, preferences=found)
         with _leaving_when_told(app.save_draft, lambda code: app.exit(return_code=code)):
-            await app.run_async(mouse=profile.mouse)
+            async with kept_running(home, ssh, app.tell):
+                await app.run_async(mouse=profile.mouse)
     return app.return_code or 0
 
 

@@ -16,9 +16,8 @@ from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui import launch
 from potluck_tui.client import PoolClient
 from potluck_tui.joining import remembered_address
+from potluck_tui.launch import DAEMONS
 from potluck_tui.words import counted, duration
-
-DAEMONS = ("scheduler", "worker")
 
 
 async def up(options: argparse.Namespace, home: Home) -> int:

@@ -161,12 +161,14 @@ async def pull(options: argparse.Namespace, home: Home) -> int:
         try:
             return await _follow(client, request, options)
         except asyncio.CancelledError:
-            stop = pb.StopPullModelRequest(
-                repository=repository, variant=variant, node=request.node
-            )
-            await client.call(client.stub.StopPullModel, stop)
-            print("\nStopped. What came is kept: pull again to go on.", file=sys.stderr)
+            await _stop(client, repository, variant, request.node)
             raise
+
+
+async def _stop(client: PoolClient, repository: str, variant: str, node: str) -> None:
+    stop = pb.StopPullModelRequest(repository=repository, variant=variant, node=node)
+    await client.call(client.stub.StopPullModel, stop)
+    print("\nStopped. What came is kept: ask again to go on.", file=sys.stderr)
 
 
 async def _follow(
@@ -185,8 +187,14 @@ async def copy(options: argparse.Namespace, home: Home) -> int:
         model=options.model, to_node=options.to, from_node=options.from_node
     )
     async with running_pool(home, options.ssh) as client:
-        async for response in client.copy(request):
-            _show(response, response.to_node, as_json=options.json)
+        called = options.model
+        try:
+            async for response in client.copy(request):
+                called = response.download.repository or called
+                _show(response, response.to_node, as_json=options.json)
+        except asyncio.CancelledError:
+            await _stop(client, called, "", options.to)
+            raise
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 
 from potluck_proto.home import Home
 from potluck_tui import launch
-from potluck_tui.commands.daemons import DAEMONS
+from potluck_tui.launch import DAEMONS
 from potluck_tui.services import services
 
 

@@ -70,11 +70,14 @@ class Load(Frame, frozen=True):
     """One of `formats.py`, in place of the file's chat template; empty takes that."""
 
 
+Role = Literal["system", "user", "assistant", "tool"]
+
+
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
     """One turn as the chat template sees it."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Role
     content: str
     reasoning: str = ""
     """What the assistant thought before it spoke; templates know it as `reasoning_content`."""

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import msgspec
 
-from potluck_proto.errors import BadRequest, ContextOverflow, ModelFileError, PotluckError
+from potluck_proto.errors import ContextOverflow, ModelFileError, PotluckError
+from potluck_proto.plain import plain
 from potluck_worker.engines import faults
 from potluck_worker.engines.base import (
     Embed,
@@ -37,6 +38,7 @@ from potluck_worker.engines.base import (
     Started,
     failed,
 )
+from potluck_worker.engines.embedding_inputs import tokens_to_embed
 from potluck_worker.engines.faults import Crash, Stall
 from potluck_worker.engines.inspection import Inspection, LicenceWords, Lineage
 from potluck_worker.engines.sizing import HOST, Estimate, Options, Share
@@ -92,7 +94,7 @@ class FakeModel:
         try:
             values = tomllib.loads(path.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ModelFileError(f"{path.name} cannot be read: {error}.") from error
+            raise ModelFileError(f"{path.name} cannot be read: {plain(error)}.") from error
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ModelFileError(f"{path.name} has an unknown option: {sorted(unknown)[0]}.")
         try:
@@ -185,7 +187,8 @@ class FakeEngine:
 
     def load(self, load: Load) -> Loaded:
         """Pretend to load."""
-        self._model = FakeModel.read(Path(load.path))
+        path = Path(load.path)
+        self._model, self._name = FakeModel.read(path), path.name.removesuffix(FAKE_SUFFIX)
         self._slots = self._model.slots_of(load.slots)
         self._context_length = load.context_length
         started = time.monotonic()
@@ -223,19 +226,12 @@ class FakeEngine:
             self._waiting.append(request)
 
     def _embed(self, request: Embed) -> FromChild:
-        lengths = [len(text.split()) for text in request.inputs]
-        error: PotluckError | None = None
-        if not all(lengths):
-            number = lengths.index(0) + 1
-            error = BadRequest(f"Input {number} is empty: there is nothing to embed.")
-        elif (longest := max(lengths, default=0)) > self._context_length:
-            error = ContextOverflow(
-                f"Input {lengths.index(longest) + 1} is {longest:,} tokens long; the context is "
-                f"{self._context_length:,}. Split it into shorter texts."
-            )
-        if error is not None:
+        try:
+            texts = tokens_to_embed(request.inputs, _token_ids, self._name, self._context_length)
+        except PotluckError as error:
             return failed(request.request_id, error)
-        return Embedded(request.request_id, list(map(embedding, request.inputs)), sum(lengths))
+        vectors = list(map(embedding, request.inputs))
+        return Embedded(request.request_id, vectors, sum(map(len, texts)))
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request."""
@@ -381,3 +377,7 @@ def split_words(text: str) -> list[str]:
 def token_id(word: str) -> int:
     """Return the id of a token: the same word has the same id everywhere."""
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:3])
+
+
+def _token_ids(text: str) -> list[int]:
+    return [token_id(word) for word in text.split()]

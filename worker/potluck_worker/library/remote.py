@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from potluck_proto.errors import BadRequest, HubUnreachable, ModelFileError, NotEnoughMemory
+from potluck_proto.plain import plain
 from potluck_worker.engines.inspection import LicenceWords
 from potluck_worker.engines.vllm.checkpoint import CONFIG, PICKLE_SUFFIXES, WEIGHTS_SUFFIX
 from potluck_worker.splits import parts_of, whole_name
@@ -128,8 +129,8 @@ def unreachable(what: str, reason: str) -> HubUnreachable:
         now = datetime.datetime.now(tz=datetime.UTC)
         advice = f"Check the clock of this machine: it says {now:%d %B %Y, %H:%M} UTC."
     return HubUnreachable(
-        f"The hub{f' at {mirror}' if mirror else ''} cannot be reached for {what}: {reason}. "
-        f"{advice} What is on the pool's machines goes on working."
+        f"The hub{f' at {mirror}' if mirror else ''} cannot be reached for {what}: "
+        f"{plain(reason)}. {advice} What is on the pool's machines goes on working."
     )
 
 

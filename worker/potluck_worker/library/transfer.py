@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from potluck_proto.errors import DiskFull, HubError, PotluckError
+from potluck_proto.plain import plain
 from potluck_worker.library.http_get import get
 from potluck_worker.library.remote import RemoteFile
 
@@ -339,8 +340,7 @@ def refusal(status: int, what: str, reason: str) -> PotluckError:
 
 def _words(error: Exception) -> str:
     """Return why a connection failed; urllib wraps what the system says."""
-    cause = getattr(error, "reason", error)
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return plain(getattr(error, "reason", error))
 
 
 def _changed(name: str, said: str, expected: int) -> HubError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from potluck_proto.errors import EngineMissing
-from potluck_worker.hardware import llama_availability
+from potluck_worker.availability import llama_availability
 
 
 def require_library() -> None:
