@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 import socket
-import tomllib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from pydantic_settings import BaseSettings
 
 from potluck_proto.errors import SettingsError
 from potluck_proto.home import Home
-from potluck_proto.plain import plain
+from potluck_proto.toml_file import read_toml
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -90,12 +89,7 @@ def _names(settings: type[BaseSettings]) -> str:
 
 
 def _read_table(home: Home, table: str) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(home.settings_file.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{home.settings_file} cannot be read: {plain(error)}.") from error
+    content = read_toml(home.settings_file)
     unknown = content.keys() - set(TABLES)
     if unknown:
         name = sorted(unknown)[0]

@@ -70,6 +70,8 @@ class Answer:
         self._first_text = 0.0
         self._next_token: int | None = 0
         self._heard = 0.0
+        self._heard_first = 0.0
+        self._tokens_first = 0
         self._gap_seconds = 0.0
 
     @property
@@ -140,13 +142,19 @@ class Answer:
             gap = now - self._heard
             known = self._gap_seconds
             self._gap_seconds = known + GAP_FADE * (gap - known) if known else gap
-        elif self.progress is not None:
-            self.progress = None
-            if not self._first_text:
-                self._first_text = now
-                if not self.restored:
-                    self.first_text_seconds = now - self._submitted
+        else:
+            self._begin_to_hear(now)
         self._heard = now
+
+    def _begin_to_hear(self, now: float) -> None:
+        self._heard_first, self._tokens_first = now, len(self.token_ids)
+        if self.progress is None:
+            return
+        self.progress = None
+        if not self._first_text:
+            self._first_text = now
+            if not self.restored:
+                self.first_text_seconds = now - self._submitted
 
     def _note_thought(self, length: int) -> None:
         """Note how long the model thought, once it speaks; `length` characters are not new."""
@@ -155,6 +163,12 @@ class Answer:
         spoken = split_thought(self.text)
         if spoken.thought and not spoken.thinking:
             self.thought_seconds = time.monotonic() - self._first_text
+
+    @property
+    def tokens_per_second(self) -> float:
+        """How fast it comes from where it is, as heard here; 0 before there are two pieces."""
+        seconds = self._heard - self._heard_first
+        return (len(self.token_ids) - self._tokens_first) / seconds if seconds > 0 else 0.0
 
     def stalls(self, now: float) -> bool:
         """Say whether it has said nothing for much longer than it usually does."""

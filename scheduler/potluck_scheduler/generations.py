@@ -194,7 +194,8 @@ class Generations:
         except asyncio.CancelledError:
             if not under_way.stopping:  # the scheduler ends; the answer does not
                 raise
-            end = types.End(reason=types.END_REASON_STOPPED)
+            usage = types.Usage(tokens_per_second=answer.tokens_per_second)
+            end = types.End(reason=types.END_REASON_STOPPED, usage=usage)
         except PotluckError as error:
             end = _failure(error)
         except Exception as error:

@@ -50,6 +50,11 @@ class Terminal:
         """Return what stands on the screen."""
         return self._tmux("capture-pane", "-p")
 
+    @property
+    def in_application_mode(self) -> bool:
+        """Say whether a program has the whole screen, or asked to be told of the mouse."""
+        return self._tmux("display-message", "-p", "#{alternate_on}#{mouse_any_flag}") != "00\n"
+
     def type(self, text: str, *keys: str) -> None:
         """Type text, then press keys by tmux's names."""
         self._tmux("send-keys", "-l", text)

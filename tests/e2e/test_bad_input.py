@@ -162,3 +162,17 @@ def test_a_terminal_that_can_show_nothing_is_refused_in_words(machine: Machine) 
         os.close(controller)
         os.close(terminal)
     check_sentence(result, "TERM", "potluck ask")
+
+
+def test_letters_that_the_output_has_none_of_are_question_marks(machine: Machine) -> None:
+    machine.add_fake_model("plain", text="Grüße")
+    result = subprocess.run(
+        [POTLUCK, "ask", "-m", "plain", "Hi"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=machine.environment | {"PYTHONIOENCODING": "ascii"},
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, "Gr??e\n")

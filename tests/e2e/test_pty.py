@@ -141,6 +141,19 @@ def test_a_stalled_line_that_hangs_up_leaves_no_process(machine: Machine, link: 
     assert link.process.wait(LIMIT_SECONDS) == 129
 
 
+def test_a_stalled_line_does_not_keep_a_program_that_is_ended(machine: Machine, link: Link) -> None:
+    asyncio.run(ended_answer(machine))
+    link.process.terminate()
+    assert link.process.wait(LIMIT_SECONDS) == 143
+
+
+def test_a_window_without_a_shell_is_not_put_aside(machine: Machine, link: Link) -> None:
+    link.type("\x1a")
+    link.read_until(lambda seen: "no shell to go to" in seen)
+    link.type("still here")
+    link.read_until(lambda seen: "still here" in seen)
+
+
 def test_a_terminal_of_another_session_that_goes_away_leaves_no_process(machine: Machine) -> None:
     # The kernel sends no signal then: only the line itself tells.
     link = Link(machine, owned=False)

@@ -126,6 +126,7 @@ async def test_stop_ends_an_answer_and_keeps_what_it_has(pool: Pool) -> None:
     await pool.client.call(pool.client.stub.Stop, stop)
     text, end = await pool.answer(submitted.generation_id)
     assert (text, end.reason) == (want, types.END_REASON_STOPPED)
+    assert end.usage.tokens_per_second > 0
     assert (await pool.messages(submitted.chat_id))[-1].content == want
     await pool.client.call(pool.client.stub.Stop, stop)
     assert worker.cancelled == 1

@@ -15,8 +15,8 @@ WRONG = [
     ("notify_after_seconds = true", "it must be a number of seconds, 0 or more."),
     ('keys = "vim"', "it must be a table of ids and keys"),
     ('keys = {"chat.new" = 3}', "it must be a table of ids and keys"),
-    ("colors = 16", "has no option terminal.colors; did you mean 'colours'?"),
-    ("zoom = 2", "has no option terminal.zoom; known: theme, colours, ascii"),
+    ("colors = 16", "there is no option terminal.colors; did you mean 'colours'?"),
+    ("zoom = 2", "there is no option terminal.zoom; known: theme, colours, ascii"),
 ]
 
 
@@ -70,4 +70,17 @@ def test_a_broken_file_means_the_defaults_and_a_sentence_that_says_where(
     assert found.preferences == Preferences()
     (problem,) = found.problems
     assert "settings.toml" in problem
-    assert ("line 2" in problem) == (content == "[terminal = 3")
+    assert ("line 2, column 11), in `[terminal = 3`." in problem) == (content == "[terminal = 3")
+
+
+def test_a_mistake_is_said_with_its_line_where_that_is_seen_easily(tmp_path: Path) -> None:
+    (problem,) = read(written(tmp_path, "\nasci = true")).problems
+    assert (
+        "settings.toml, line 3: there is no option terminal.asci; did you mean 'ascii'?" in problem
+    )
+    (problem,) = read(written(tmp_path, "theme = 'nord'\ncolours = 8")).problems
+    assert "settings.toml, line 3: terminal.colours cannot be 8" in problem
+    file = tmp_path / "settings.toml"
+    file.write_text("terminal.asci = true\n")
+    (problem,) = read(file).problems
+    assert "settings.toml: there is no option terminal.asci" in problem

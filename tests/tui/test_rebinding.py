@@ -12,7 +12,8 @@ from tui.stage import StagedApp, make_stage, staged, until
 
 REFUSED = [
     ({"chat.newer": "f12"}, "No key has the id 'chat.newer'; did you mean 'chat.new'?"),
-    ({"zoom": "f12"}, "No key has the id 'zoom'; F1 shows what there is."),
+    ({"chat.nu": "f12"}, "No key has the id 'chat.nu'; did you mean 'chat.new'?"),
+    ({"zoom": "f12"}, "No key has the id 'zoom'; F1 shows them where the terminal is wide."),
     ({"chat.new": "ctrl-e"}, "chat.new cannot be 'ctrl-e': write ctrl+e."),
     ({"chat.new": "hyper+e"}, "chat.new cannot be 'hyper+e': there is no key 'hyper+e'."),
     ({"chat.new": ""}, "there is no key ''."),
@@ -65,8 +66,8 @@ def test_no_key_does_two_things_in_one_place(place: str) -> None:
 
 async def test_another_key_acts_shows_and_leaves_the_old_one_free(short_tmp: Path) -> None:
     app = with_keys(short_tmp, chat__nodes="f11", nodes__sort="s", nodes__details="e")
-    async with staged(app) as pilot:
-        await until(pilot, lambda: app.shows("f11 nodes"))
+    async with staged(app, (90, 24)) as pilot:
+        await until(pilot, lambda: app.shows("f11 pool"))
         await pilot.press("f4", "f11")
         await until(pilot, lambda: app.shows("by name"))
         assert app.shows("s sort")
@@ -85,6 +86,33 @@ async def test_other_keys_count_in_the_prompt_too(short_tmp: Path) -> None:
         await pilot.press("a", "enter", "b", "ctrl+e")
         await until(pilot, lambda: len(app.scheduler.submitted) == 1)
         assert app.scheduler.submitted[0].content == "a\nb"
+
+
+async def test_a_chosen_key_counts_before_what_a_field_of_text_does_with_it(
+    short_tmp: Path,
+) -> None:
+    app = with_keys(short_tmp, chat__new="ctrl+e", chat__nodes="ctrl+k", options__close="ctrl+u")
+    app.scheduler.add_chat("c1", "First", ("q", "answer one"), age_seconds=10)
+    async with staged(app) as pilot:
+        await until(pilot, lambda: app.shows("answer one"))
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: not app.shows("answer one"))
+        await pilot.press("ctrl+k")
+        await until(pilot, lambda: app.shows("Machines:"))
+        await pilot.press("escape", "ctrl+s")
+        await until(pilot, lambda: app.shows("How this chat is answered"))
+        await pilot.press("tab", "x", "ctrl+u")
+        await until(pilot, lambda: not app.shows("How this chat is answered"))
+
+
+async def test_sentences_name_the_keys_that_were_chosen(short_tmp: Path) -> None:
+    app = with_keys(short_tmp, chat__model="f11", chat__restore="ctrl+y")
+    app.scheduler.add_chat("c1", "One", ("q", "answer one"), age_seconds=10)
+    async with staged(app) as pilot:
+        await until(pilot, lambda: app.shows("answer one"))
+        await pilot.press("f8")
+        await until(pilot, lambda: app.shows("is deleted. ctrl+y brings it back"))
+        await until(pilot, lambda: app.shows("f11 picks another model"))
 
 
 async def test_what_is_wrong_is_said_at_the_start(short_tmp: Path) -> None:

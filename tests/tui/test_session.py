@@ -240,6 +240,22 @@ def test_the_start_shows_the_newest_chat_if_it_is_recent_or_under_way() -> None:
     assert Session().handle(chats(RECENT_SECONDS + 1, active=True)) == opened
 
 
+def test_the_start_shows_where_something_was_being_typed() -> None:
+    session = Session()
+    session.unfinished = NEW_CHAT
+    assert session.handle(chats(60, active=True)) == []
+    session = Session()
+    session.unfinished = CHAT
+    assert session.handle(chats(RECENT_SECONDS + 1)) == [
+        Follow(),
+        LoadDraft(CHAT),
+        FetchChat(CHAT),
+    ]
+    session = Session()
+    session.unfinished = ChatId("deleted since")
+    assert session.handle(chats(60)) == [Follow(), LoadDraft(CHAT), FetchChat(CHAT)]
+
+
 def test_later_lists_do_not_change_the_chat() -> None:
     session = Session()
     session.handle(ChatsSeen((), 0.0))

@@ -44,6 +44,24 @@ def test_drafts_come_back_and_are_private(tmp_path: Path) -> None:
     assert Drafts(file).get(ChatId("")) == "new"
 
 
+def test_the_chat_in_which_something_was_being_typed_is_known_again(tmp_path: Path) -> None:
+    file = tmp_path / "drafts.json"
+    drafts = Drafts(file)
+    assert drafts.unfinished is None
+    drafts.put(ChatId(""), "new")
+    drafts.put(CHAT, "half a thought")
+    drafts.save()
+    assert Drafts(file).unfinished == CHAT
+    drafts.put(ChatId(""), "new")
+    drafts.save()
+    assert Drafts(file).unfinished == ChatId("")
+    drafts.put(CHAT, "")  # it was sent
+    drafts.save()
+    again = Drafts(file)
+    assert again.unfinished is None
+    assert again.get(ChatId("")) == "new"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"c1": 3}'])
 def test_a_broken_drafts_file_means_no_drafts(tmp_path: Path, content: str) -> None:
     file = tmp_path / "drafts.json"

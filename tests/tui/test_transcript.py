@@ -15,7 +15,7 @@ async def test_scrolling_up_stops_following_until_the_end_is_back(app: StagedApp
         await answer.write(LONG)
         await until(pilot, lambda: app.shows("paragraph 39"))
         await pilot.press("pageup", "pageup")
-        await until(pilot, lambda: app.shows("more below: ctrl+end"))
+        await until(pilot, lambda: app.shows("answering, more below: ctrl+end"))
         top = app.transcript.scroll_offset.y
         await answer.write("\n\nlast words")
         await until(pilot, lambda: app.session.last_answer.endswith("last words"))

@@ -14,7 +14,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import App
 from textual.binding import BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
 
@@ -24,10 +24,11 @@ from potluck_tui.ascii_only import AsciiOnly
 from potluck_tui.clean import clean
 from potluck_tui.client import PoolClient
 from potluck_tui.clipboard import copy_aside
+from potluck_tui.colourless import Colourless
 from potluck_tui.drafts import Drafts
 from potluck_tui.events import Event, Noted
 from potluck_tui.instructions import Announce, ExportChat, Instruction, PoolInstruction
-from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, help_rows
+from potluck_tui.keys import CHAT, EVERYWHERE, LOGS_HELP, PLACES, choose, help_rows, press, twice
 from potluck_tui.link import PoolLink
 from potluck_tui.log_view import LogKey
 from potluck_tui.palette import (
@@ -44,7 +45,7 @@ from potluck_tui.pool import NodeView
 from potluck_tui.preferences import Preferences, Read
 from potluck_tui.rebinding import rebound
 from potluck_tui.screens.chat import ChatScreen
-from potluck_tui.screens.dialogs import Details, help_screen
+from potluck_tui.screens.dialogs import WIDE_CELLS, Details, help_screen
 from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
 from potluck_tui.terminal_profile import ColourSystem, TerminalProfile
@@ -84,7 +85,8 @@ class PotluckApp(App[None]):
     CSS_PATH = Path(__file__).with_name("potluck.tcss")
     TITLE = "Potluck"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as in App
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_CELLS, "-wide")]  # noqa: RUF012 - as in App
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]  # noqa: RUF012 - as in App
     BINDINGS: ClassVar[list[BindingType]] = [
         key.binding()
         for key in (*EVERYWHERE, *CHAT)
@@ -118,8 +120,10 @@ class PotluckApp(App[None]):
         self._profile = profile or TerminalProfile()
         self._ssh = self._profile.ssh
         self._ascii_only = AsciiOnly()
+        self._colourless = Colourless()
         self.keymap, self._key_problems = rebound(self._read.preferences.keys)
         self.set_keymap({**self.keymap})
+        choose(self.keymap)
         self.session.long_answers.long_seconds = self._read.preferences.notify_after_seconds
         self._chat_screen = ChatScreen(
             self.session,
@@ -140,6 +144,8 @@ class PotluckApp(App[None]):
     @property
     def _first_theme(self) -> str:
         wanted = self._read.preferences.theme
+        if self.no_color:
+            return SIXTEEN_COLOURS
         if wanted in self.available_themes:
             return wanted
         sixteen = self._profile.colours is ColourSystem.SIXTEEN
@@ -148,17 +154,25 @@ class PotluckApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return what rewrites lines on their way to the terminal."""
         filters = super().get_line_filters()
+        if self.no_color:
+            filters = [each for each in filters if not isinstance(each, Monochrome)]
+            filters.append(self._colourless)
         return [*filters, self._ascii_only] if self._profile.ascii else filters
 
     def on_mount(self) -> None:
         """Start to watch the pool; say what is wrong with the settings."""
         self._link.start()
+        # After a pause by a signal the terminal shows nothing of what Textual believes it shows.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         problems = [*self._read.problems, *self._key_problems]
         wanted = self._read.preferences.theme
-        if wanted and wanted != self.theme:
-            problems.append(f"There is no theme {wanted!r}; the palette (ctrl+l) lists them.")
-        for problem in problems:
-            self.notify(problem, severity="warning", markup=False, timeout=PROBLEM_SECONDS)
+        if wanted and wanted not in self.available_themes:
+            listed = f"the palette ({press('app.palette')}) lists them"
+            problems.append(f"There is no theme {wanted!r}; {listed}.")
+        if problems:
+            # In one note, as only the newest is shown.
+            words = "\n".join(problems)
+            self.notify(words, severity="warning", markup=False, timeout=PROBLEM_SECONDS)
         self._later = asyncio.create_task(self._prepare())
 
     async def _prepare(self) -> None:
@@ -174,6 +188,7 @@ class PotluckApp(App[None]):
 
     async def on_unmount(self) -> None:
         """End what runs in the background."""
+        choose({})
         self._later.cancel()
         await self._link.close()
 
@@ -352,12 +367,12 @@ class PotluckApp(App[None]):
         rows = help_rows(place, self.keymap)
         if place == "logs":
             rows += LOGS_HELP
-        await self.push_screen(help_screen(place, rows))
+        await self.push_screen(help_screen(place, rows, self.size.width))
 
     def action_help_quit(self) -> None:
         """Say how to leave: ctrl+c has something else to do here, and there it would be missed."""
-        leave = next(key for key in EVERYWHERE if key.action == "leave").on(self.keymap)
-        self.notify(f"{leave.shown} leaves; answers go on. Esc Esc stops an answer.", markup=False)
+        leave, stop = press("app.quit"), twice("chat.escape")
+        self.notify(f"{leave} leaves; answers go on. {stop} stops an answer.", markup=False)
 
     @property
     def _place(self) -> str:
@@ -391,6 +406,18 @@ class PotluckApp(App[None]):
         """Write what was typed, without a word where that fails: nobody is there to read it."""
         with contextlib.suppress(OSError):
             self._chat_screen.write_draft()
+
+    def action_put_aside(self) -> None:
+        """Go to the shell until its `fg`."""
+        from potluck_tui import job
+
+        if job.shell_waits():
+            self._chat_screen.keep_draft()
+            # The terminal first: once the shell goes on, this is a background job, which may not.
+            with self.suspend():
+                job.put_aside()
+        else:
+            self.notify("This window has no shell to go to.")
 
     def action_leave(self) -> None:
         """Leave; the draft is saved, and answers go on."""

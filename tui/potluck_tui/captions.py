@@ -7,13 +7,23 @@ from collections.abc import Iterator
 from rich.cells import cell_len, set_cell_size
 
 from potluck_proto.reasoning import split_thought
+from potluck_tui.keys import press
 from potluck_tui.views import Ending, EndKind, Move, Turn, one_line
-
-TRY_AGAIN = "Trying again may help: tab, then r. Or go on from here: tab, then c."
-GO_ON = "Go on from here with tab, then c."
 
 WORDS_BEFORE_SEAM = 24
 """Characters that say where in an answer it went on."""
+
+
+def go_on() -> str:
+    """Say how an answer that was cut can go on."""
+    return f"Go on from here with {press('chat.read')}, then {press('message.go_on')}."
+
+
+def try_again() -> str:
+    """Say what can be done after a failure that may pass."""
+    read = press("chat.read")
+    again, on = press("message.again"), press("message.go_on")
+    return f"Trying again may help: {read}, then {again}. Or go on from here: {read}, then {on}."
 
 
 def head_line(turn: Turn) -> str:
@@ -21,7 +31,7 @@ def head_line(turn: Turn) -> str:
 
     Of those that stand side by side, one has the chat go on from it.
     """
-    note = "" if turn.shown else "(enter: go on from this one)"
+    note = "" if turn.shown else f"({press('message.take')}: go on from this one)"
     return " ".join(filter(None, (turn.place, turn.model, note)))
 
 
@@ -40,7 +50,7 @@ def fact_lines(turn: Turn, width: int) -> list[str]:
         if lines and cell_len(longer) <= width:
             lines[-1] = longer
         else:
-            lines.append(_fitted(fact, width))
+            lines.append(fitted(fact, width))
     return lines
 
 
@@ -48,11 +58,13 @@ def ending_note(ending: Ending) -> str:
     """Return what a reader should know of an ending that is neither complete nor failed."""
     match ending.kind:
         case EndKind.STOPPED:
-            return f"Stopped. {GO_ON}"
+            return f"Stopped. {go_on()}"
         case EndKind.TOKEN_LIMIT:
-            return f"Cut here, at the limit of tokens for one answer. {GO_ON}"
+            return f"Cut here, at the limit of tokens for one answer. {go_on()}"
         case EndKind.CONTEXT_FULL:
-            return "Cut here: the model's context is full. Start a new chat with ctrl+n."
+            return (
+                f"Cut here: the model's context is full. Start a new chat with {press('chat.new')}."
+            )
         case _:
             return ""
 
@@ -96,7 +108,7 @@ def _figures(ending: Ending) -> Iterator[str]:
         yield f"waited {ending.queue_seconds:.1f} s"
 
 
-def _fitted(text: str, width: int) -> str:
+def fitted(text: str, width: int) -> str:
     """Return a text of at most `width` cells, with an ellipsis where it was cut."""
     if cell_len(text) <= width:
         return text

@@ -7,6 +7,7 @@ imported by the command that uses them.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -247,6 +248,9 @@ def _add_orders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 1 for a failure, 2 for wrong usage, 130 for ^C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An answer has any letter; what this place cannot write becomes a question mark.
+        sys.stdout.reconfigure(errors="replace")
     options = build_parser().parse_args(arguments)
     if options.version:
         from potluck_proto import __version__

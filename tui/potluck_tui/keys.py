@@ -15,7 +15,7 @@ from textual.binding import Binding
 Keymap = Mapping[str, str]
 """Other keys for some ids: as in `Key.keys`."""
 
-_SIGNS = {"question_mark": "?", "slash": "/", "colon": ":"}
+_SIGNS = {"question_mark": "?", "slash": "/", "colon": ":", "ctrl+underscore": "ctrl+_"}
 """Keys that Textual calls by the name of their sign."""
 
 
@@ -62,7 +62,7 @@ CHAT = (
     Key("chat.read", "tab", "read", "To the messages, to act on them", "messages"),
     Key("chat.model", "ctrl+p,f3", "pick_model", "Pick the model, or two side by side", "model"),
     Key("chat.options", "ctrl+s,f7", "options", "System prompt and sampling of this chat"),
-    Key("chat.nodes", "ctrl+t,f4", "show_nodes", "Machines of the pool", "nodes"),
+    Key("chat.nodes", "ctrl+t,f4", "show_nodes", "Machines of the pool", "pool"),
     Key("chat.copy", "ctrl+g,f5", "copy_answer", "Grab (copy) the last answer"),
     Key("chat.rename", "ctrl+r,f6", "rename_chat", "Rename this chat"),
     Key("chat.delete", "f8", "delete_chat", "Delete this chat"),
@@ -76,10 +76,13 @@ CHAT = (
 
 EVERYWHERE = (
     Key("app.help", "f1", "help", "Keys of this place", "help"),
+    Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
     Key("app.palette", "ctrl+l,f10,colon", "palette", "Do or go to anything, by typing", "go to"),
     Key("app.models", "f12", "show_models", "Models of the pool: what is and fits where"),
-    Key("app.quit", "ctrl+q", "leave", "Leave; answers go on without you", "quit"),
+    Key("app.suspend", "ctrl+z", "put_aside", "To the shell, until its `fg`"),
 )
+
+UNDO = Key("prompt.undo", "ctrl+underscore", "undo", "Undo the last change of the text")
 
 PROMPT = (
     Key("prompt.send", "enter", "send", "Send; while an answer comes, the prompt waits its turn"),
@@ -87,6 +90,7 @@ PROMPT = (
     Key("prompt.complete", "tab", "complete", "After @: complete the name of a file to attach"),
     Key("prompt.up", "up", "up", "First line: take back a waiting prompt, or recall a sent one"),
     Key("prompt.down", "down", "down", "Last line: the prompt after it"),
+    UNDO,
 )
 
 TRANSCRIPT = (
@@ -132,7 +136,7 @@ CHAT_LIST = (
     Key("chats.shelf", "tab", "next_shelf", "Chats, archived, deleted: the next of them", "shelf"),
     Key("chats.up", "k", "cursor_up", "Up"),
     Key("chats.down", "j", "cursor_down", "Down"),
-    Key("chats.help", "question_mark", "app.help", "Keys of this place"),
+    Key("chats.help", "question_mark", "app.help", "Keys of this place", "help"),
 )
 
 ROWS = (
@@ -249,6 +253,7 @@ OPTIONS = (
     Key("options.before", "ctrl+p", "other_preset(-1)", "The preset before"),
     Key("options.keep", "ctrl+s", "keep", "Keep this as a preset, by its name", "keep preset"),
     Key("options.forget", "ctrl+r", "forget", "Forget the preset of this name", "forget"),
+    UNDO,
     Key("options.close", "escape", "close", "Back, changing nothing", "back"),
 )
 
@@ -311,14 +316,35 @@ PLACES: dict[str, tuple[Table, ...]] = {
 """The places, and the tables of keys that count there."""
 
 
+_chosen: dict[str, str] = {}
+
+
+def choose(keymap: Keymap) -> None:
+    """Have `press` name keys as a reader has bound them. A process has one reader."""
+    _chosen.clear()
+    _chosen.update(keymap)
+
+
+def press(key_id: str) -> str:
+    """Return the key that does something, for a sentence."""
+    key = next(k for tables in PLACES.values() for table in tables for k in table if k.id == key_id)
+    return key.on(_chosen).shown.split(", ")[0].replace("escape", "esc")
+
+
+def twice(key_id: str) -> str:
+    """Return a key that is pressed twice, for the beginning of a sentence."""
+    key = press(key_id).capitalize()
+    return f"{key} {key}"
+
+
 def hints(*tables: Table) -> list[Key]:
     """Return the keys of some tables that have a word for the line of hints."""
     return [key for table in tables for key in table if key.hint]
 
 
-def help_rows(place: str, keymap: Keymap) -> list[tuple[str, str]]:
-    """Return the help of a place: keys and what they do."""
-    return [(key.on(keymap).shown, key.words) for table in PLACES[place] for key in table]
+def help_rows(place: str, keymap: Keymap) -> list[tuple[str, ...]]:
+    """Return the help of a place: keys, what they do, and their ids."""
+    return [(key.on(keymap).shown, key.words, key.id) for table in PLACES[place] for key in table]
 
 
 def _shown(name: str) -> str:

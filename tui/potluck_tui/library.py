@@ -15,6 +15,7 @@ from potluck_tui.instructions import (
     SearchChats,
     UpdateChat,
 )
+from potluck_tui.keys import press
 from potluck_tui.views import NEW_CHAT, ChatSummary, Hit, ShelfKind, one_line
 
 PAGE_CHATS = 100
@@ -111,7 +112,8 @@ class Library:
         """Note that a chat was put away."""
         named = self._named(chat_id)
         self.deleted_here[chat_id] = named
-        return [self.read_again(), Say(f"{named} is deleted. f9 brings it back, for 7 days.")]
+        words = f"{named} is deleted. {press('chat.restore')} brings it back, for 7 days."
+        return [self.read_again(), Say(words)]
 
     def restored(self, chat_id: ChatId) -> Sequence[Instruction]:
         """Note that a chat was taken back."""

@@ -8,7 +8,7 @@ import than all of the rest.
 from __future__ import annotations
 
 import difflib
-import tomllib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -16,7 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from potluck_proto.plain import plain
+from potluck_proto.errors import SettingsError
+from potluck_proto.toml_file import read_toml
 
 
 class Colours(StrEnum):
@@ -82,14 +83,9 @@ class Read:
 def read(file: Path) -> Read:
     """Read the preferences of a settings file; without one, there are none."""
     try:
-        content = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        return Read(Preferences())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return Read(
-            Preferences(),
-            (f"{file} cannot be read: {plain(error)}. The terminal takes its defaults.",),
-        )
+        content = read_toml(file)
+    except SettingsError as error:
+        return Read(Preferences(), (f"{error.message} The terminal takes its defaults.",))
     table = content.get("terminal", {})
     if not isinstance(table, dict):
         return Read(Preferences(), (f"{file}: terminal must be a table, [terminal].",))
@@ -100,13 +96,24 @@ def read(file: Path) -> Read:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
-            problems.append(f"{file} has no option terminal.{name}; {advice}")
+            problems.append(f"{_place(file, name)}: there is no option terminal.{name}; {advice}")
             continue
         try:
             values[name] = _taken(name, value)
         except ValueError as error:
-            problems.append(f"{file}: terminal.{name} cannot be {value!r}; {error}.")
+            place = _place(file, name)
+            problems.append(f"{place}: terminal.{name} cannot be {value!r}; {error}.")
     return Read(Preferences(**values), tuple(problems))
+
+
+def _place(file: Path, name: str) -> str:
+    """Return the file with the line on which it sets an option, where that is seen easily."""
+    before, table, after = file.read_text().partition("[terminal]\n")
+    found = re.search(rf"^\s*{re.escape(name)}\s*=", after, re.MULTILINE)
+    if not table or found is None:
+        return str(file)
+    line = (before + table + after[: found.start()]).count("\n") + found[0].count("\n") + 1
+    return f"{file}, line {line}"
 
 
 def _taken(name: str, value: object) -> object:

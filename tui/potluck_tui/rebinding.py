@@ -12,6 +12,7 @@ from potluck_tui.keys import PLACES, Key, Keymap
 
 _MODIFIERS = {"alt", "ctrl", "shift", "super"}
 _NAMES = {key.value for key in Keys}
+_WHERE_IDS_ARE = "F1 shows them where the terminal is wide."
 _ARE_OTHERS = {"ctrl+m": "enter", "ctrl+i": "tab", "ctrl+[": "escape"}
 """What a terminal sends for these cannot be told from other keys."""
 
@@ -29,8 +30,10 @@ def rebound(wanted: Mapping[str, str]) -> tuple[Keymap, tuple[str, ...]]:
     problems = []
     for name, keys in wanted.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else "F1 shows what there is."
+            near = difflib.get_close_matches(name, known)
+            place = name.partition(".")[0] + "."
+            nearest = max(near, key=lambda each: each.startswith(place), default="")
+            advice = f"did you mean {nearest!r}?" if near else _WHERE_IDS_ARE
             problems.append(f"No key has the id {name!r}; {advice}")
         elif problem := next(filter(None, map(_problem, keys.split(","))), ""):
             problems.append(f"{name} cannot be {keys!r}: {problem}.")

@@ -95,6 +95,8 @@ class Session:
         """Another branch, or more of an answer, was asked for."""
         self._goal = NO_MESSAGE
         """The message to scroll to when the chat is there."""
+        self.unfinished: ChatId | None = None
+        """The chat in which something was being typed when the terminal ended last."""
         self._started = False
         self._revision = -1
         self._introduced: set[str] = set()
@@ -423,12 +425,20 @@ class Session:
         if self._started:
             return []
         self._started = True
+        first = NEW_CHAT if self.turns or self.chat_id else self._first_chat(event)
+        return self.open_chat(first) if first else []
+
+    def _first_chat(self, event: events.ChatsSeen) -> ChatId:
+        """Return where to begin: at what was being typed, at an answer under way, or lately."""
+        known = {NEW_CHAT, *(chat.chat_id for chat in event.chats)}
+        if self.unfinished is not None and self.unfinished in known:
+            return self.unfinished
         newest = max(event.chats, key=lambda chat: chat.updated_unix_seconds, default=None)
         wanted = next((chat for chat in event.chats if chat.active), newest)
-        if wanted is None or self.turns or self.chat_id:
-            return []
+        if wanted is None:
+            return NEW_CHAT
         recent = event.now_unix_seconds - wanted.updated_unix_seconds < RECENT_SECONDS
-        return self.open_chat(wanted.chat_id) if wanted.active or recent else []
+        return wanted.chat_id if wanted.active or recent else NEW_CHAT
 
     def _chat_seen(self, event: events.ChatSeen) -> list[Instruction]:
         if event.chat.chat_id != self.chat_id or self._pending:

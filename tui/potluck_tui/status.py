@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from potluck_tui.keys import press, twice
 from potluck_tui.session import Session
 from potluck_tui.words import counted
 
@@ -80,14 +81,20 @@ def _options(session: Session) -> list[str]:
 
 def _now(session: Session, following: bool, escape_armed: bool) -> str:
     if escape_armed:
-        return "Esc again stops the answer"
+        return f"{press('chat.escape').capitalize()} again stops the answer"
     if session.editing is not None:
-        return "asking anew, esc leaves it"
+        return f"asking anew, {press('chat.escape')} leaves it"
     if (hits := session.library.hits) and session.library.hit_number >= 0:
-        return f"hit {session.library.hit_number + 1} of {len(hits)}: n, N"
-    if not following:
-        return "more below: ctrl+end"
+        keys = f"{press('message.hit_after')}, {press('message.hit_before')}"
+        return f"hit {session.library.hit_number + 1} of {len(hits)}: {keys}"
     if session.under_way:
         waiting = f", {len(session.queue)} waiting" if session.queue else ""
-        return f"answering{waiting}, Esc Esc stops"
+        stops = f"{twice('chat.escape')} stops"
+        return f"answering{waiting}, {stops if following else _more_below()}"
+    if not following:
+        return _more_below()
     return "opening the chat…" if session.loading else ""
+
+
+def _more_below() -> str:
+    return f"more below: {press('chat.end')}"

@@ -16,12 +16,12 @@ from textual.strip import Strip
 
 from potluck_proto.reasoning import Spoken, split_thought
 from potluck_tui.captions import (
-    TRY_AGAIN,
     ending_note,
     fact_lines,
     head_line,
     seam_line,
     thought_line,
+    try_again,
 )
 from potluck_tui.clean import clean
 from potluck_tui.growing_code import GrowingCode
@@ -241,7 +241,7 @@ def _caption_lines(turn: Turn, width: int, *, silent: bool) -> list[Strip]:
     if ending is not None and ending.kind is EndKind.FAILED:
         lines += lines_of(Text(f"✗ {ending.problem or 'It failed.'}"), width, "bold red")
         if ending.retryable:
-            lines += lines_of(Text(TRY_AGAIN), width, "red")
+            lines += lines_of(Text(try_again()), width, "red")
     elif ending is not None and (note := ending_note(ending)):
         lines += lines_of(Text(note), width, "yellow")
     elif ending is not None and silent:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from potluck_tui.keys import press
 from potluck_tui.pool import PoolView
 from potluck_tui.words import context, size
 
@@ -33,18 +34,27 @@ def welcome(
     if not connected:
         waiting = "The scheduler is away; this heals by itself." if connected is False else ""
         return Group(*lines, Text(waiting, style="yellow"))
+    models = press("app.models")
+    by_hand = (
+        Text(f"  {models_folder}", style="cyan"),
+        Text(f"It appears by itself; {press('chat.model')} picks it."),
+    )
     if not pool.nodes_ready:
+        nodes = press("chat.nodes")
         lines += [
-            Text("No machine of the pool is ready yet. ctrl+t shows what each one says."),
+            Text(f"No machine of the pool is ready yet. {nodes} shows what each one says."),
             Text("A prompt that you send now waits for the first one."),
         ]
     elif model is None:
+        find = press("pool_models.find")
         lines += [
-            Text("No model is here yet. f12 and then f finds one; or put a GGUF file into"),
-            Text(f"  {models_folder}", style="cyan"),
-            Text("It appears by itself; ctrl+p picks it."),
+            Text(
+                f"No model is here yet. {models} and then {find} finds one; or put a GGUF file into"
+            ),
+            *by_hand,
         ]
     elif model.starter:
+        advice = press("pool_models.recommended")
         lines += [
             Text(
                 f"The starter model answers here. It is tiny ({size(model.file_bytes)}) and knows "
@@ -53,11 +63,10 @@ def welcome(
             ),
             Text(""),
             Text(
-                "To talk with a real model, press f12 and then r: that says which would run here, "
-                "how fast and how well, and fetches one. Or put a GGUF file into"
+                f"To talk with a real model, press {models} and then {advice}: that says which "
+                "would run here, how fast and how well, and fetches one. Or put a GGUF file into"
             ),
-            Text(f"  {models_folder}", style="cyan"),
-            Text("It appears by itself; ctrl+p picks it."),
+            *by_hand,
             Text(""),
             Text("Meanwhile, ask for example", style="dim"),
             *(Text(f"  {question}") for question in EXAMPLES),
@@ -68,7 +77,7 @@ def welcome(
             Text.assemble((model.label, "bold"), f" answers here, on {where}."),
             Text(
                 f"It reads {context(model.context_length or model.training_context_length)} tokens "
-                "of conversation. ctrl+p picks another model.",
+                f"of conversation. {press('chat.model')} picks another model.",
                 style="dim",
             ),
         ]

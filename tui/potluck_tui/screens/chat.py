@@ -21,7 +21,7 @@ from potluck_tui.escape import WINDOW_SECONDS, DoubleEscape
 from potluck_tui.export import Format
 from potluck_tui.highlight import words_of
 from potluck_tui.instructions import Instruction, ScreenInstruction
-from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints
+from potluck_tui.keys import CHAT, CHAT_LIST, EVERYWHERE, TRANSCRIPT, hints, press
 from potluck_tui.screens.dialogs import Ask
 from potluck_tui.screens.message_actions import MessageActions
 from potluck_tui.session import Session
@@ -37,6 +37,9 @@ from potluck_tui.words import counted
 
 DRAFT_SECONDS = 0.5
 """A draft is written this long after the last key."""
+
+_CHAT_HINTS = hints(EVERYWHERE[:2], CHAT, EVERYWHERE[2:])
+"""Help and the way out come first: those at the end give way in a narrow terminal."""
 
 
 class ChatScreen(MessageActions):
@@ -70,6 +73,7 @@ class ChatScreen(MessageActions):
     ) -> None:
         super().__init__(session, act, copy)
         self._drafts = drafts
+        session.unfinished = drafts.unfinished
         self._home = home
         self._ssh = ssh
         self._escape = DoubleEscape()
@@ -82,7 +86,7 @@ class ChatScreen(MessageActions):
         self._composer = Composer(home.pasted, widget_id="composer")
         self._prompt = self._composer.prompt
         self._status = Bar(widget_id="status")
-        self._hints = KeyHints(hints(CHAT, EVERYWHERE), widget_id="hints")
+        self._hints = KeyHints(_CHAT_HINTS, widget_id="hints")
 
     def compose(self) -> ComposeResult:
         """Build the places of the screen."""
@@ -97,9 +101,9 @@ class ChatScreen(MessageActions):
 
     def on_mount(self) -> None:
         """Start with the new chat's draft."""
-        self._built = True
         self.set_class(self._ssh, "-ssh")
         self._prompt.fill(self._drafts.get(self._session.chat_id))
+        self._built = True
         self.set_focus(self._prompt)
         self.show_session()
 
@@ -193,8 +197,9 @@ class ChatScreen(MessageActions):
 
     def write_draft(self) -> None:
         """Write now what must not be lost. Raises `OSError`."""
-        self._put_draft()
-        self._drafts.save()
+        if self._built:
+            self._put_draft()
+            self._drafts.save()
 
     def _put_draft(self) -> None:
         self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
@@ -251,11 +256,11 @@ class ChatScreen(MessageActions):
         """Show the keys of the part that has the focus."""
         match event.widget:
             case ChatList():
-                self._hints.show(hints(CHAT_LIST))
+                self._hints.show(hints(CHAT_LIST[-1:], CHAT_LIST[:-1]))
             case Transcript():
-                self._hints.show(hints(TRANSCRIPT))
+                self._hints.show(hints(TRANSCRIPT[-2:], TRANSCRIPT[:-2]))
             case _:
-                self._hints.show(hints(CHAT, EVERYWHERE))
+                self._hints.show(_CHAT_HINTS)
 
     def action_read(self) -> None:
         """Go to the messages."""
@@ -307,7 +312,7 @@ class ChatScreen(MessageActions):
         """Show the chat that was chosen; a deleted one must be taken back first."""
         chat_id = ChatId(event.option_id or "")
         if self._session.library.shelf is ShelfKind.DELETED:
-            self.notify("This chat is deleted: u takes it back.")
+            self.notify(f"This chat is deleted: {press('chats.restore')} takes it back.")
             return
         self.keep_draft()
         self._close_drawer()

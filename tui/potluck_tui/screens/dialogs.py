@@ -18,6 +18,9 @@ from potluck_tui.keys import ASK, CHOICES, CONFIRM, DETAILS, hints
 from potluck_tui.widgets.bars import KeyHints
 from potluck_tui.widgets.line import Line
 
+WIDE_CELLS = 100
+"""From here on there is room for more: the list of chats, the ids of keys."""
+
 
 class Ask(ModalScreen[str | None]):
     """A question that a line of text answers; Esc gives `None`."""
@@ -149,11 +152,18 @@ class Details(ModalScreen[None]):
         self.dismiss(None)
 
 
-def help_screen(place: str, rows: Sequence[tuple[str, str]]) -> Details:
-    """Return the help of a place: keys and what they do."""
+def help_screen(place: str, rows: Sequence[tuple[str, ...]], cells: int) -> Details:
+    """Return the help of a place.
+
+    Args:
+        place: Its name.
+        rows: Keys, what they do, and the id by which they can be given others.
+        cells: How wide the terminal is; the ids are left out of a narrow one.
+    """
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", max_width=2 * cells // 5)
     table.add_column()
-    for keys, words in rows:
-        table.add_row(keys, words)
+    columns = 3 if cells >= WIDE_CELLS else 2
+    for row in rows:
+        table.add_row(*row[:columns])
     return Details(f"Keys: {place}", table)

@@ -10,6 +10,7 @@ from potluck_tui import instructions as do
 from potluck_tui import pieces
 from potluck_tui.export import Format
 from potluck_tui.instructions import Instruction
+from potluck_tui.keys import press
 from potluck_tui.screens.dialogs import Choose
 from potluck_tui.session import Session
 from potluck_tui.views import Speaker, Turn
@@ -129,7 +130,7 @@ class MessageActions(Screen[None]):
         if self._session.library.hits:
             self._act(self._session.show_hit(step))
         else:
-            self.notify("Nothing is searched for: ctrl+f does.")
+            self.notify(f"Nothing is searched for: {press('chat.search')} does.")
 
     def action_copy_message(self) -> None:
         """Copy the whole message."""

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static, TextArea
 
 from potluck_proto.errors import BadRequest
 from potluck_tui.instructions import DeletePreset, Instruction, SavePreset
-from potluck_tui.keys import OPTIONS, hints
+from potluck_tui.keys import EVERYWHERE, OPTIONS, UNDO, hints, press
 from potluck_tui.preset import NUMBERS, STOP_SEPARATOR, THINKING, Preset, check_name
 from potluck_tui.screens.live import Live
 from potluck_tui.session import Session
@@ -23,8 +23,8 @@ from potluck_tui.widgets.bars import KeyHints
 from potluck_tui.widgets.keys_in_order import run_in_order
 from potluck_tui.widgets.line import Line
 
-NEW_LINE = "options.newline"
-"""The id of the key that counts in the system prompt alone."""
+_OF_THE_TEXT = {"options.newline", UNDO.id}
+"""Keys that count in the system prompt alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ class SystemPrompt(TextArea):
 
     PLACE = "options of a chat"
     BINDINGS: ClassVar[list[BindingType]] = [
-        key.binding("" if key.id == NEW_LINE else "screen") for key in OPTIONS
+        *(key.binding("" if key.id in _OF_THE_TEXT else "screen") for key in OPTIONS),
+        *(key.binding("app") for key in EVERYWHERE if key.id == "app.suspend"),
     ]
 
     def __init__(self, text: str) -> None:
@@ -93,7 +94,9 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
         do: Carries out instructions.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in OPTIONS if key.id != NEW_LINE]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        key.binding() for key in OPTIONS if key.id not in _OF_THE_TEXT
+    ]
 
     def __init__(
         self,
@@ -122,7 +125,9 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
                 yield Static("Thinking", classes="name", markup=False)
                 yield Cycle(list(THINKING), widget_id="thinking")
             yield Static("", id="options-problem", markup=False)
-            yield KeyHints([*hints(OPTIONS), ("tab", "next field")], widget_id="hints")
+            yield KeyHints(
+                [*hints(OPTIONS[-1:], OPTIONS[:-1]), ("tab", "next field")], widget_id="hints"
+            )
 
     @staticmethod
     def _field(name: str, words: str, hint: str) -> ComposeResult:
@@ -183,7 +188,10 @@ class OptionsScreen(ModalScreen[ChatOptions | None], Live):
         name = self.query_one("#name", Input).value.strip()
         at = next((n for n, preset in enumerate(known) if preset.name == name), 0)
         if len(known) == 1:
-            self._say("No preset is kept yet: give these values a name, and keep them with ctrl+s.")
+            keep = press("options.keep")
+            self._say(
+                f"No preset is kept yet: give these values a name, and keep them with {keep}."
+            )
         else:
             self._show(known[(at + step) % len(known)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -85,7 +86,7 @@ class SearchScreen(ModalScreen[int | None], Live):
         moved_to = self._shown[found.highlighted] if found.highlighted else None
         self._shown = hits
         found.clear_options()
-        found.add_options([Option(_row(hit)) for hit in hits])
+        found.add_options([Option(found_row(hit, self.app.size.width)) for hit in hits])
         places = [(hit.chat_id, hit.message_id) for hit in hits]
         same = moved_to and (moved_to.chat_id, moved_to.message_id)
         found.highlighted = places.index(same) if same in places else 0 if hits else None
@@ -122,14 +123,28 @@ class SearchScreen(ModalScreen[int | None], Live):
         self.dismiss(None)
 
 
-def _row(hit: Hit) -> Text:
-    """Return a hit as its chat's title and, for a message, what stands around the words."""
+def found_row(hit: Hit, cells: int) -> Text:
+    """Return a hit as its chat's title and, for a message, what stands around the words.
+
+    Args:
+        hit: The hit.
+        cells: How wide the terminal is; what stands before the words takes half of it at most.
+    """
     row = Text(hit.title, style="bold", no_wrap=True, overflow="ellipsis")
     if hit.message_id != NO_MESSAGE:
         row.append("\n  ", "not bold")
-        for text, match in hit.snippet:
-            row.append(text, "reverse not bold" if match else "not bold")
+        for number, (text, match) in enumerate(hit.snippet):
+            shown = _end(text, cells // 2) if number == 0 and not match else text
+            row.append(shown, "reverse not bold" if match else "not bold")
     return row
+
+
+def _end(text: str, cells: int) -> str:
+    """Return the end of a text, with an ellipsis where it was cut."""
+    if cell_len(text) <= cells:
+        return text
+    kept = text[-(cells - 1) :]
+    return f"…{kept.partition(' ')[2] or kept}"
 
 
 def _count(library: Library) -> str:

@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.widget import Widget
 
+from potluck_tui.captions import fitted
 from potluck_tui.keys import Key, Keymap
 from potluck_tui.status import StatusLine
 
@@ -29,12 +30,10 @@ class Bar(Widget):
     def render(self) -> Text:
         """Return the line; where it is too short, its left end gives way."""
         width = self.size.width
-        room = max(0, width - cell_len(self._line.right) - 1)
-        left = self._line.left
-        if cell_len(left) > room:
-            left = set_cell_size(left, max(0, room - 1)) + "…"
-        text = Text(set_cell_size(left, room), no_wrap=True)
-        return text.append(" ").append(self._line.right)
+        right = fitted(self._line.right, width)
+        room = max(0, width - cell_len(right) - 1)
+        text = Text(set_cell_size(fitted(self._line.left, room), room), no_wrap=True)
+        return text.append(" ").append(right)
 
 
 class KeyHints(Widget):

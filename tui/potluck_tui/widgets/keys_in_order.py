@@ -7,8 +7,16 @@ in the prompt, and a prompt that was typed behind `tab` would act on messages.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from textual import events
+from textual.dom import DOMNode
 from textual.widget import Widget
+
+from potluck_tui.keys import Keymap
+
+Bound: TypeAlias = tuple[str, DOMNode]
+"""An action, and whose it is."""
 
 
 async def run_in_order(widget: Widget, event: events.Key) -> None:
@@ -23,7 +31,27 @@ async def run_in_order(widget: Widget, event: events.Key) -> None:
         event.prevent_default()
         target.post_message(events.Key(event.key, event.character))
         return
-    active = widget.screen.active_bindings.get(event.key)
-    if active is not None and await widget.app.run_action(active.binding.action, active.node):
+    bound = _chosen(widget, event.key) or _usual(widget, event.key)
+    if bound is not None and await widget.app.run_action(*bound):
         event.stop()
         event.prevent_default()
+
+
+def _chosen(widget: Widget, key: str) -> Bound | None:
+    """Return what the reader bound a key to, here or further up.
+
+    That counts before what a field for text does with the same key, which Textual would prefer.
+    """
+    keymap: Keymap = getattr(widget.app, "keymap", {})
+    if not keymap:
+        return None
+    for node, bindings in widget.screen._modal_binding_chain:
+        for binding in bindings.key_to_bindings.get(key, ()):
+            if binding.id in keymap:
+                return binding.action, node
+    return None
+
+
+def _usual(widget: Widget, key: str) -> Bound | None:
+    active = widget.screen.active_bindings.get(key)
+    return (active.binding.action, active.node) if active is not None else None

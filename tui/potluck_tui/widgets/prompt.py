@@ -13,7 +13,7 @@ from textual.widgets import TextArea
 
 from potluck_tui import files
 from potluck_tui.clean import clean
-from potluck_tui.keys import CHAT, PROMPT
+from potluck_tui.keys import CHAT, EVERYWHERE, PROMPT
 from potluck_tui.widgets.keys_in_order import run_in_order
 
 LONGEST_LINES = 6
@@ -29,6 +29,7 @@ _TAKEN_BY_TEXT_AREA = {
     "chat.search",
     "chat.page_up",
     "chat.page_down",
+    "app.suspend",
 }
 
 
@@ -74,6 +75,7 @@ class Prompt(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(key.binding() for key in PROMPT),
         *(key.binding("screen") for key in CHAT if key.id in _TAKEN_BY_TEXT_AREA),
+        *(key.binding("app") for key in EVERYWHERE if key.id in _TAKEN_BY_TEXT_AREA),
     ]
 
     class Sent(Message):
