@@ -149,6 +149,20 @@ def test_what_was_stopped_on_purpose_stays_so(machine: Machine, terminal: Termin
     assert not any(died(machine.home, name) for name in ("scheduler", "worker"))
 
 
+def test_a_prompt_that_is_sent_while_the_scheduler_is_away_is_answered_when_it_is_back(
+    machine: Machine, terminal: Terminal
+) -> None:
+    machine.add_fake_model("echo")
+    terminal.type(str(POTLUCK), "Enter")
+    terminal.until(is_ready)
+    assert machine.potluck("down").returncode == 0
+    terminal.until(lambda screen: "no connection to the scheduler" in screen)
+    terminal.type("Hello", "Enter")
+    terminal.until(lambda screen: "1 waiting" in screen)
+    assert machine.potluck("up").returncode == 0
+    terminal.until(lambda screen: "You said: Hello" in screen and "tokens/s" in screen)
+
+
 def test_a_pasted_log_with_colours_is_text_and_sends_nothing(terminal: Terminal) -> None:
     terminal.type(str(POTLUCK), "Enter")
     terminal.until(is_ready)

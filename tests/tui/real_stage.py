@@ -76,7 +76,7 @@ class RealApp(Screened):
     @property
     def shown_texts(self) -> list[str]:
         """What the turns of the shown branch say."""
-        return [turn.text for turn in self.session.turns if turn.shown]
+        return [turn.text for turn in self.session.conversation.turns if turn.shown]
 
 
 @asynccontextmanager
@@ -96,5 +96,5 @@ async def ask(pilot: Pilot[None], app: RealApp, text: str, *answer: str) -> None
     app.prompt.insert(text)
     typed = app.prompt.text
     await pilot.press("enter")
-    await until(pilot, lambda: typed in app.shown_texts and not app.session.busy)
+    await until(pilot, lambda: typed in app.shown_texts and not app.session.conversation.busy)
     await until(pilot, lambda: app.shown_texts[-1] == "".join(answer))

@@ -37,7 +37,7 @@ async def test_an_edit_is_left_by_escape_with_what_was_typed_before(short_tmp: P
         await until(pilot, lambda: app.prompt.text == "Why blue?")
         await pilot.press("escape")
         await until(pilot, lambda: app.prompt.text == "half")
-        assert app.session.editing is None
+        assert app.session.conversation.editing is None
 
 
 async def test_an_answer_is_made_again_and_the_selection_follows(short_tmp: Path) -> None:
@@ -46,7 +46,7 @@ async def test_an_answer_is_made_again_and_the_selection_follows(short_tmp: Path
         app.will_say("Tom.")
         await pilot.press("tab", "r")
         await until(pilot, lambda: app.shows("▌ ‹2/2› echo") and app.shows("▌ Tom."))
-        await until(pilot, lambda: not app.session.busy)
+        await until(pilot, lambda: not app.session.conversation.busy)
         await pilot.press("left")
         await until(pilot, lambda: app.shows("▌ ‹1/2› echo") and app.shows("▌ Mia."))
 
@@ -59,7 +59,7 @@ async def test_a_branch_stays_where_the_message_stood_from_which_one_went_to_it(
         await ask(pilot, app, "Long?", long)
         app.will_say("Short.")
         await pilot.press("tab", "r")
-        await until(pilot, lambda: app.shows("▌ Short.") and not app.session.busy)
+        await until(pilot, lambda: app.shows("▌ Short.") and not app.session.conversation.busy)
         # The question is at the top of the window, and its answer below it.
         assert app.shows("> Long?")
         await pilot.press("left")
@@ -85,7 +85,7 @@ async def test_escape_twice_stops_the_answer_from_the_messages_too(short_tmp: Pa
         opened = asyncio.Event()
         app.worker.gate = lambda _: opened.wait()
         await pilot.press("tab", "r")
-        await until(pilot, lambda: len(app.session.under_way) == 1)
+        await until(pilot, lambda: len(app.session.conversation.under_way) == 1)
         await pilot.press("escape")
         await until(pilot, lambda: app.shows("Esc again stops the answer"))
         assert app.focused is app.prompt
@@ -99,7 +99,7 @@ async def test_another_model_answers_again_by_its_number(short_tmp: Path) -> Non
         await pilot.press("tab", "R")
         await until(pilot, lambda: app.shows("Who answers again?") and app.shows("2 other"))
         await pilot.press("2")
-        await until(pilot, lambda: app.shows("‹2/2› other") and not app.session.busy)
+        await until(pilot, lambda: app.shows("‹2/2› other") and not app.session.conversation.busy)
         assert app.worker.asked[-1].model == "other"
 
 
@@ -117,7 +117,7 @@ async def test_a_stopped_answer_goes_on_where_it_was(short_tmp: Path) -> None:
         opened.set()
         app.worker.script = app.worker.script[1:]
         await pilot.press("tab", "c")
-        await until(pilot, lambda: app.shows("one two three") and not app.session.busy)
+        await until(pilot, lambda: app.shows("one two three") and not app.session.conversation.busy)
         assert app.shows("↪ after “one” continued, on studio")
         await pilot.press("c")
         await until(pilot, lambda: app.shows("This answer is complete."))
@@ -126,11 +126,11 @@ async def test_a_stopped_answer_goes_on_where_it_was(short_tmp: Path) -> None:
 async def test_a_branch_that_another_viewer_chooses_shows_here(short_tmp: Path) -> None:
     async with real_stage(short_tmp) as (app, pilot):
         await ask(pilot, app, "Name?", "Mia.")
-        first = app.session.turns[-1].message_id
+        first = app.session.conversation.turns[-1].message_id
         app.will_say("Tom.")
         await pilot.press("tab", "r")
-        await until(pilot, lambda: app.shows("▌ Tom.") and not app.session.busy)
-        select = pb.SelectBranchRequest(chat_id=app.session.chat_id, message_id=first)
+        await until(pilot, lambda: app.shows("▌ Tom.") and not app.session.conversation.busy)
+        select = pb.SelectBranchRequest(chat_id=app.session.conversation.chat_id, message_id=first)
         await app.client.call(app.client.stub.SelectBranch, select)
         await until(pilot, lambda: app.shows("▌ ‹1/2› echo") and app.shows("▌ Mia."))
 
@@ -152,7 +152,7 @@ async def test_two_models_answer_side_by_side_where_there_is_room(short_tmp: Pat
         await until(pilot, lambda: app.shows("‹1/2› echo (enter: go on from this one)"))
         await pilot.press("tab")
         await ask(pilot, app, "And?", "Yes.")
-        answers = [t for t in app.session.turns if t.speaker is Speaker.MODEL]
+        answers = [t for t in app.session.conversation.turns if t.speaker is Speaker.MODEL]
         assert [turn.model for turn in answers if turn.shown] == ["other", "echo"]
 
 
@@ -164,7 +164,7 @@ async def test_both_answers_side_by_side_can_be_stopped(short_tmp: Path) -> None
         await pilot.press("tab", "b")
         await until(pilot, lambda: app.shows("Who answers as well?"))
         await pilot.press("2")
-        await until(pilot, lambda: len(app.session.under_way) == 1)
+        await until(pilot, lambda: len(app.session.conversation.under_way) == 1)
         await pilot.press("escape", "escape")
         await until(pilot, lambda: app.shows("Stopped."))
         opened.set()
@@ -191,4 +191,4 @@ async def test_what_failed_can_go_on(short_tmp: Path) -> None:
         app.will_say("one ", "two")
         app.worker.script = app.worker.script[1:]
         await pilot.press("tab", "c")
-        await until(pilot, lambda: app.shows("one two") and not app.session.busy)
+        await until(pilot, lambda: app.shows("one two") and not app.session.conversation.busy)

@@ -50,7 +50,7 @@ async def test_prompts_wait_visibly_while_an_answer_comes(app: StagedApp) -> Non
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
         await until(pilot, lambda: len(app.scheduler.submitted) == 1)
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         await pilot.press("b", "enter", "c")
         await until(pilot, lambda: app.shows("(waits for the answer)"))
         assert app.shows("1 waiting")
@@ -64,7 +64,7 @@ async def test_prompts_wait_visibly_while_an_answer_comes(app: StagedApp) -> Non
 async def test_one_escape_never_stops_and_two_do(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         await app.scheduler.last_answer.write("half an ans")
         await until(pilot, lambda: app.shows("half an ans"))
         await pilot.press("escape")
@@ -85,7 +85,7 @@ async def test_a_refused_prompt_returns_with_the_sentence(app: StagedApp) -> Non
         await pilot.press("enter")
         await until(pilot, lambda: app.prompt.text == "hello")
         await until(pilot, lambda: app.shows("No node has the model x."))
-        assert app.session.turns == ()
+        assert app.session.conversation.turns == ()
 
 
 async def test_a_failed_answer_keeps_its_text_and_says_what_to_do(app: StagedApp) -> None:
@@ -104,7 +104,7 @@ async def test_a_failed_answer_keeps_its_text_and_says_what_to_do(app: StagedApp
 async def test_an_answer_names_the_model_that_was_chosen_for_it_later(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         answer = app.scheduler.last_answer
         answer.message.explanation.model, answer.message.explanation.quantization = "bee", "Q4"
         await answer.place("studio: loaded now")
@@ -123,7 +123,7 @@ async def test_a_restarted_terminal_shows_the_answer_under_way(
 ) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         await app.scheduler.last_answer.write("The first half ")
         await until(pilot, lambda: app.shows("The first half"))
     again = make_stage(short_tmp)
@@ -134,13 +134,13 @@ async def test_a_restarted_terminal_shows_the_answer_under_way(
         await again.scheduler.last_answer.write("and the second.")
         await until(pilot, lambda: again.shows("The first half and the second."))
         await again.scheduler.last_answer.end()
-        await until(pilot, lambda: not again.session.under_way)
+        await until(pilot, lambda: not again.session.conversation.under_way)
 
 
 async def test_a_lost_connection_shows_and_heals_without_a_gap(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         await app.scheduler.last_answer.write("one ")
         await until(pilot, lambda: app.shows("one"))
         await app.scheduler.stop()
@@ -212,7 +212,7 @@ async def test_a_chat_is_renamed_deleted_and_taken_back(app: StagedApp) -> None:
         await until(pilot, lambda: app.shows("Other"))
         await pilot.press("f8")
         await until(pilot, lambda: not app.scheduler.chats)
-        await until(pilot, lambda: app.session.chat_id == NEW_CHAT)
+        await until(pilot, lambda: app.session.conversation.chat_id == NEW_CHAT)
         await until(pilot, lambda: app.shows("f9 brings it back"))
         await pilot.press("f9")
         await until(pilot, lambda: [c.title for c in app.session.library.chats] == ["Other"])
@@ -230,7 +230,9 @@ async def test_a_model_is_picked_by_typing(app: StagedApp) -> None:
         await pilot.press("backspace", "backspace", "backspace")
         await type_text(pilot, "qwen")
         await pilot.press("enter")
-        await until(pilot, lambda: app.session.chat.model == "qwen2.5-32b-instruct:Q5_K_M")
+        await until(
+            pilot, lambda: app.session.conversation.chat.model == "qwen2.5-32b-instruct:Q5_K_M"
+        )
         await pilot.press("a", "enter")
         await until(pilot, lambda: bool(app.scheduler.submitted))
     assert app.scheduler.submitted[0].model == "qwen2.5-32b-instruct:Q5_K_M"
@@ -271,7 +273,7 @@ async def test_leaving_says_that_the_answer_goes_on_and_keeps_the_draft(
 ) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         await pilot.press("b", "ctrl+q")
         await pilot.pause()
     assert not app.scheduler.stopped
@@ -284,7 +286,7 @@ async def test_every_key_can_be_rebound(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await until(pilot, lambda: app.shows("answer one"))
         await pilot.press("f9")
-        await until(pilot, lambda: app.session.chat_id == NEW_CHAT)
+        await until(pilot, lambda: app.session.conversation.chat_id == NEW_CHAT)
         await pilot.press("a", "f10")
         await until(pilot, lambda: len(app.scheduler.submitted) == 1)
 

@@ -56,7 +56,10 @@ def pictured(app: StagedApp, compare: Compare, size: Size, keys: list[str], show
     """Press keys once the chat is there; compare the screen that then shows a text."""
 
     async def stage(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: bool(app.session.turns) and not app.session.busy)
+        await until(
+            pilot,
+            lambda: bool(app.session.conversation.turns) and not app.session.conversation.busy,
+        )
         await until(pilot, lambda: len(app.session.presets) == len(app.scheduler.presets))
         # Textual does not draw a screen that a dialog covers: it has to be there before the keys.
         await until(pilot, lambda: any(app.rows()))
@@ -208,7 +211,7 @@ def test_open_code_block(app: StagedApp, snap_compare: Compare, size: Size) -> N
     async def stage(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.session.connected is True)
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         code = "".join(f"def step_{n}() -> int:\n    return {n}\n\n" for n in range(30))
         await app.scheduler.last_answer.write(f"So:\n\n```python\n{code}")
         await until(pilot, lambda: app.shows("return 29"))

@@ -75,7 +75,7 @@ async def test_a_megabyte_that_is_pasted_is_attached_as_a_file(short_tmp: Path) 
         await until(pilot, lambda: app.prompt.text == "@pasted-1.txt ")
         await until(pilot, lambda: app.shows("with pasted-1.txt (977 KiB)"))
         await ask(pilot, app, "Shorten this", "It says word.")
-        (turn, _) = app.session.turns
+        (turn, _) = app.session.conversation.turns
         assert [len(file.content) for file in turn.files] == [len(pasted)]
 
 

@@ -295,7 +295,7 @@ async def test_a_model_that_rests_under_the_cursor_is_asked_about(app: StagedApp
         await pilot.press("end")
         await until(pilot, lambda: not app.shows("fits."))
         await pilot.press("home", "c")
-        await until(pilot, lambda: app.session.chat.model == LLAMA)
+        await until(pilot, lambda: app.session.conversation.chat.model == LLAMA)
 
 
 async def test_a_model_is_asked_about_again_when_it_is_loaded_or_unloaded(app: StagedApp) -> None:

@@ -135,7 +135,7 @@ async def test_the_palette_writes_the_chat_with_all_branches_as_json(short_tmp: 
         await ask(pilot, app, "Name?", "Mia.")
         app.will_say("Tom.")
         await pilot.press("tab", "r")
-        await until(pilot, lambda: app.shows("▌ Tom.") and not app.session.busy)
+        await until(pilot, lambda: app.shows("▌ Tom.") and not app.session.conversation.busy)
         await pilot.press("ctrl+l", *"json", "enter")
         await until(pilot, lambda: app.shows("The chat is written to"))
     (file,) = (short_tmp / "exports").iterdir()
@@ -149,11 +149,11 @@ async def test_the_cursor_of_the_list_goes_to_a_chat_that_is_begun(short_tmp: Pa
         await pilot.press("ctrl+n")
         await ask(pilot, app, "Dogs?", "Rex.")
         chats = app.screen.query_one(ChatList)
-        await until(pilot, lambda: chats.chat_under_cursor == app.session.chat_id)
+        await until(pilot, lambda: chats.chat_under_cursor == app.session.conversation.chat_id)
 
 
 async def test_a_title_is_typed_over_the_old_one_in_one_go(short_tmp: Path) -> None:
     async with real_stage(short_tmp) as (app, pilot):
         await ask(pilot, app, "Which cats are there?", "Mia.")
         type_at_once(app, "ctrl+r", "ctrl+u", "ctrl+u", *"Dogs", "ctrl+u", *"Cats", "enter")
-        await until(pilot, lambda: app.session.chat.title == "Cats")
+        await until(pilot, lambda: app.session.conversation.chat.title == "Cats")

@@ -251,7 +251,7 @@ async def test_a_model_is_used_loaded_and_unloaded_from_its_own_screen(app: Stag
     async with staged(app) as pilot:
         await at_model(pilot, app)
         await pilot.press("c")
-        await until(pilot, lambda: app.session.chat.model == LLAMA)
+        await until(pilot, lambda: app.session.conversation.chat.model == LLAMA)
         await pilot.press("u", "y")
         await until(pilot, lambda: bool(app.scheduler.orders))
         assert app.scheduler.orders == [pb.UnloadModelRequest(model=LLAMA, node="studio")]

@@ -64,6 +64,6 @@ async def test_the_end_of_an_answer_elsewhere_is_shown_and_of_the_one_in_sight_i
     async with staged(app, (120, 40)) as pilot:
         app.do([Announce(ChatId("elsewhere"), "Names for a cat")])
         await until(pilot, lambda: app.shows("Potluck has answered: Names for a cat"))
-        app.do([Announce(app.session.chat_id, "This one")])
+        app.do([Announce(app.session.conversation.chat_id, "This one")])
         await pilot.pause()
         assert not app.shows("This one")

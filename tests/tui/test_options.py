@@ -90,12 +90,12 @@ async def test_a_system_prompt_is_typed_and_used_as_the_prompt_of_the_chat_is(
             app, "ctrl+s", *"Be", "ctrl+j", *"brief", "tab", *"terse", "tab", *"1", "enter"
         )
         await until(pilot, lambda: app.shows("echo · terse · system prompt"))
-        assert app.session.chat.system_prompt == "Be\nbrief"
-        assert app.session.chat.preset.numbers == {"temperature": 1.0}
+        assert app.session.conversation.chat.system_prompt == "Be\nbrief"
+        assert app.session.conversation.chat.preset.numbers == {"temperature": 1.0}
         await pilot.press("ctrl+s")
         await until(pilot, lambda: app.shows("How this chat is answered"))
         await pilot.press(*"er", "enter")
-        await until(pilot, lambda: app.session.chat.system_prompt == "Be\nbriefer")
+        await until(pilot, lambda: app.session.conversation.chat.system_prompt == "Be\nbriefer")
 
 
 async def test_a_preset_is_taken_for_another_chat_and_forgotten(short_tmp: Path) -> None:
@@ -117,4 +117,4 @@ async def test_a_preset_is_taken_for_another_chat_and_forgotten(short_tmp: Path)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: app.session.presets == ())
         await pilot.press("escape")
-        assert app.session.chat.preset.label == "wild"
+        assert app.session.conversation.chat.preset.label == "wild"

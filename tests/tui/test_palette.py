@@ -60,7 +60,7 @@ def test_plain_answer(short_tmp: Path, snap_compare: Compare, size: Size) -> Non
         await until(pilot, lambda: app.session.connected is True)
         await type_text(pilot, "What fits")
         await pilot.press("enter")
-        await until(pilot, lambda: app.shows("tokens/s") and not app.session.under_way)
+        await until(pilot, lambda: app.shows("tokens/s") and not app.session.conversation.under_way)
         await until(pilot, lambda: len(app.session.library.chats) == 2)
         await until(pilot, lambda: not app.session.library.chats[0].active)
 
@@ -118,7 +118,7 @@ async def test_one_goes_to_a_machine_a_chat_and_a_model_from_anywhere(app: Stage
         await until(pilot, lambda: app.shows("Mia"))
         await find(pilot, app, "model qwen", "model qwen2.5")
         await pilot.press("enter")
-        await until(pilot, lambda: app.session.chat.model.startswith("qwen2.5"))
+        await until(pilot, lambda: app.session.conversation.chat.model.startswith("qwen2.5"))
         await find(pilot, app, "models of", "Models of the pool")
         await pilot.press("enter")
         await until(pilot, lambda: app.shows("Models: 4 models"))

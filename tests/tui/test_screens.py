@@ -42,7 +42,7 @@ async def ask(pilot: Pilot[None], words: str, shown: str) -> None:
     app = await connected(pilot)
     await type_text(pilot, words)
     await pilot.press("enter")
-    await until(pilot, lambda: not app.session.under_way and app.shows(shown))
+    await until(pilot, lambda: not app.session.conversation.under_way and app.shows(shown))
     await until(pilot, lambda: len(app.session.library.chats) > 0)
     await until(pilot, lambda: not app.session.library.chats[0].active)
 

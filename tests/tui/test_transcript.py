@@ -10,7 +10,7 @@ LONG = "\n\n".join(f"paragraph {number}" for number in range(40))
 async def test_scrolling_up_stops_following_until_the_end_is_back(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         answer = app.scheduler.last_answer
         await answer.write(LONG)
         await until(pilot, lambda: app.shows("paragraph 39"))
@@ -18,7 +18,7 @@ async def test_scrolling_up_stops_following_until_the_end_is_back(app: StagedApp
         await until(pilot, lambda: app.shows("answering, more below: ctrl+end"))
         top = app.transcript.scroll_offset.y
         await answer.write("\n\nlast words")
-        await until(pilot, lambda: app.session.last_answer.endswith("last words"))
+        await until(pilot, lambda: app.session.conversation.last_answer.endswith("last words"))
         await pilot.pause(0.2)
         assert app.transcript.scroll_offset.y == top
         assert not app.shows("last words")
@@ -31,7 +31,7 @@ async def test_scrolling_up_stops_following_until_the_end_is_back(app: StagedApp
 async def test_a_resize_in_mid_stream_draws_everything_at_the_new_width(app: StagedApp) -> None:
     async with staged(app) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         answer = app.scheduler.last_answer
         await answer.write("word " * 30)
         await until(pilot, lambda: app.shows("word word"))
@@ -61,7 +61,7 @@ async def test_a_long_chat_is_drawn_from_its_end_and_upwards_on_demand(app: Stag
 async def test_what_streamed_is_what_a_new_look_shows(app: StagedApp) -> None:
     async with staged(app, size=(100, 50)) as pilot:
         await pilot.press("a", "enter")
-        await until(pilot, lambda: bool(app.session.under_way))
+        await until(pilot, lambda: bool(app.session.conversation.under_way))
         answer = app.scheduler.last_answer
         for piece in samples.pieces(samples.ANSWER, 40):
             await answer.write(piece)
@@ -69,7 +69,7 @@ async def test_what_streamed_is_what_a_new_look_shows(app: StagedApp) -> None:
         await until(pilot, lambda: app.shows("tokens/s"))
         width = app.transcript.size.width
         fresh = Document(width)
-        fresh.show(app.session.turns)
+        fresh.show(app.session.conversation.turns)
         shown = [line.text for line in app.transcript._document.lines]
         assert shown == [line.text for line in fresh.lines]
 

@@ -221,11 +221,11 @@ class PotluckApp(App[None]):
 
     def _announce(self, announce: Announce) -> None:
         """Tell the end of an answer, unless the reader sees it."""
-        if self.app_focus and announce.chat_id == self.session.chat_id:
+        if self.app_focus and announce.chat_id == self.session.conversation.chat_id:
             return
         title = f": {announce.title}" if announce.title else ""
         words = f"Potluck has answered{title}"
-        if announce.chat_id != self.session.chat_id:
+        if announce.chat_id != self.session.conversation.chat_id:
             self.notify(words, markup=False)
         if self._driver is not None and not self.is_headless:
             self._driver.write(notices.sequence(self._profile.notice, words))
@@ -255,12 +255,12 @@ class PotluckApp(App[None]):
                     self._chat_screen.keep_draft()
                     self.do(self.session.open_chat(chat_id))
                 case WriteChat(kind):
-                    self.do([ExportChat(self.session.chat_id, kind)])
+                    self.do([ExportChat(self.session.conversation.chat_id, kind)])
                 case OpenMachine(address):
                     if (node := self.session.pool.node(address)) is not None:
                         await self._open("machine", node)
                 case UseModel(label):
-                    self.do(self.session.choose(model=label))
+                    self.do(self.session.conversation.choose(model=label))
                 case UseTheme(name):
                     self.theme = name
                     keep = f'To keep it: theme = "{name}" in the table [terminal] of settings.toml.'
@@ -284,14 +284,16 @@ class PotluckApp(App[None]):
             if picked is None:
                 return
             if picked.beside:
-                ended = picked.label == session.chat.beside_model
-                self.do(session.choose(beside_model="" if ended else picked.label))
+                ended = picked.label == session.conversation.chat.beside_model
+                self.do(session.conversation.choose(beside_model="" if ended else picked.label))
             else:
-                self.do(session.choose(model=picked.label))
+                self.do(session.conversation.choose(model=picked.label))
 
         if self._place != ModelPicker.PLACE:
             label = current.label if current else ""
-            await self.push_screen(ModelPicker(session.pool, label, session.chat.beside_model), use)
+            await self.push_screen(
+                ModelPicker(session.pool, label, session.conversation.chat.beside_model), use
+            )
 
     async def action_show_nodes(self) -> None:
         """Show the machines of the pool."""
@@ -386,7 +388,7 @@ class PotluckApp(App[None]):
 
     def action_copy_answer(self) -> None:
         """Copy the last answer to wherever it can be copied from here."""
-        text = self.session.last_answer
+        text = self.session.conversation.last_answer
         if text:
             self._copy(text)
         else:
@@ -423,5 +425,5 @@ class PotluckApp(App[None]):
         """Leave; the draft is saved, and answers go on."""
         self._chat_screen.keep_draft()
         self._leaving = True
-        answering = self.session.under_way
+        answering = self.session.conversation.under_way
         self.exit(message="The answer goes on; `potluck` shows it." if answering else None)

@@ -158,6 +158,8 @@ class SubmitFailed:
     chat_id: ChatId
     question: Question
     sentence: str
+    unreachable: bool = False
+    """The scheduler did not answer, and may have taken it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def places(session: Session, themes: Iterable[str]) -> list[Entry]:
         Entry("Write this chat, all branches, to a JSON file", WriteChat(Format.JSON)),
     ]
     return [
-        *(written if session.chat_id else []),
+        *(written if session.conversation.chat_id else []),
         *(Entry(f"machine {n.name}", OpenMachine(n.address)) for n in session.pool.nodes),
         *(Entry(f"model {m.label}", UseModel(m.label)) for m in session.pool.models if m.usable),
         *(Entry(f"chat {c.title}", OpenChat(c.chat_id)) for c in session.library.chats),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
-from potluck_proto.errors import PotluckError, UnknownChat
+from potluck_proto.errors import PotluckError, UnknownChat, Unreachable
 from potluck_proto.ids import ChatId, GenerationId, MessageId, new_id
 from potluck_proto.v1 import scheduler_pb2 as pb
 from potluck_tui import events, export, orders
@@ -178,7 +178,8 @@ class Requests:
             response = await self._client.call(self._client.stub.Submit, request)
         except PotluckError as error:
             chat_id, words = submit.chat.chat_id, clean(error.message)
-            return [events.SubmitFailed(submit.visit, chat_id, submit.question, words)]
+            lost = isinstance(error, Unreachable)
+            return [events.SubmitFailed(submit.visit, chat_id, submit.question, words, lost)]
         del self._request_ids[key]
         return [
             events.Submitted(

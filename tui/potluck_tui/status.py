@@ -60,7 +60,7 @@ def _trouble(session: Session) -> str:
 
 
 def _models(session: Session) -> str:
-    chat, model = session.chat, session.current_model
+    chat, model = session.conversation.chat, session.current_model
     if model is not None:
         words = model.label
     elif chat.model:
@@ -71,7 +71,7 @@ def _models(session: Session) -> str:
 
 
 def _options(session: Session) -> list[str]:
-    chat = session.chat
+    chat = session.conversation.chat
     return [
         words
         for words in (chat.preset.label, "system prompt" if chat.system_prompt else "")
@@ -80,20 +80,22 @@ def _options(session: Session) -> list[str]:
 
 
 def _now(session: Session, following: bool, escape_armed: bool) -> str:
+    conversation = session.conversation
     if escape_armed:
         return f"{press('chat.escape').capitalize()} again stops the answer"
-    if session.editing is not None:
+    if conversation.editing is not None:
         return f"asking anew, {press('chat.escape')} leaves it"
     if (hits := session.library.hits) and session.library.hit_number >= 0:
         keys = f"{press('message.hit_after')}, {press('message.hit_before')}"
         return f"hit {session.library.hit_number + 1} of {len(hits)}: {keys}"
-    if session.under_way:
-        waiting = f", {len(session.queue)} waiting" if session.queue else ""
+    waits = f"{len(conversation.queue)} waiting" if conversation.queue else ""
+    if conversation.under_way:
+        waiting = f", {waits}" if waits else ""
         stops = f"{twice('chat.escape')} stops"
         return f"answering{waiting}, {stops if following else _more_below()}"
     if not following:
         return _more_below()
-    return "opening the chat…" if session.loading else ""
+    return waits or ("opening the chat…" if conversation.loading else "")
 
 
 def _more_below() -> str:

@@ -102,7 +102,7 @@ class ChatScreen(MessageActions):
     def on_mount(self) -> None:
         """Start with the new chat's draft."""
         self.set_class(self._ssh, "-ssh")
-        self._prompt.fill(self._drafts.get(self._session.chat_id))
+        self._prompt.fill(self._drafts.get(self._conversation.chat_id))
         self._built = True
         self.set_focus(self._prompt)
         self.show_session()
@@ -111,18 +111,21 @@ class ChatScreen(MessageActions):
 
     def show_session(self) -> None:
         """Show what the session knows now. Parts that did not change are not drawn."""
-        session = self._session
+        session, conversation = self._session, self._conversation
         if not self._built:
             return
-        self._title.show(StatusLine(session.chat.title, _counted(session)))
-        self._panel.show(session.library, session.chat_id)
+        self._title.show(StatusLine(conversation.chat.title, _counted(session)))
+        self._panel.show(session.library, conversation.chat_id)
         introduction = None
-        if not session.turns and not session.loading:
+        if not conversation.turns and not conversation.loading:
             introduction = welcome(
-                session.pool, session.chat.model, self._home.models, session.connected
+                session.pool, conversation.chat.model, self._home.models, session.connected
             )
         self._transcript.show(
-            session.turns, session.queue, chat=session.visit, introduction=introduction
+            conversation.turns,
+            conversation.queue,
+            chat=conversation.visit,
+            introduction=introduction,
         )
         self._show_status()
 
@@ -142,7 +145,7 @@ class ChatScreen(MessageActions):
                 self._composer.fill(self._drafts.get(chat_id))
             case do.AdoptDraft(chat_id):
                 self._drafts.put(NEW_CHAT, "")
-                self._drafts.put(chat_id, self._session.draft(self._prompt.text))
+                self._drafts.put(chat_id, self._conversation.draft(self._prompt.text))
             case do.SaveDraft():
                 self.keep_draft()
             case do.KeepDraft(chat_id, text):
@@ -168,13 +171,13 @@ class ChatScreen(MessageActions):
     def send(self, event: Composer.Sent) -> None:
         """Send a question, or queue it."""
         self._transcript.to_end()
-        self._act(self._session.send(event.question))
+        self._act(self._conversation.send(event.question))
         self.keep_draft()
 
     @on(Prompt.TakeBack)
     def take_back(self) -> None:
         """Put the last waiting prompt back to edit it; without one, recall a sent one."""
-        if not self._prompt.text and (text := self._session.take_back()):
+        if not self._prompt.text and (text := self._conversation.take_back()):
             self._prompt.fill(text)
             self.show_session()
             return
@@ -202,7 +205,7 @@ class ChatScreen(MessageActions):
             self._drafts.save()
 
     def _put_draft(self) -> None:
-        self._drafts.put(self._session.chat_id, self._session.draft(self._prompt.text))
+        self._drafts.put(self._conversation.chat_id, self._conversation.draft(self._prompt.text))
 
     def save_drafts(self) -> None:
         """Write the drafts; say so where that fails."""
@@ -221,10 +224,10 @@ class ChatScreen(MessageActions):
         """Go back to the prompt, or leave an edit there; the second Esc stops the answer."""
         if self.focused is not self._prompt:
             self._back_to_prompt()
-        elif self._session.editing is not None:
-            self._act(self._session.cancel_edit())
+        elif self._conversation.editing is not None:
+            self._act(self._conversation.cancel_edit())
             return
-        if self._session.under_way:
+        if self._conversation.under_way:
             self._press_escape()
 
     def _back_to_prompt(self) -> None:
@@ -237,7 +240,7 @@ class ChatScreen(MessageActions):
     def _press_escape(self) -> None:
         if self._escape.press(time.monotonic()):
             self._disarm()
-            self._act(self._session.stop())
+            self._act(self._conversation.stop())
             return
         self._escape_armed = True
         self._show_status()
@@ -264,7 +267,7 @@ class ChatScreen(MessageActions):
 
     def action_read(self) -> None:
         """Go to the messages."""
-        if self._session.turns:
+        if self._conversation.turns:
             self._transcript.select_last()
             self.set_focus(self._transcript)
 
@@ -292,7 +295,7 @@ class ChatScreen(MessageActions):
         """Show an empty chat."""
         self.keep_draft()
         self._close_drawer()
-        self._act(self._session.new_chat())
+        self._act(self._conversation.new_chat())
         self.set_focus(self._prompt)
 
     def action_toggle_chats(self) -> None:
@@ -317,7 +320,7 @@ class ChatScreen(MessageActions):
         self.keep_draft()
         self._close_drawer()
         self.set_focus(self._prompt)
-        if chat_id != self._session.chat_id:
+        if chat_id != self._conversation.chat_id:
             self._act(self._session.open_chat(chat_id))
 
     @on(ChatList.Act)
@@ -353,26 +356,26 @@ class ChatScreen(MessageActions):
 
     async def action_rename_chat(self) -> None:
         """Ask for another title for this chat."""
-        await self._ask_title(self._session.chat_id)
+        await self._ask_title(self._conversation.chat_id)
 
     async def _ask_title(self, chat_id: ChatId) -> None:
-        session = self._session
-        chat = session.chat if chat_id == session.chat_id else session.library.chat(chat_id)
+        library, shown = self._session.library, self._conversation.chat
+        chat = shown if chat_id == shown.chat_id else library.chat(chat_id)
         if chat is None or not chat_id:
             self.notify("This chat has no name yet: it gets one with its first prompt.")
             return
 
         def rename(title: str | None) -> None:
-            self._act([*session.library.rename(chat_id, title or "")])
+            self._act([*library.rename(chat_id, title or "")])
 
         await self.app.push_screen(Ask("Title of the chat", chat.title), rename)
 
     def action_delete_chat(self) -> None:
         """Delete this chat; it can be taken back."""
-        if self._session.chat_id == NEW_CHAT:
+        if self._conversation.chat_id == NEW_CHAT:
             self.notify("Nothing to delete: this chat is empty.")
         else:
-            self._act([*self._session.library.delete(self._session.chat_id)])
+            self._act([*self._session.library.delete(self._conversation.chat_id)])
 
     def action_restore_chat(self) -> None:
         """Take back the chat that was deleted last."""
@@ -383,12 +386,12 @@ class ChatScreen(MessageActions):
         from potluck_tui.screens.options import ChatOptions, OptionsScreen
 
         session = self._session
-        current = ChatOptions(session.chat.system_prompt, session.chat.preset)
+        current = ChatOptions(self._conversation.chat.system_prompt, self._conversation.chat.preset)
 
         def use(chosen: ChatOptions | None) -> None:
             if chosen is not None and chosen != current:
                 prompt, preset = chosen.system_prompt, chosen.preset
-                self._act(session.choose(system_prompt=prompt, preset=preset))
+                self._act(self._conversation.choose(system_prompt=prompt, preset=preset))
 
         await self.app.push_screen(OptionsScreen(current, session.presets, self._act), use)
 

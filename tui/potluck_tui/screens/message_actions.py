@@ -35,6 +35,7 @@ class MessageActions(Screen[None]):
     ) -> None:
         super().__init__()
         self._session = session
+        self._conversation = session.conversation
         self._act = act
         self._copy = copy
         self._transcript = Transcript(widget_id="transcript")
@@ -49,7 +50,9 @@ class MessageActions(Screen[None]):
         turn = self._selected
         if turn is None or turn.speaker is Speaker.MODEL:
             return turn
-        answers = (t for t in self._session.turns if t.parent_id == turn.message_id and t.shown)
+        answers = (
+            t for t in self._conversation.turns if t.parent_id == turn.message_id and t.shown
+        )
         return next(answers, None)
 
     def _on_answer(self, work: Callable[[Turn], list[Instruction]]) -> None:
@@ -68,26 +71,26 @@ class MessageActions(Screen[None]):
             self.notify("There is no other branch here." if not turn.place else "This is the last.")
             return
         self._transcript.await_in_its_place(wanted)
-        self._act(self._session.switch(turn.message_id, step))
+        self._act(self._conversation.switch(turn.message_id, step))
 
     def action_take_answer(self) -> None:
         """Have the chat go on from this one of the answers that stand side by side."""
-        self._on_answer(lambda turn: self._session.take(turn.message_id))
+        self._on_answer(lambda turn: self._conversation.take(turn.message_id))
 
     def action_edit_message(self) -> None:
         """Write the question anew; at an answer, its question."""
         turn = self._selected
         if turn is not None and turn.speaker is Speaker.MODEL:
-            turn = self._session.turn(turn.parent_id)
+            turn = self._conversation.turn(turn.parent_id)
         if turn is not None:
             typed = self.query_one(Prompt).text
-            self._act(self._session.edit(turn.message_id, typed))
+            self._act(self._conversation.edit(turn.message_id, typed))
 
     def action_regenerate(self) -> None:
         """Have the question answered again."""
         if (turn := self._selected) is not None:
             self._transcript.to_end()
-            self._act(self._session.regenerate(turn.message_id))
+            self._act(self._conversation.regenerate(turn.message_id))
 
     async def action_regenerate_by(self) -> None:
         """Have the question answered again by a model, or on a machine, of choice."""
@@ -108,7 +111,7 @@ class MessageActions(Screen[None]):
         def ask(number: int | None) -> None:
             if number is not None:
                 model, node = answerers[number]
-                again = self._session.regenerate(turn.message_id, model, node, beside=beside)
+                again = self._conversation.regenerate(turn.message_id, model, node, beside=beside)
                 self._act(again)
 
         if rows:
@@ -118,11 +121,11 @@ class MessageActions(Screen[None]):
 
     def action_continue_answer(self) -> None:
         """Have a cut answer go on."""
-        self._on_answer(lambda turn: self._session.continue_answer(turn.message_id))
+        self._on_answer(lambda turn: self._conversation.continue_answer(turn.message_id))
 
     def action_export_chat(self, kind: str) -> None:
         """Write the chat to a file."""
-        chat_id = self._session.chat_id
+        chat_id = self._conversation.chat_id
         self._act([do.ExportChat(chat_id, Format(kind))] if chat_id else [])
 
     def action_show_hit(self, step: int) -> None:

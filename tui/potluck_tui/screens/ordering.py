@@ -203,7 +203,7 @@ class ModelOrdersScreen(ExplainingScreen):
         """Answer the chat with it."""
         model = self.chosen
         if model is not None and model.usable:
-            self._do(self._session.choose(model=model.label))
+            self._do(self._session.conversation.choose(model=model.label))
             self.notify(f"{model.label} answers this chat from now on.", markup=False)
         elif model is not None:
             self._say_why_not(model)
