@@ -63,7 +63,8 @@ def test_a_chat_is_exported_by_id_by_its_beginning_and_by_title(
     [
         (["export", "nothing of the kind"], "No chat's title holds 'nothing of the kind'"),
         (["export", "with"], "'with' fits several chats: "),
-        (["export", "bread", "-o", "/proc/nowhere/x"], "/proc/nowhere/x cannot be written"),
+        (["export", "bread", "-o", "/proc/nowhere/x"], "There is no folder /proc/nowhere: make it"),
+        (["export", "bread", "-o", "/proc/x"], "/proc/x cannot be written"),
         (["chats", "--limit", "0"], "--limit cannot be 0; it is 1 or more."),
     ],
 )

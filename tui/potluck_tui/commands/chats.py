@@ -75,8 +75,11 @@ async def export(options: argparse.Namespace, home: Home) -> int:
     if options.output is None:
         print(clean(text) if sys.stdout.isatty() else text, end="")
         return 0
+    file = Path(options.output)
     try:
-        write_private(Path(options.output), text)
+        if not file.parent.is_dir():
+            raise BadRequest(f"There is no folder {file.parent}: make it first.")
+        write_private(file, text)
     except OSError as error:
         raise BadRequest(f"{options.output} cannot be written ({error.strerror}).") from error
     return 0
