@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 from e2e.conftest import Machine
+from potluck_tui.welcome import EXAMPLES
 
 
 def test_without_a_terminal_the_starter_model_answers_and_says_who_and_why(
@@ -15,6 +16,13 @@ def test_without_a_terminal_the_starter_model_answers_and_says_who_and_why(
     assert len(" ".join(answer).split()) > 5
     assert "potluck-starter" in origin
     assert "tokens/s" in origin
+
+
+def test_the_starter_model_knows_what_newcomers_are_told_to_ask(machine: Machine) -> None:
+    known = ("models folder", "divide by eight", "fewer bits", "potluck join", "TLS")
+    questions = (*EXAMPLES, "How do I add another machine?", "Is it secure?")
+    for question, words in zip(questions, known, strict=True):
+        assert words in machine.potluck("ask", question).stdout
 
 
 def test_ask_streams_the_answer_to_stdout_and_its_origin_to_stderr(machine: Machine) -> None:
