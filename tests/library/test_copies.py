@@ -196,17 +196,8 @@ async def test_what_the_machine_has_itself_under_another_name_is_neither_fetched
 
 @pytest.mark.usefixtures("running")
 async def test_what_a_neighbour_reads_and_sends_is_followed_and_stopped(
-    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, two: Two, capsys: pytest.CaptureFixture[str], held: asyncio.Event
 ) -> None:
-    sending = asyncio.Event()
-
-    async def stalled(model: StoredModel, name: str, offset: int) -> AsyncIterator[bytes]:
-        yield STARTER.read_bytes()[:1000]
-        await sending.wait()
-        yield STARTER.read_bytes()[1000:]
-
-    monkeypatch.setattr("potluck_worker.library.service.content", stalled)
-    monkeypatch.setattr("potluck_scheduler.copies.REPORT_SECONDS", 0.0)
     pulling = asyncio.create_task(pulled(two, capsys, json=True))
     call, stub = two.pool.client.call, two.pool.client.stub
 
@@ -221,7 +212,7 @@ async def test_what_a_neighbour_reads_and_sends_is_followed_and_stopped(
     assert (download.repository, download.from_node) == ("maker/Single-GGUF", "attic")
     request = pb.StopPullModelRequest(repository="maker/single-gguf", node="cellar")
     await call(stub.StopPullModel, request)
-    sending.set()
+    held.set()
     with pytest.raises(HubError, match="copy of maker/Single-GGUF was stopped"):
         await pulling
     assert not await coming()

@@ -113,7 +113,8 @@ async def test_without_colours_nothing_is_drawn_in_one_and_what_is_chosen_is_rev
         styles = [segment.style for segment in segments if segment.style]
         assert all(style.color is None or style.color.is_default for style in styles)
         assert all(style.bgcolor is None or style.bgcolor.is_default for style in styles)
-        assert any("First" in segment.text and segment.style.reverse for segment in segments)  # type: ignore[union-attr]
+        chosen = [segment.style for segment in segments if "First" in segment.text]
+        assert any(style is not None and style.reverse for style in chosen)
 
 
 def test_a_background_of_the_palette_is_shown_by_reversing_and_a_shade_is_not() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from potluck_proto.ids import ChatId, GenerationId, MessageId
 from potluck_tui import answers, events
@@ -237,15 +238,15 @@ class Conversation:
         preset: Preset | None = None,
     ) -> list[Instruction]:
         """Change how this chat is answered, from the next prompt on; `None` leaves as it is."""
-        given = {
+        given: dict[str, Any] = {
             "model": model,
             "beside_model": beside_model,
             "system_prompt": system_prompt,
             "preset": preset,
         }
         changes = {name: value for name, value in given.items() if value is not None}
-        self.chat = replace(self.chat, **changes)  # type: ignore[arg-type]
-        return [do.UpdateChat(self.chat_id, **changes)] if self.chat_id else []  # type: ignore[arg-type]
+        self.chat = replace(self.chat, **changes)
+        return [do.UpdateChat(self.chat_id, **changes)] if self.chat_id else []
 
     # --- What happens ----------------------------------------------------------------------------
 
